@@ -1,0 +1,1 @@
+"""The independent asynchronous services and the runtime that they share."""

@@ -1,0 +1,78 @@
+"""What goes into a handler and what comes out of it: messages, due timers and their effects."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from pydantic import BaseModel
+
+
+class Lane(NamedTuple):
+    """A group of co-partitioned topics and one partition number: what exactly one worker handles at a time."""
+
+    group: str
+    partition: int
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A decoded record; `data` is None only for a tombstone (a null value on a compacted topic)."""
+
+    lane: Lane
+    topic: str
+    offset: int
+    key: bytes | None
+    type: str
+    id: str
+    source: str
+    data: BaseModel | None
+    correlation_id: str | None = None
+    traceparent: str | None = None
+
+
+class Timer(NamedTuple):
+    """Something to do at `due_at`; one a (kind, subject): setting it again moves it."""
+
+    lane: Lane
+    kind: str
+    subject: str
+    due_at: datetime
+
+
+class TimerKey(NamedTuple):
+    """What names a timer, whichever lane set it."""
+
+    kind: str
+    subject: str
+
+
+class Outgoing(NamedTuple):
+    """A message to publish on behalf of `lane`; `topic` is the logical name, `value` None is a tombstone."""
+
+    lane: Lane
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    headers: list[tuple[str, bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What one transaction handles: messages in the order of their partitions, then the timers that are due."""
+
+    messages: Sequence[Message]
+    timers: Sequence[Timer] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Effects:
+    """What a handler asks the runtime to record with its own changes, in the same transaction."""
+
+    outgoing: Sequence[Outgoing] = field(default=())
+    timers_set: Sequence[Timer] = field(default=())
+    timers_cleared: Sequence[TimerKey] = field(default=())
