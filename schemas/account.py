@@ -1,0 +1,104 @@
+"""The account family: commands that open and govern wallets, and the events that say how they stand."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from schemas.fields import Currency, CustomerId, Minor, Moment, NonNegativeMinor, Text, TierName, Wallet, Wire
+
+Scope = Literal["debit", "credit", "all"]
+AccountStatus = Literal["open", "closing", "closed"]
+
+
+# --- Commands ---
+
+
+class AccountOpen(Wire):
+    """Open a wallet; needs no customer profile."""
+
+    account_id: Wallet
+    customer_id: CustomerId
+    currency: Currency
+    overdraft_limit_minor: NonNegativeMinor = 0
+    low_balance_threshold_minor: NonNegativeMinor | None = None
+    tier: TierName = "standard"
+
+
+class AccountConfigure(Wire):
+    """Change when a holder is warned, or the wallet's tier; what is absent stays."""
+
+    account_id: Wallet
+    low_balance_threshold_minor: NonNegativeMinor | None = None
+    tier: TierName | None = None
+
+
+class AccountRestrict(Wire):
+    """Refuse debits, credits or both, until a moment or a release."""
+
+    account_id: Wallet
+    scope: Scope
+    reason: Text
+    until: Moment | None = None
+
+
+class AccountRelease(Wire):
+    """End a restriction."""
+
+    account_id: Wallet
+    scope: Scope
+    reason: Text | None = None
+    until: Moment | None = None
+
+
+# --- Events ---
+
+
+class AccountState(Wire):
+    """How a wallet stands: the body of every account event, and the value in `account.states`."""
+
+    account_id: Wallet
+    customer_id: CustomerId
+    currency: Currency
+    tier: TierName
+    status: AccountStatus
+    posted_minor: Minor
+    reserved_minor: NonNegativeMinor
+    available_minor: Minor
+    version: Annotated[int, Field(ge=1)]
+
+
+class AccountOpened(AccountState):
+    """The wallet takes movements."""
+
+    overdraft_limit_minor: NonNegativeMinor | None = None
+    low_balance_threshold_minor: NonNegativeMinor | None = None
+
+
+class AccountConfigured(AccountState):
+    """The threshold or the tier changed."""
+
+    overdraft_limit_minor: NonNegativeMinor | None = None
+    low_balance_threshold_minor: NonNegativeMinor | None = None
+
+
+class AccountLowBalance(AccountState):
+    """The available balance fell below the holder's threshold; said once a crossing."""
+
+    threshold_minor: NonNegativeMinor
+
+
+class AccountRestricted(AccountState):
+    """Debits, credits or both are refused."""
+
+    scope: Scope
+    restriction_reason: Text | None = None
+    until: Moment | None = None
+
+
+class AccountReleased(AccountState):
+    """A restriction ended."""
+
+    scope: Scope
+    restriction_reason: Text | None = None

@@ -1,0 +1,69 @@
+"""Which message types each topic carries, and their models."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from schemas import account, customer, rail, transfer
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pydantic import BaseModel
+
+TOPICS: Final[Mapping[str, Mapping[str, type[BaseModel]]]] = {
+    "transfer.commands": {
+        "transfer.request": transfer.TransferRequest,
+        "transfer.batch": transfer.TransferBatch,
+        "transfer.quote": transfer.TransferQuote,
+        "transfer.verify": transfer.TransferVerify,
+        "transfer.verification_resend": transfer.TransferVerificationResend,
+        "transfer.cancel": transfer.TransferCancel,
+        "transfer.refund": transfer.TransferRefund,
+        "transfer.resolve": transfer.TransferResolve,
+        "account.open": account.AccountOpen,
+        "account.configure": account.AccountConfigure,
+        "account.restrict": account.AccountRestrict,
+        "account.release": account.AccountRelease,
+    },
+    "transfer.events": {
+        "transfer.settled": transfer.TransferSettled,
+        "transfer.failed": transfer.TransferFailed,
+        "transfer.scheduled": transfer.TransferScheduled,
+        "transfer.verification_required": transfer.TransferVerificationRequired,
+        "transfer.sent": transfer.TransferSent,
+        "transfer.delayed": transfer.TransferDelayed,
+        "transfer.refund_started": transfer.TransferRefundStarted,
+        "transfer.refunded": transfer.TransferRefunded,
+        "transfer.refund_overdue": transfer.TransferRefundOverdue,
+        "transfer.cancelled": transfer.TransferCancelled,
+        "transfer.expired": transfer.TransferExpired,
+        "transfer.discrepancy": transfer.TransferDiscrepancy,
+        "transfer.quoted": transfer.TransferQuoted,
+        "transfer.command_refused": transfer.TransferCommandRefused,
+        "account.opened": account.AccountOpened,
+        "account.configured": account.AccountConfigured,
+        "account.low_balance": account.AccountLowBalance,
+        "account.restricted": account.AccountRestricted,
+        "account.released": account.AccountReleased,
+    },
+    "account.states": {
+        "account.opened": account.AccountOpened,
+        "account.configured": account.AccountConfigured,
+        "account.restricted": account.AccountRestricted,
+        "account.released": account.AccountReleased,
+    },
+    "rail.instructions": {
+        "payout.instructed": rail.PayoutInstructed,
+        "payout.inquired": rail.PayoutInquired,
+    },
+    "rail.results": {
+        "payout.settled": rail.PayoutSettled,
+        "payout.failed": rail.PayoutFailed,
+        "payout.returned": rail.PayoutReturned,
+        "payout.unknown": rail.PayoutUnknown,
+    },
+    "customer.profiles": {
+        "customer.profile": customer.CustomerProfile,
+    },
+}

@@ -1,0 +1,245 @@
+"""The transfer family: commands that move money, and the events that say what became of them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+from uuid import UUID
+
+from pydantic import Field
+
+from schemas.fields import (
+    BusinessDate,
+    Currency,
+    CustomerId,
+    Minor,
+    Moment,
+    Name,
+    NonNegativeMinor,
+    Party,
+    ShortText,
+    Text,
+    Wire,
+)
+from schemas.reasons import Reason
+
+TransferKind = Literal["p2p", "withdrawal", "top_up", "fee", "interest"]
+TransferStatus = Literal[
+    "scheduled",
+    "verification_required",
+    "held",
+    "sent",
+    "delayed",
+    "settled",
+    "refunding",
+    "refunded",
+    "failed",
+    "cancelled",
+    "expired",
+]
+Method = Literal["sms_otp", "fingerprint", "face"]
+
+
+# --- Commands ---
+
+
+class _Order(Wire):
+    kind: TransferKind
+    payer: Party
+    payee: Party
+    payee_name: Name | None = None
+    amount_minor: Minor
+    currency: Currency
+    reference: ShortText | None = None
+    execute_at: Moment | None = None
+    expires_at: Moment | None = None
+    on_maintenance: Literal["hold", "reject"] = "hold"
+    case_id: UUID | None = None
+
+
+class TransferRequest(_Order):
+    """Move money once. The same id and content again is answered again and moves nothing."""
+
+    transfer_id: UUID
+
+
+class TransferBatch(Wire):
+    """Up to 1,000 requests, answered item by item; an atomic batch starts all of them or none."""
+
+    batch_id: UUID
+    atomic: bool
+    items: Annotated[tuple[TransferRequest, ...], Field(min_length=1, max_length=1000)]
+
+
+class TransferQuote(_Order):
+    """Ask what a request would cost and whether it would be accepted now."""
+
+    quote_id: UUID
+    transfer_id: UUID | None = None
+
+
+class TransferVerify(Wire):
+    """The authentication system's word on a transfer that waits for its payer to prove who they are."""
+
+    transfer_id: UUID
+    method: Method
+    outcome: Literal["passed", "failed"]
+
+
+class TransferVerificationResend(Wire):
+    """Ask the payer again, a limited number of times."""
+
+    transfer_id: UUID
+
+
+class TransferCancel(Wire):
+    """Cancel a transfer that is scheduled, held or waits for verification."""
+
+    transfer_id: UUID
+    reason: Text | None = None
+
+
+class TransferRefund(Wire):
+    """Give back a settled transfer, whole or in part."""
+
+    refund_id: UUID
+    transfer_id: UUID
+    amount_minor: Minor | None = None
+    reason: Text
+
+
+class TransferResolve(Wire):
+    """An operator's word where the bank gave none; the id is the transfer's or the refund's."""
+
+    transfer_id: UUID
+    outcome: Literal["settled", "failed"]
+    evidence: Annotated[Text, Field(min_length=1)]
+    by: Name
+
+
+# --- Events ---
+
+
+class TransferEvent(Wire):
+    """One change of one transfer; `seq` counts them from 1."""
+
+    transfer_id: UUID
+    seq: Annotated[int, Field(ge=1)]
+    kind: TransferKind
+    payer: Party
+    payee: Party
+    payer_customer_id: CustomerId | None = None
+    payee_customer_id: CustomerId | None = None
+    amount_minor: Minor
+    fee_minor: NonNegativeMinor
+    currency: Currency
+    status: TransferStatus
+    reason: Reason | None = None
+    payer_available_minor: Minor | None = None
+    payee_available_minor: Minor | None = None
+    requested_at: Moment
+    occurred_at: Moment
+
+
+class TransferSettled(TransferEvent):
+    """The money has arrived."""
+
+
+class TransferFailed(TransferEvent):
+    """Refused at the start: nothing moved, or what a bank had handed over goes back to it."""
+
+    reason: Reason
+
+
+class TransferScheduled(TransferEvent):
+    """The transfer waits for the time it was asked for."""
+
+    execute_at: Moment
+
+
+class TransferVerificationRequired(TransferEvent):
+    """The payer must prove who they are, in time and within some tries."""
+
+    methods: tuple[Method, ...]
+    attempts_left: Annotated[int, Field(ge=0)]
+    expires_at: Moment
+
+
+class TransferSent(TransferEvent):
+    """Reserved; the bank has its instruction."""
+
+
+class TransferDelayed(TransferEvent):
+    """The bank is silent; the money is back by `refund_due_on` at the latest, unless it arrives."""
+
+    refund_due_on: BusinessDate
+
+
+class TransferRefundStarted(TransferEvent):
+    """A refund is on its way through the bank that the money came from."""
+
+    refund_id: UUID | None = None
+    refund_due_on: BusinessDate
+
+
+class TransferRefunded(TransferEvent):
+    """Money is back: `amount_minor` and `fee_minor` are this refund's; settled until everything is refunded."""
+
+    refund_id: UUID | None = None
+    refunded_total_minor: NonNegativeMinor
+
+
+class TransferRefundOverdue(TransferEvent):
+    """The day by which the money should have been back has passed."""
+
+    refund_id: UUID | None = None
+    refund_due_on: BusinessDate
+
+
+class TransferCancelled(TransferEvent):
+    """Cancelled before anything moved."""
+
+
+class TransferExpired(TransferEvent):
+    """`expires_at` passed before anything moved."""
+
+    reason: Reason
+
+
+class TransferDiscrepancy(TransferEvent):
+    """A bank's answer contradicts the end already reached; nothing moved because of it."""
+
+    refund_id: UUID | None = None
+    expected: str
+    found: str
+
+
+class LimitsLeft(Wire):
+    """What a payer may still send; a limit that the tier does not have is absent."""
+
+    single_minor: NonNegativeMinor | None = None
+    daily_minor: NonNegativeMinor | None = None
+    daily_count: Annotated[int, Field(ge=0)] | None = None
+    monthly_minor: NonNegativeMinor | None = None
+
+
+class TransferQuoted(Wire):
+    """The answer to a quote."""
+
+    quote_id: UUID
+    fee_minor: NonNegativeMinor
+    spendable_minor: Minor
+    limits_left: LimitsLeft
+    would: Literal["settle", "refuse", "verify"]
+    reason: Reason | None = None
+    occurred_at: Moment
+
+
+class TransferCommandRefused(Wire):
+    """A command was refused; the transfer or account that it names stays as it is."""
+
+    command_type: str
+    command_id: str
+    transfer_id: UUID | None = None
+    account_id: str | None = None
+    reason: Reason
+    occurred_at: Moment
