@@ -1,0 +1,403 @@
+"""The picture of a batch's facts that its decisions read and change, and what has to be recorded afterwards."""
+
+from __future__ import annotations
+
+from copy import copy
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+import orjson
+
+from schemas.envelope import encode_headers
+from schemas.reasons import REASONS
+from services.runtime.message import Outgoing, Timer, TimerKey
+from services.transfer.calendar import business_date
+from services.transfer.model import (
+    Account,
+    AccountEvent,
+    Answer,
+    AnswerKey,
+    Movement,
+    Refund,
+    RefundStatus,
+    Refusal,
+    Step,
+    Transfer,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from uuid import UUID
+
+    from services.runtime.message import Lane, Message
+    from services.transfer.decide.rules import Rules
+    from services.transfer.policy import Tier
+
+SOURCE: Final = "sluice/transfer"
+EVENTS: Final = "transfer.events"
+STATES: Final = "account.states"
+INSTRUCTIONS: Final = "rail.instructions"
+
+
+@dataclass(slots=True)
+class Facts:
+    """What the database knew of a batch's subjects when it was loaded."""
+
+    accounts: dict[str, Account] = field(default_factory=dict)
+    account_events: dict[str, AccountEvent] = field(default_factory=dict)
+    transfers: dict[UUID, Transfer] = field(default_factory=dict)
+    refunds: dict[UUID, Refund] = field(default_factory=dict)
+    answers: dict[AnswerKey, Answer] = field(default_factory=dict)
+    holders: dict[str, bytes] = field(default_factory=dict)
+    payee_names: dict[UUID, str] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Savepoint:
+    """Where a ledger can go back to when an atomic batch fails."""
+
+    accounts: dict[str, Account]
+    transfers: frozenset[UUID]
+    lengths: tuple[int, ...]
+    timers: dict[TimerKey, Timer | None]
+    touched: dict[str, Account]
+    states: dict[str, AccountEvent]
+    account_events: dict[str, AccountEvent]
+
+
+class Ledger:
+    """The facts of a batch, changed in memory so that its second debit sees its first.
+
+    Everything to be recorded collects here: `opened`, `touched`, `reconfigured`, `created`, `changed`, `steps`, `movements`,
+    `refunds_made`, `refunds_changed`, `answered`, `states`; `outgoing` and `timers` go to the runtime.
+    """
+
+    def __init__(self, facts: Facts, rules: Rules, now: datetime) -> None:
+        self.rules = rules
+        self.policy = rules.policy
+        self.now = now
+        self.now_text = as_text(now)
+        self.today = business_date(now)
+        self.accounts = facts.accounts
+        self.account_events = facts.account_events
+        self.transfers = facts.transfers
+        self.refunds = facts.refunds
+        self.answers = facts.answers
+        self.holders = facts.holders
+        self.payee_names = facts.payee_names
+        self.opened: dict[str, Account] = {}
+        self.touched: dict[str, Account] = {}
+        self.reconfigured: dict[str, Account] = {}
+        self.created: dict[UUID, Transfer] = {}
+        self.changed: dict[UUID, Transfer] = {}
+        self.steps: list[Step] = []
+        self.movements: list[Movement] = []
+        self.platform: list[tuple[str, str, int, int]] = []
+        self.refunds_made: dict[UUID, Refund] = {}
+        self.refunds_changed: dict[UUID, Refund] = {}
+        self.answered: dict[AnswerKey, Answer] = {}
+        self.states: dict[str, AccountEvent] = {}
+        self.outgoing: list[Outgoing] = []
+        self.timers: dict[TimerKey, Timer | None] = {}
+        self.mis_keyed = 0
+
+    def tier_of(self, account: Account) -> Tier:
+        """Return the policy of an account's tier; one that the policy no longer has counts as standard."""
+        return self.policy.tiers.get(account.tier) or self.policy.tiers["standard"]
+
+    # --- Money ---
+
+    def move(self, lane: Lane, transfer: Transfer, purpose: str, amount_minor: int, debit: str, credit: str) -> None:
+        """Move money between two parties; a bank's part is booked on its settlement account."""
+        debit_number = debit_after = credit_number = credit_after = None
+        if debit.startswith("wallet:"):
+            payer = self.accounts[debit]
+            payer.posted_minor = debit_after = payer.posted_minor - amount_minor
+            payer.entry_count = debit_number = payer.entry_count + 1
+            self.touched[debit] = payer
+        else:
+            debit = book_of(debit)
+            self.platform.append((debit, transfer.currency, lane.partition, -amount_minor))
+        if credit.startswith("wallet:"):
+            payee = self.accounts[credit]
+            payee.posted_minor = credit_after = payee.posted_minor + amount_minor
+            payee.entry_count = credit_number = payee.entry_count + 1
+            self.touched[credit] = payee
+        else:
+            credit = book_of(credit)
+            self.platform.append((credit, transfer.currency, lane.partition, amount_minor))
+        self.movements.append(
+            Movement(
+                transfer.transfer_id,
+                purpose,
+                transfer.currency,
+                amount_minor,
+                debit,
+                debit_number,
+                debit_after,
+                credit,
+                credit_number,
+                credit_after,
+                self.now,
+            )
+        )
+
+    def reserve(self, account_id: str, amount_minor: int) -> None:
+        """Set money of a wallet aside, or with a negative amount free it."""
+        account = self.accounts[account_id]
+        account.reserved_minor += amount_minor
+        self.touched[account_id] = account
+
+    def watch_balance(self, lane: Lane, *account_ids: str) -> None:
+        """Warn a holder whose balance fell below their threshold, once a crossing."""
+        for account_id in account_ids:
+            account = self.accounts.get(account_id)
+            if account is None or account.low_balance_threshold_minor is None:
+                continue
+            is_low = account.available_minor < account.low_balance_threshold_minor
+            if is_low and not account.low_balance_warned:
+                threshold = account.low_balance_threshold_minor
+                self.announce_account(lane, account, "account.low_balance", {"threshold_minor": threshold})
+            account.low_balance_warned = is_low
+
+    # --- Events ---
+
+    def advance(
+        self, lane: Lane, transfer: Transfer, type_: str, status: str, extra: Mapping[str, Any] | None = None
+    ) -> None:
+        """Make the next event of a transfer: one change, one event, one number in `seq`."""
+        if transfer.seq:
+            self.steps.append(
+                Step(
+                    transfer.transfer_id,
+                    transfer.seq,
+                    transfer.event_type,
+                    transfer.event_body,
+                    transfer.occurred_at,
+                )
+            )
+            if transfer.transfer_id not in self.created:
+                self.changed[transfer.transfer_id] = transfer
+        else:
+            self.transfers[transfer.transfer_id] = self.created[transfer.transfer_id] = transfer
+        transfer.seq += 1
+        transfer.status = status
+        transfer.event_type = type_
+        transfer.occurred_at = self.now
+        transfer.event_body = orjson.dumps(self._transfer_body(transfer, extra))
+        self.publish_transfer(lane, transfer)
+
+    def _transfer_body(self, transfer: Transfer, extra: Mapping[str, Any] | None) -> dict[str, Any]:
+        body: dict[str, Any] = {
+            "transfer_id": str(transfer.transfer_id),
+            "seq": transfer.seq,
+            "kind": transfer.kind,
+            "payer": transfer.payer,
+            "payee": transfer.payee,
+            "amount_minor": transfer.amount_minor,
+            "fee_minor": transfer.fee_minor,
+            "currency": transfer.currency,
+            "status": transfer.status,
+            "requested_at": self.now_text
+            if transfer.requested_at is self.now
+            else as_text(transfer.requested_at),
+            "occurred_at": self.now_text,
+        }
+        if transfer.payer_customer_id is not None:
+            body["payer_customer_id"] = transfer.payer_customer_id
+        if transfer.payee_customer_id is not None:
+            body["payee_customer_id"] = transfer.payee_customer_id
+        payer = self.accounts.get(transfer.payer)
+        if payer is not None:
+            body["payer_available_minor"] = payer.posted_minor - payer.reserved_minor
+        payee = self.accounts.get(transfer.payee)
+        if payee is not None:
+            body["payee_available_minor"] = payee.posted_minor - payee.reserved_minor
+        if extra:
+            body.update(extra)
+        return body
+
+    def publish_transfer(self, lane: Lane, transfer: Transfer) -> None:
+        """Publish the latest event of a transfer: for the first time, or again to whoever asks again."""
+        transfer_id = str(transfer.transfer_id)
+        headers = encode_headers(
+            transfer.event_type,
+            id=f"{transfer_id}.{transfer.seq}",
+            source=SOURCE,
+            time=self.now_text if transfer.occurred_at is self.now else as_text(transfer.occurred_at),
+            subject=transfer_id,
+            correlation_id=transfer.correlation_id,
+            traceparent=transfer.traceparent,
+        )
+        self.outgoing.append(Outgoing(lane, EVENTS, transfer.key.encode(), transfer.event_body, headers))
+
+    def announce_account(
+        self, lane: Lane, account: Account, type_: str, extra: Mapping[str, Any] | None = None
+    ) -> None:
+        """Make the next event of an account, and its state for those who keep a copy."""
+        account.version += 1
+        self.touched[account.account_id] = account
+        body = orjson.dumps(
+            {
+                "account_id": account.account_id,
+                "customer_id": account.customer_id,
+                "currency": account.currency,
+                "tier": account.tier,
+                "status": account.status,
+                "posted_minor": account.posted_minor,
+                "reserved_minor": account.reserved_minor,
+                "available_minor": account.available_minor,
+                "version": account.version,
+                **(extra or {}),
+            }
+        )
+        event = AccountEvent(account.account_id, account.version, type_, body, self.now)
+        self.account_events[account.account_id] = self.states[account.account_id] = event
+        self.publish_account(lane, event)
+
+    def publish_account(self, lane: Lane, event: AccountEvent) -> None:
+        """Publish the latest event of an account; what changes its state also goes to those who keep a copy."""
+        headers = encode_headers(
+            event.type,
+            id=f"{event.account_id}.{event.version}",
+            source=SOURCE,
+            time=as_text(event.occurred_at),
+            subject=event.account_id,
+        )
+        key = event.account_id.encode()
+        self.outgoing.append(Outgoing(lane, EVENTS, key, event.body, headers))
+        if event.type != "account.low_balance":
+            self.outgoing.append(Outgoing(lane, STATES, key, event.body, headers))
+
+    def instruct(self, lane: Lane, transfer: Transfer, type_: str, id_: str, body: Mapping[str, Any]) -> None:
+        """Tell a bank's connector what to do; it answers with the same key."""
+        headers = encode_headers(
+            type_,
+            id=id_,
+            source=SOURCE,
+            time=self.now_text,
+            subject=str(body["transfer_id"]),
+            correlation_id=transfer.correlation_id,
+            traceparent=transfer.traceparent,
+        )
+        key = transfer.key.encode()
+        self.outgoing.append(Outgoing(lane, INSTRUCTIONS, key, orjson.dumps(body), headers))
+
+    def refuse(
+        self, message: Message, refusal: Refusal, *, transfer: Transfer | None = None, transfer_id: UUID | None = None
+    ) -> Outgoing:
+        """Answer a command that cannot be done to a transfer or an account that stays as it is."""
+        subject = transfer.transfer_id if transfer else transfer_id
+        body: dict[str, Any] = {
+            "command_type": message.type,
+            "command_id": message.id,
+            "reason": as_reason(refusal),
+            "occurred_at": self.now_text,
+        }
+        if subject is not None:
+            body["transfer_id"] = str(subject)
+        # The record that asked names the answer: asked again with another record, it is another answer.
+        record = f"{message.source}/{message.id}/{message.lane.partition}.{message.offset}.refused"
+        headers = encode_headers(
+            "transfer.command_refused",
+            id=record,
+            source=SOURCE,
+            time=self.now_text,
+            subject=message.id if subject is None else str(subject),
+            correlation_id=message.correlation_id,
+            traceparent=message.traceparent,
+        )
+        key = transfer.key.encode() if transfer else message.key
+        answer = Outgoing(message.lane, EVENTS, key, orjson.dumps(body), headers)
+        self.outgoing.append(answer)
+        return answer
+
+    def renew_answer(self, key: AnswerKey) -> None:
+        """Have a repeat of a command answered with the event just made, which ended what the command began."""
+        event = self.outgoing[-1]
+        headers = dict(event.headers)
+        known = self.answers.get(key)
+        content_hash = known.content_hash if known else b""
+        answer = Answer(
+            key, content_hash, event.key, type_of(headers), headers["ce_id"].decode(), event.value, self.now
+        )
+        self.answers[key] = self.answered[key] = answer
+
+    # --- Timers ---
+
+    def set_timer(self, lane: Lane, kind: str, subject: object, due_at: datetime) -> None:
+        """Ask to be called at a moment; a timer of the same kind and subject is moved."""
+        key = TimerKey(kind, str(subject))
+        self.timers[key] = Timer(lane, key.kind, key.subject, due_at)
+
+    def clear_timer(self, kind: str, subject: object) -> None:
+        """Ask not to be called any more."""
+        self.timers[TimerKey(kind, str(subject))] = None
+
+    # --- All or nothing ---
+
+    def savepoint(self, account_ids: Sequence[str]) -> Savepoint:
+        """Remember how things are before an atomic batch touches these accounts."""
+        accounts = {id_: copy(self.accounts[id_]) for id_ in account_ids if id_ in self.accounts}
+        return Savepoint(
+            accounts,
+            frozenset(self.created),
+            self._lengths(),
+            dict(self.timers),
+            dict(self.touched),
+            dict(self.states),
+            dict(self.account_events),
+        )
+
+    def roll_back(self, savepoint: Savepoint) -> None:
+        """Undo everything since a savepoint."""
+        for account_id, before in savepoint.accounts.items():
+            account = self.accounts[account_id]
+            for name in Account.__slots__:
+                setattr(account, name, getattr(before, name))
+        for transfer_id in [id_ for id_ in self.created if id_ not in savepoint.transfers]:
+            del self.created[transfer_id], self.transfers[transfer_id]
+            self.payee_names.pop(transfer_id, None)
+        for collected, length in zip(self._collections(), savepoint.lengths, strict=True):
+            del collected[length:]
+        self.timers = savepoint.timers
+        self.touched = savepoint.touched
+        self.states = savepoint.states
+        self.account_events = savepoint.account_events
+
+    def _collections(self) -> tuple[list[Any], ...]:
+        return (self.steps, self.movements, self.platform, self.outgoing)
+
+    def _lengths(self) -> tuple[int, ...]:
+        return tuple(len(collected) for collected in self._collections())
+
+
+def as_text(moment: datetime) -> str:
+    """Return a moment as RFC 3339 in UTC, to the microsecond."""
+    return moment.astimezone(UTC).isoformat(timespec="microseconds")[:-6] + "Z"
+
+
+def as_reason(refusal: Refusal) -> dict[str, Any]:
+    """Return a refusal as the contract's `reason`, with what the table of codes says of it."""
+    entry = REASONS[refusal.code]
+    reason: dict[str, Any] = {"code": refusal.code, "retryable": entry.retryable, "refund": entry.refund}
+    if entry.iso20022 is not None:
+        reason["iso20022"] = entry.iso20022
+    for name in ("field", "detail", "shortfall_minor", "limit_minor"):
+        value = getattr(refusal, name)
+        if value is not None:
+            reason[name] = value
+    if refusal.available_at is not None:
+        reason["available_at"] = as_text(refusal.available_at)
+    return reason
+
+
+def type_of(headers: Mapping[str, bytes]) -> str:
+    """Return the short type of one of our own messages: `sluice.transfer.settled.v1` is `transfer.settled`."""
+    return headers["ce_type"].decode().removeprefix("sluice.").rpartition(".")[0]
+
+
+def book_of(party: str) -> str:
+    """Return the ledger account of a party: a bank's settlement account, or the platform account itself."""
+    return ":".join(party.split(":", 2)[:2])

@@ -1,0 +1,434 @@
+"""Decides what becomes of a transfer that is asked for: refused, verified first, scheduled, sent or settled."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+from services.transfer.calendar import first_of_next_month, start_of
+from services.transfer.decide.ledger import as_reason, as_text
+from services.transfer.decide.payouts import instruct_payout, return_to_bank
+from services.transfer.model import (
+    FEES_ACCOUNT,
+    LARGEST_AMOUNT_MINOR,
+    LARGEST_BALANCE_MINOR,
+    SUSPENSE_ACCOUNT,
+    Account,
+    AccountStatus,
+    Kind,
+    Purpose,
+    Refusal,
+    Status,
+    Transfer,
+)
+
+if TYPE_CHECKING:
+    from schemas.transfer import TransferRequest
+    from services.runtime.message import Lane, Message
+    from services.transfer.decide.ledger import Ledger
+    from services.transfer.policy import Limits, Tier
+
+_PARTIES: Final = {
+    Kind.P2P: ("wallet:", "wallet:"),
+    Kind.WITHDRAWAL: ("wallet:", "bank:"),
+    Kind.TOP_UP: ("bank:", "wallet:"),
+    Kind.FEE: ("wallet:", "platform:"),
+    Kind.INTEREST: ("platform:", "wallet:"),
+}
+_LIMITED: Final = frozenset({Kind.P2P, Kind.WITHDRAWAL})
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """The outcome of the ladder: the first rule that refuses, or the fee that the transfer will cost."""
+
+    refusal: Refusal | None
+    fee_minor: int
+    tier: Tier | None
+
+
+def decide_request(ledger: Ledger, message: Message, request: TransferRequest) -> Refusal | None:
+    """Decide a `transfer.request`: a new transfer, a repeat, or another content under a known id."""
+    content_hash = ledger.rules.hash_content(request)
+    known = ledger.transfers.get(request.transfer_id)
+    if known is None:
+        return start(ledger, message, request, content_hash)
+    if known.content_hash != content_hash:
+        refusal = Refusal("duplicate_id_conflict", field="transfer_id")
+        ledger.refuse(message, refusal, transfer=known)
+        return refusal
+    ledger.publish_transfer(message.lane, known)
+    return Refusal("state_conflict") if known.status in _ENDED_BADLY else None
+
+
+_ENDED_BADLY: Final = frozenset({Status.FAILED, Status.CANCELLED, Status.EXPIRED})
+
+
+def start(ledger: Ledger, message: Message, request: TransferRequest, content_hash: bytes) -> Refusal | None:
+    """Make the transfer that a request asks for, and its first event."""
+    lane = message.lane
+    transfer = new_transfer(ledger, message, request, content_hash)
+    if message.key is None or message.key.decode("utf-8", "replace") != transfer.key:
+        ledger.mis_keyed += 1
+    # The money of a top-up is here already: it can be neither early nor late.
+    is_waitable = transfer.kind != Kind.TOP_UP
+    if is_waitable and request.expires_at is not None and request.expires_at <= ledger.now:
+        expired = Refusal("expired", field="expires_at")
+        ledger.advance(lane, transfer, "transfer.expired", Status.EXPIRED, {"reason": as_reason(expired)})
+        return expired
+    is_later = is_waitable and request.execute_at is not None and request.execute_at > ledger.now
+    check = climb(ledger, transfer, request.payee_name, today=not is_later)
+    transfer.fee_minor = check.fee_minor
+    refusal = check.refusal or _refuse_cooling(ledger, transfer, check.tier)
+    if refusal is not None:
+        fail(ledger, lane, transfer, refusal)
+        return refusal
+    if needs_verification(transfer, check.tier):
+        _ask_for_verification(ledger, lane, transfer, request.payee_name, check.tier)
+    elif is_later:
+        schedule(ledger, lane, transfer, request.payee_name)
+    else:
+        execute(ledger, lane, transfer, request.payee_name)
+    return None
+
+
+def new_transfer(ledger: Ledger, message: Message, request: TransferRequest, content_hash: bytes) -> Transfer:
+    """Return a transfer that has no event yet."""
+    payer = ledger.accounts.get(request.payer)
+    payee = ledger.accounts.get(request.payee)
+    return Transfer(
+        transfer_id=request.transfer_id,
+        content_hash=content_hash,
+        kind=request.kind,
+        payer=request.payer,
+        payee=request.payee,
+        payer_customer_id=payer.customer_id if payer else None,
+        payee_customer_id=payee.customer_id if payee else None,
+        amount_minor=request.amount_minor,
+        fee_minor=0,
+        currency=request.currency,
+        reference=request.reference,
+        case_id=request.case_id,
+        status=Status.FAILED,
+        requested_at=ledger.now,
+        execute_at=request.execute_at,
+        expires_at=request.expires_at,
+        verified=False,
+        attempts_left=None,
+        resends_left=None,
+        verification_expires_at=None,
+        used_on=None,
+        inquiries=0,
+        unknown_answers=0,
+        refund_due_on=None,
+        refunding_minor=0,
+        refunded_minor=0,
+        refunded_fee_minor=0,
+        contradiction=None,
+        correlation_id=message.correlation_id,
+        traceparent=message.traceparent,
+        seq=0,
+        event_type="",
+        event_body=b"",
+        occurred_at=ledger.now,
+    )
+
+
+# --- The ladder of refusals: one rule, one name, the cheap ones first; after it nothing can fail ---
+
+
+def climb(ledger: Ledger, transfer: Transfer, payee_name: str | None, *, today: bool) -> Check:
+    """Try every rule; without `today`, those of the day of execution (balance, days' limits) wait for it."""
+    payer = ledger.accounts.get(transfer.payer)
+    payee = ledger.accounts.get(transfer.payee)
+    refusal = _refuse_request(transfer) or _refuse_accounts(ledger, transfer, payer, payee, payee_name)
+    if refusal is not None:
+        return Check(refusal, 0, None)
+    if payer is None:
+        return Check(None, 0, None)
+    tier = ledger.tier_of(payer)
+    fee_minor = tier.fee_minor(transfer.kind, transfer.amount_minor)
+    if transfer.kind in _LIMITED:
+        refusal = _refuse_limits(ledger, transfer, payer, tier.limits, today=today)
+    if refusal is None and today:
+        refusal = _refuse_balance(payer, transfer.amount_minor + fee_minor)
+    return Check(refusal, fee_minor, tier)
+
+
+def _refuse_request(transfer: Transfer) -> Refusal | None:
+    if transfer.payer == transfer.payee:
+        return Refusal("same_account", field="payee")
+    if not 0 < transfer.amount_minor <= LARGEST_AMOUNT_MINOR:
+        return Refusal("amount_invalid", field="amount_minor", limit_minor=LARGEST_AMOUNT_MINOR)
+    payer, payee = _PARTIES[Kind(transfer.kind)]
+    if not transfer.payer.startswith(payer):
+        return Refusal("payer_unknown", field="payer", detail=f"the payer of a {transfer.kind} is a {payer[:-1]}")
+    if not transfer.payee.startswith(payee):
+        return Refusal("payee_unknown", field="payee", detail=f"the payee of a {transfer.kind} is a {payee[:-1]}")
+    return None
+
+
+def _refuse_accounts(
+    ledger: Ledger, transfer: Transfer, payer: Account | None, payee: Account | None, payee_name: str | None
+) -> Refusal | None:
+    if payer is None and transfer.payer.startswith("wallet:"):
+        return Refusal("payer_unknown", field="payer")
+    if payee is None and transfer.payee.startswith("wallet:"):
+        return Refusal("payee_unknown", field="payee")
+    for account in (payer, payee):
+        if account is not None and account.currency != transfer.currency:
+            return Refusal("currency_mismatch", field="currency", detail=f"the wallet holds {account.currency}")
+    if payer is not None:
+        refusal = _refuse_status(payer, "payer") or _refuse_restriction(ledger, payer, "debit", "payer")
+        if refusal is not None:
+            return refusal
+    if payee is None:
+        return None
+    if payee.posted_minor + transfer.amount_minor > LARGEST_BALANCE_MINOR:
+        return Refusal("amount_invalid", field="amount_minor", detail="the payee's balance would leave the ledger's range")
+    return (
+        _refuse_status(payee, "payee")
+        or _refuse_restriction(ledger, payee, "credit", "payee")
+        or (_refuse_name(ledger, payee, payee_name) if payee_name is not None else None)
+    )
+
+
+def _refuse_status(account: Account, field: str) -> Refusal | None:
+    if account.status == AccountStatus.OPEN:
+        return None
+    return Refusal("account_closing" if account.status == AccountStatus.CLOSING else "account_closed", field=field)
+
+
+def _refuse_restriction(ledger: Ledger, account: Account, scope: str, field: str) -> Refusal | None:
+    until = account.debit_restricted_until if scope == "debit" else account.credit_restricted_until
+    if until is None or until <= ledger.now:
+        return None
+    return Refusal("account_restricted", field=field, available_at=None if until.year == _OPEN_END else until)
+
+
+_OPEN_END: Final = 9999
+
+
+def _refuse_name(ledger: Ledger, payee: Account, name: str) -> Refusal | None:
+    known = ledger.holders.get(payee.customer_id)
+    if known is None:
+        return Refusal("payee_name_unverified", field="payee_name")
+    if known != ledger.rules.hash_name(name):
+        return Refusal("payee_name_mismatch", field="payee_name")
+    return None
+
+
+def _refuse_limits(
+    ledger: Ledger, transfer: Transfer, payer: Account, limits: Limits, *, today: bool
+) -> Refusal | None:
+    amount = transfer.amount_minor
+    if limits.single_minor is not None and amount > limits.single_minor:
+        return Refusal("limit_single", field="amount_minor", limit_minor=limits.single_minor)
+    if not today:
+        return None
+    renew_use(ledger, payer)
+    if limits.daily_minor is not None and payer.used_day_minor + amount > limits.daily_minor:
+        return Refusal("limit_daily_amount", limit_minor=limits.daily_minor, available_at=_tomorrow(ledger))
+    if limits.daily_count is not None and payer.used_day_count >= limits.daily_count:
+        detail = f"{limits.daily_count} transfers a day"
+        return Refusal("limit_daily_count", detail=detail, available_at=_tomorrow(ledger))
+    if limits.monthly_minor is not None and payer.used_month_minor + amount > limits.monthly_minor:
+        next_month = start_of(first_of_next_month(ledger.today))
+        return Refusal("limit_monthly_amount", limit_minor=limits.monthly_minor, available_at=next_month)
+    return None
+
+
+def _tomorrow(ledger: Ledger) -> Any:
+    return start_of(ledger.today + timedelta(days=1))
+
+
+def _refuse_balance(payer: Account, total_minor: int) -> Refusal | None:
+    shortfall = total_minor - payer.spendable_minor
+    return Refusal("insufficient_balance", field="amount_minor", shortfall_minor=shortfall) if shortfall > 0 else None
+
+
+def _refuse_cooling(ledger: Ledger, transfer: Transfer, tier: Tier | None) -> Refusal | None:
+    if not needs_verification(transfer, tier):
+        return None
+    until = ledger.accounts[transfer.payer].verification_blocked_until
+    if until is None or until <= ledger.now:
+        return None
+    return Refusal("verification_failed", detail="too many failed tries", available_at=until)
+
+
+# --- What a day's limits have been used for ---
+
+
+def renew_use(ledger: Ledger, account: Account) -> None:
+    """Start the count of a new day, or a new month, when the last use was before it."""
+    if account.used_on == ledger.today:
+        return
+    account.used_day_minor = account.used_day_count = 0
+    if account.used_on.replace(day=1) != ledger.today.replace(day=1):
+        account.used_month_minor = 0
+    account.used_on = ledger.today
+
+
+def use_limits(ledger: Ledger, transfer: Transfer) -> None:
+    """Count a transfer against its payer's day and month."""
+    if transfer.kind not in _LIMITED:
+        return
+    payer = ledger.accounts[transfer.payer]
+    renew_use(ledger, payer)
+    transfer.used_on = ledger.today
+    payer.used_day_minor += transfer.amount_minor
+    payer.used_day_count += 1
+    payer.used_month_minor += transfer.amount_minor
+    ledger.touched[transfer.payer] = payer
+
+
+# --- What follows when nothing refuses ---
+
+
+def fail(ledger: Ledger, lane: Lane, transfer: Transfer, refusal: Refusal) -> None:
+    """End a transfer that moved nothing; money that a bank already handed over goes into suspense and back."""
+    transfer.status = Status.FAILED
+    must_return = transfer.kind == Kind.TOP_UP and _came_from_a_bank(transfer)
+    if must_return:
+        ledger.move(lane, transfer, Purpose.SUSPENSE, transfer.amount_minor, transfer.payer, SUSPENSE_ACCOUNT)
+    ledger.advance(lane, transfer, "transfer.failed", Status.FAILED, {"reason": as_reason(refusal)})
+    if must_return:
+        return_to_bank(ledger, lane, transfer)
+
+
+def _came_from_a_bank(transfer: Transfer) -> bool:
+    return transfer.payer.startswith("bank:") and 0 < transfer.amount_minor <= LARGEST_AMOUNT_MINOR
+
+
+def schedule(ledger: Ledger, lane: Lane, transfer: Transfer, payee_name: str | None) -> None:
+    """Let a transfer wait for the moment it was asked for."""
+    _remember_name(ledger, transfer, payee_name)
+    if transfer.execute_at is None:
+        message = "only a transfer with execute_at can be scheduled"
+        raise ValueError(message)
+    ledger.set_timer(lane, "execute", transfer.transfer_id, transfer.execute_at)
+    if transfer.expires_at is not None:
+        ledger.set_timer(lane, "expire", transfer.transfer_id, transfer.expires_at)
+    extra = {"execute_at": as_text(transfer.execute_at)}
+    ledger.advance(lane, transfer, "transfer.scheduled", Status.SCHEDULED, extra)
+
+
+def execute(ledger: Ledger, lane: Lane, transfer: Transfer, payee_name: str | None) -> None:
+    """Move the money, or set it aside and tell the bank; the ladder has been climbed."""
+    use_limits(ledger, transfer)
+    if transfer.kind == Kind.WITHDRAWAL:
+        ledger.reserve(transfer.payer, transfer.amount_minor + transfer.fee_minor)
+        ledger.advance(lane, transfer, "transfer.sent", Status.SENT)
+        instruct_payout(ledger, lane, transfer, payee_name)
+    else:
+        settle(ledger, lane, transfer)
+    ledger.payee_names.pop(transfer.transfer_id, None)
+    ledger.watch_balance(lane, transfer.payer, transfer.payee)
+
+
+def settle(ledger: Ledger, lane: Lane, transfer: Transfer) -> None:
+    """Post a transfer and its fee."""
+    ledger.move(lane, transfer, Purpose.TRANSFER, transfer.amount_minor, transfer.payer, transfer.payee)
+    if transfer.fee_minor:
+        ledger.move(lane, transfer, Purpose.FEE, transfer.fee_minor, transfer.payer, FEES_ACCOUNT)
+    ledger.advance(lane, transfer, "transfer.settled", Status.SETTLED)
+
+
+def needs_verification(transfer: Transfer, tier: Tier | None) -> bool:
+    """Tell whether a transfer's payer has yet to prove who they are."""
+    return (
+        tier is not None
+        and tier.verification is not None
+        and transfer.kind in _LIMITED
+        and not transfer.verified
+        and transfer.amount_minor >= tier.verification.from_minor
+    )
+
+
+def _ask_for_verification(
+    ledger: Ledger, lane: Lane, transfer: Transfer, payee_name: str | None, tier: Tier | None
+) -> None:
+    if tier is None or tier.verification is None:
+        message = "only a tier with a verification policy asks for one"
+        raise ValueError(message)
+    _remember_name(ledger, transfer, payee_name)
+    transfer.attempts_left = tier.verification.attempts
+    transfer.resends_left = tier.verification.resends
+    require_verification(ledger, lane, transfer, renewed=True)
+
+
+def require_verification(ledger: Ledger, lane: Lane, transfer: Transfer, *, renewed: bool) -> None:
+    """Ask the payer to prove who they are; `renewed` starts their time again."""
+    policy = ledger.tier_of(ledger.accounts[transfer.payer]).verification
+    methods = policy.methods if policy else ("sms_otp",)
+    if renewed or transfer.verification_expires_at is None:
+        seconds = policy.expires_after_s if policy else 0
+        transfer.verification_expires_at = ledger.now + timedelta(seconds=seconds)
+        ledger.set_timer(lane, "verification", transfer.transfer_id, transfer.verification_expires_at)
+    extra = {
+        "methods": methods,
+        "attempts_left": transfer.attempts_left,
+        "expires_at": as_text(transfer.verification_expires_at),
+    }
+    ledger.advance(lane, transfer, "transfer.verification_required", Status.VERIFICATION_REQUIRED, extra)
+
+
+def _remember_name(ledger: Ledger, transfer: Transfer, payee_name: str | None) -> None:
+    if payee_name is not None:
+        ledger.payee_names[transfer.transfer_id] = payee_name
+
+
+# --- Going on after a wait ---
+
+
+def go_on(ledger: Ledger, lane: Lane, transfer: Transfer) -> None:
+    """Take up a transfer that waited: check everything again, now, and do it, schedule it or end it."""
+    payee_name = ledger.payee_names.get(transfer.transfer_id)
+    if transfer.expires_at is not None and transfer.expires_at <= ledger.now:
+        expire(ledger, lane, transfer)
+        return
+    is_later = transfer.execute_at is not None and transfer.execute_at > ledger.now
+    check = climb(ledger, transfer, payee_name, today=not is_later)
+    transfer.fee_minor = check.fee_minor
+    if check.refusal is not None:
+        end_waiting(ledger, transfer)
+        fail(ledger, lane, transfer, check.refusal)
+    elif is_later:
+        schedule(ledger, lane, transfer, payee_name)
+    else:
+        end_waiting(ledger, transfer)
+        execute(ledger, lane, transfer, payee_name)
+
+
+def expire(ledger: Ledger, lane: Lane, transfer: Transfer) -> None:
+    """End a transfer whose time passed while it waited."""
+    end_waiting(ledger, transfer)
+    reason = as_reason(Refusal("expired", field="expires_at"))
+    ledger.advance(lane, transfer, "transfer.expired", Status.EXPIRED, {"reason": reason})
+
+
+def end_waiting(ledger: Ledger, transfer: Transfer) -> None:
+    """Clear what would wake a waiting transfer, and forget the payee's name."""
+    for kind in ("execute", "expire", "verification"):
+        ledger.clear_timer(kind, transfer.transfer_id)
+    ledger.payee_names.pop(transfer.transfer_id, None)
+
+
+# --- Quotes ---
+
+
+def limits_left(ledger: Ledger, payer: Account, limits: Limits) -> dict[str, int]:
+    """Return what a payer may still send: at once, today, this month."""
+    renew_use(ledger, payer)
+    left = {
+        "single_minor": limits.single_minor,
+        "daily_minor": _left(limits.daily_minor, payer.used_day_minor),
+        "daily_count": _left(limits.daily_count, payer.used_day_count),
+        "monthly_minor": _left(limits.monthly_minor, payer.used_month_minor),
+    }
+    return {name: value for name, value in left.items() if value is not None}
+
+
+def _left(limit: int | None, used: int) -> int | None:
+    return None if limit is None else max(0, limit - used)

@@ -1,0 +1,42 @@
+"""What the rules of every decision are drawn from, besides the facts: the policy and the key of the hashes."""
+
+from __future__ import annotations
+
+import hashlib
+import unicodedata
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import orjson
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    from services.transfer.policy import Policy
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """The policy, and the key without which the hashes of names and contents cannot be guessed."""
+
+    policy: Policy
+    name_key: bytes
+
+    def hash_name(self, name: str) -> bytes:
+        """Return the keyed hash of a holder's name, equal for spellings that a bank would take for equal.
+
+        Width, case, spaces and punctuation (`欧阳·娜娜`, `Li, Na`) make no difference.
+        """
+        folded = unicodedata.normalize("NFKC", name).casefold()
+        letters = "".join(character for character in folded if character.isalnum())
+        return hashlib.blake2b(letters.encode(), key=self.name_key, digest_size=32).digest()
+
+    def hash_content(self, data: BaseModel) -> bytes:
+        """Return the keyed hash of what a command says: equal commands, equal hashes, whatever their spelling.
+
+        Fields that are not in the contract are not part of it, nor are fields left at their default.
+        """
+        content = orjson.dumps(
+            data.model_dump(exclude_defaults=True), default=str, option=orjson.OPT_SORT_KEYS | orjson.OPT_UTC_Z
+        )
+        return hashlib.blake2b(content, key=self.name_key, digest_size=16).digest()

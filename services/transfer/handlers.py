@@ -1,0 +1,63 @@
+"""One coroutine per kind of batch: load, decide, record."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from schemas.customer import CustomerProfile
+from services.runtime.message import Effects, TimerKey
+from services.transfer import store
+from services.transfer.decide.dispatch import decide_message, decide_timer
+from services.transfer.decide.ledger import Ledger
+from services.transfer.decide.subjects import subjects_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from services.runtime.database import Connection
+    from services.runtime.message import Batch
+    from services.transfer.decide.rules import Rules
+
+
+@dataclass(frozen=True, slots=True)
+class Handlers:
+    """What the handlers need besides their batch."""
+
+    rules: Rules
+    master_key: bytes
+    count_mis_keyed: Callable[[int], None]
+
+    async def on_commands_and_results(self, connection: Connection, batch: Batch, now: datetime) -> Effects:
+        """Handle commands, banks' answers and timers of the same lanes, in their order."""
+        facts = await store.load_facts(connection, subjects_of(batch), self.master_key)
+        ledger = Ledger(facts, self.rules, now)
+        for message in batch.messages:
+            decide_message(ledger, message)
+        for timer in batch.timers:
+            decide_timer(ledger, timer)
+        await store.record(connection, ledger, self.master_key)
+        self.count_mis_keyed(ledger.mis_keyed)
+        return effects_of(ledger)
+
+    async def on_profiles(self, connection: Connection, batch: Batch, _now: datetime) -> Effects:
+        """Keep the hash of each holder's name; a tombstone forgets it."""
+        hashes: dict[str, bytes | None] = {}
+        for message in batch.messages:
+            if isinstance(message.data, CustomerProfile):
+                hashes[message.data.customer_id] = self.rules.hash_name(message.data.name)
+            elif message.key is not None:
+                hashes[message.key.decode("utf-8", "replace")] = None
+        known = {customer: name_hash for customer, name_hash in hashes.items() if name_hash is not None}
+        await store.record_holders(connection, known, hashes.keys() - known.keys())
+        return Effects()
+
+
+def effects_of(ledger: Ledger) -> Effects:
+    """Return what a decided batch asks of the runtime."""
+    return Effects(
+        outgoing=ledger.outgoing,
+        timers_set=[timer for timer in ledger.timers.values() if timer is not None],
+        timers_cleared=[TimerKey(*key) for key, timer in ledger.timers.items() if timer is None],
+    )

@@ -1,0 +1,247 @@
+"""The nouns of the transfer service: accounts, transfers, refunds, movements and what refuses them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from datetime import date, datetime
+    from uuid import UUID
+
+LARGEST_AMOUNT_MINOR: Final = 10**15
+"""The ledger's range for one transfer: a hundred of these still fit a balance."""
+
+LARGEST_BALANCE_MINOR: Final = 10**18
+"""A balance beyond this would come near the end of a signed 64-bit integer."""
+
+
+class Kind(StrEnum):
+    """Why money moves; the value is the contract's word."""
+
+    P2P = "p2p"
+    WITHDRAWAL = "withdrawal"
+    TOP_UP = "top_up"
+    FEE = "fee"
+    INTEREST = "interest"
+
+
+class Status(StrEnum):
+    """Where a transfer stands; the value is the contract's word."""
+
+    SCHEDULED = "scheduled"
+    VERIFICATION_REQUIRED = "verification_required"
+    HELD = "held"
+    SENT = "sent"
+    DELAYED = "delayed"
+    SETTLED = "settled"
+    REFUNDING = "refunding"
+    REFUNDED = "refunded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+
+
+WAITING: Final = frozenset({Status.SCHEDULED, Status.VERIFICATION_REQUIRED, Status.HELD})
+"""Nothing has moved yet and the user may still cancel."""
+
+AT_THE_BANK: Final = frozenset({Status.SENT, Status.DELAYED})
+"""Reserved and instructed; only the bank, or a person in its place, says how it ends."""
+
+
+class AccountStatus(StrEnum):
+    """Whether an account takes movements."""
+
+    OPEN = "open"
+    CLOSING = "closing"
+    CLOSED = "closed"
+
+
+class Purpose(StrEnum):
+    """What a movement is for, within its transfer."""
+
+    TRANSFER = "transfer"
+    FEE = "fee"
+    REFUND = "refund"
+    FEE_REFUND = "fee_refund"
+    SUSPENSE = "suspense"
+
+
+class RefundStatus(StrEnum):
+    """Where a refund that goes through a bank stands."""
+
+    SENT = "sent"
+    DELAYED = "delayed"
+    SETTLED = "settled"
+    FAILED = "failed"
+
+
+FEES_ACCOUNT: Final = "platform:fees"
+SUSPENSE_ACCOUNT: Final = "platform:suspense"
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why something was not done: one code of the contract's table and the figures that explain it."""
+
+    code: str
+    field: str | None = None
+    detail: str | None = None
+    shortfall_minor: int | None = None
+    limit_minor: int | None = None
+    available_at: datetime | None = None
+
+
+@dataclass(slots=True)
+class Account:
+    """A wallet as a batch sees it: loaded once under a lock, changed in memory, recorded once."""
+
+    account_id: str
+    customer_id: str
+    currency: str
+    tier: str
+    status: str
+    overdraft_limit_minor: int
+    low_balance_threshold_minor: int | None
+    low_balance_warned: bool
+    debit_restricted_until: datetime | None
+    credit_restricted_until: datetime | None
+    verification_blocked_until: datetime | None
+    posted_minor: int
+    reserved_minor: int
+    entry_count: int
+    version: int
+    used_on: date
+    used_day_minor: int
+    used_day_count: int
+    used_month_minor: int
+    opened_at: datetime
+    opening_hash: bytes
+
+    @property
+    def available_minor(self) -> int:
+        """What is posted less what is set aside for payouts on their way; may be negative."""
+        return self.posted_minor - self.reserved_minor
+
+    @property
+    def spendable_minor(self) -> int:
+        """What a debit may use: available and the overdraft."""
+        return self.posted_minor - self.reserved_minor + self.overdraft_limit_minor
+
+
+@dataclass(slots=True)
+class Transfer:
+    """A transfer as a batch sees it, with its latest event."""
+
+    transfer_id: UUID
+    content_hash: bytes
+    kind: str
+    payer: str
+    payee: str
+    payer_customer_id: str | None
+    payee_customer_id: str | None
+    amount_minor: int
+    fee_minor: int
+    currency: str
+    reference: str | None
+    case_id: UUID | None
+    status: str
+    requested_at: datetime
+    execute_at: datetime | None
+    expires_at: datetime | None
+    verified: bool
+    attempts_left: int | None
+    resends_left: int | None
+    verification_expires_at: datetime | None
+    used_on: date | None
+    inquiries: int
+    unknown_answers: int
+    refund_due_on: date | None
+    refunding_minor: int
+    refunded_minor: int
+    refunded_fee_minor: int
+    contradiction: str | None
+    correlation_id: str | None
+    traceparent: str | None
+    seq: int
+    event_type: str
+    event_body: bytes
+    occurred_at: datetime
+
+    @property
+    def key(self) -> str:
+        """The wallet whose messages this transfer is ordered among: the one debited, else the one credited."""
+        return self.payer if self.payer.startswith("wallet:") else self.payee
+
+
+@dataclass(slots=True)
+class Refund:
+    """Money on its way back to a bank: asked for by a command, or returned because it could not be booked."""
+
+    refund_id: UUID
+    transfer_id: UUID
+    amount_minor: int
+    fee_minor: int
+    status: str
+    source_account: str
+    requested_at: datetime
+    due_on: date | None
+    inquiries: int
+    unknown_answers: int
+    contradiction: str | None
+
+
+class Movement(NamedTuple):
+    """Money from one account to another: two entries that sum to zero because they are one row."""
+
+    transfer_id: UUID
+    purpose: str
+    currency: str
+    amount_minor: int
+    debit_account: str
+    debit_number: int | None
+    debit_after_minor: int | None
+    credit_account: str
+    credit_number: int | None
+    credit_after_minor: int | None
+    moved_at: datetime
+
+
+class Step(NamedTuple):
+    """An event of a transfer that a later one has followed."""
+
+    transfer_id: UUID
+    seq: int
+    type: str
+    body: bytes
+    occurred_at: datetime
+
+
+class AccountEvent(NamedTuple):
+    """The latest event of an account."""
+
+    account_id: str
+    version: int
+    type: str
+    body: bytes
+    occurred_at: datetime
+
+
+class AnswerKey(NamedTuple):
+    """Whose id, and the id: what a command is remembered by."""
+
+    scope: str
+    id: str
+
+
+class Answer(NamedTuple):
+    """What a command was answered with; without a type, it was answered by events of a transfer."""
+
+    key: AnswerKey
+    content_hash: bytes
+    message_key: bytes | None
+    type: str | None
+    event_id: str | None
+    body: bytes | None
+    occurred_at: datetime

@@ -1,0 +1,198 @@
+-- Every statement of the transfer service. A batch runs each at most once, whatever its size.
+
+-- Refunds by id, locked in the order of their ids.
+-- name: load_refunds
+select
+    refund_id, transfer_id, amount_minor, fee_minor, status, source_account, requested_at,
+    due_on, inquiries, unknown_answers, contradiction
+from refund
+where refund_id = any($1::uuid[])
+order by refund_id
+for update
+
+-- Transfers by id, locked in the order of their ids; the columns stand in the order of model.Transfer.
+-- name: load_transfers
+select
+    transfer_id, content_hash, kind, payer, payee, payer_customer_id, payee_customer_id,
+    amount_minor, fee_minor, currency, reference, case_id, status, requested_at, execute_at, expires_at,
+    verified, attempts_left, resends_left, verification_expires_at, used_on, inquiries, unknown_answers,
+    refund_due_on, refunding_minor, refunded_minor, refunded_fee_minor, contradiction,
+    correlation_id, traceparent, seq, event_type, event_body, occurred_at,
+    payee_name_sealed
+from transfer
+where transfer_id = any($1::uuid[])
+order by transfer_id
+for update
+
+-- Accounts by id, locked in the order of their ids, so that workers cannot wait for each other in a circle;
+-- the columns stand in the order of model.Account.
+-- name: load_accounts
+select
+    account_id, customer_id, currency, tier, status, overdraft_limit_minor, low_balance_threshold_minor,
+    low_balance_warned, debit_restricted_until, credit_restricted_until, verification_blocked_until,
+    posted_minor, reserved_minor, entry_count, version,
+    used_on, used_day_minor, used_day_count, used_month_minor, opened_at, opening_hash
+from account
+where account_id = any($1::text[])
+order by account_id
+for update
+
+-- The latest events of accounts that a batch wants to open, for those that are open already.
+-- name: load_account_events
+select account_id, version, type, body, occurred_at
+from account_event
+where account_id = any($1::text[])
+
+-- What commands with these ids were answered with before.
+-- name: load_answers
+select answer.scope, answer.id, content_hash, message_key, type, event_id, body, occurred_at
+from answer
+join unnest($1::text[], $2::text[]) as asked (scope, id)
+    on asked.scope = answer.scope and asked.id = answer.id
+
+-- The hashes of the names of these customers.
+-- name: load_holders
+select customer_id, name_hash
+from holder
+where customer_id = any($1::text[])
+
+-- The wrapped keys of these customers.
+-- name: load_customer_keys
+select customer_id, wrapped_key
+from customer_key
+where customer_id = any($1::text[])
+
+-- Keep a new customer's key; when another worker was first, its key counts.
+-- name: insert_customer_keys
+insert into customer_key (customer_id, wrapped_key)
+select * from unnest($1::text[], $2::bytea[])
+on conflict (customer_id) do nothing
+
+-- What a batch changed of accounts by moving money.
+-- name: update_balances
+update account
+set
+    posted_minor = new.posted_minor,
+    reserved_minor = new.reserved_minor,
+    entry_count = new.entry_count,
+    version = new.version,
+    low_balance_warned = new.low_balance_warned,
+    used_on = new.used_on,
+    used_day_minor = new.used_day_minor,
+    used_day_count = new.used_day_count,
+    used_month_minor = new.used_month_minor
+from unnest(
+    $1::text[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::boolean[],
+    $7::date[], $8::bigint[], $9::integer[], $10::bigint[]
+) as new (
+    account_id, posted_minor, reserved_minor, entry_count, version, low_balance_warned,
+    used_on, used_day_minor, used_day_count, used_month_minor
+)
+where account.account_id = new.account_id
+
+-- What a batch changed of accounts by commands about them.
+-- name: update_account_settings
+update account
+set
+    tier = new.tier,
+    low_balance_threshold_minor = new.low_balance_threshold_minor,
+    debit_restricted_until = new.debit_restricted_until,
+    credit_restricted_until = new.credit_restricted_until,
+    verification_blocked_until = new.verification_blocked_until
+from unnest($1::text[], $2::text[], $3::bigint[], $4::timestamptz[], $5::timestamptz[], $6::timestamptz[]) as new (
+    account_id, tier, low_balance_threshold_minor,
+    debit_restricted_until, credit_restricted_until, verification_blocked_until
+)
+where account.account_id = new.account_id
+
+-- The latest event of each account that a batch announced.
+-- name: upsert_account_events
+insert into account_event (account_id, version, type, body, occurred_at)
+select * from unnest($1::text[], $2::bigint[], $3::text[], $4::bytea[], $5::timestamptz[])
+on conflict (account_id) do update
+set version = excluded.version, type = excluded.type, body = excluded.body, occurred_at = excluded.occurred_at
+
+-- What a batch changed of transfers that were there before.
+-- name: update_transfers
+update transfer
+set
+    fee_minor = new.fee_minor,
+    status = new.status,
+    verified = new.verified,
+    attempts_left = new.attempts_left,
+    resends_left = new.resends_left,
+    verification_expires_at = new.verification_expires_at,
+    used_on = new.used_on,
+    inquiries = new.inquiries,
+    unknown_answers = new.unknown_answers,
+    refund_due_on = new.refund_due_on,
+    refunding_minor = new.refunding_minor,
+    refunded_minor = new.refunded_minor,
+    refunded_fee_minor = new.refunded_fee_minor,
+    contradiction = new.contradiction,
+    seq = new.seq,
+    event_type = new.event_type,
+    event_body = new.event_body,
+    occurred_at = new.occurred_at,
+    payee_name_sealed = new.payee_name_sealed
+from unnest(
+    $1::uuid[], $2::bigint[], $3::text[], $4::boolean[], $5::smallint[], $6::smallint[], $7::timestamptz[],
+    $8::date[], $9::smallint[], $10::smallint[], $11::date[], $12::bigint[], $13::bigint[], $14::bigint[],
+    $15::text[], $16::integer[], $17::text[], $18::bytea[], $19::timestamptz[], $20::bytea[]
+) as new (
+    transfer_id, fee_minor, status, verified, attempts_left, resends_left, verification_expires_at,
+    used_on, inquiries, unknown_answers, refund_due_on, refunding_minor, refunded_minor, refunded_fee_minor,
+    contradiction, seq, event_type, event_body, occurred_at, payee_name_sealed
+)
+where transfer.transfer_id = new.transfer_id
+
+-- What a batch changed of refunds that were there before.
+-- name: update_refunds
+update refund
+set
+    status = new.status,
+    inquiries = new.inquiries,
+    unknown_answers = new.unknown_answers,
+    contradiction = new.contradiction
+from unnest($1::uuid[], $2::text[], $3::smallint[], $4::smallint[], $5::text[]) as new (
+    refund_id, status, inquiries, unknown_answers, contradiction
+)
+where refund.refund_id = new.refund_id
+
+-- Add a batch's movements to the platform accounts, each lane to its own stripes.
+-- name: add_to_platform
+insert into platform_stripe (account_id, currency, stripe, posted_minor)
+select * from unnest($1::text[], $2::text[], $3::integer[], $4::bigint[])
+on conflict (account_id, currency, stripe) do update
+set posted_minor = platform_stripe.posted_minor + excluded.posted_minor
+
+-- Remember what commands were answered with; what began earlier keeps the content it began with.
+-- name: upsert_answers
+insert into answer (scope, id, content_hash, message_key, type, event_id, body, occurred_at)
+select *
+from unnest(
+    $1::text[], $2::text[], $3::bytea[], $4::bytea[], $5::text[], $6::text[], $7::bytea[], $8::timestamptz[]
+)
+on conflict (scope, id) do update
+set
+    message_key = excluded.message_key,
+    type = excluded.type,
+    event_id = excluded.event_id,
+    body = excluded.body,
+    occurred_at = excluded.occurred_at
+
+-- Keep the hashes of holders' names.
+-- name: upsert_holders
+insert into holder (customer_id, name_hash)
+select * from unnest($1::text[], $2::bytea[])
+on conflict (customer_id) do update
+set name_hash = excluded.name_hash
+
+-- Forget erased customers: their name's hash, and the key of what is sealed for them.
+-- name: erase_customers
+with forgotten_holder as (
+    delete from holder
+    where customer_id = any($1::text[])
+)
+delete from customer_key
+where customer_id = any($1::text[])

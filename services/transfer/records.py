@@ -1,0 +1,131 @@
+"""Reads what people ask of the ledger: statements, the record of a transfer, the audit; changes nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from services.runtime.database import load_queries
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+    from uuid import UUID
+
+    from services.runtime.database import Connection
+
+_QUERIES: Final = load_queries(Path(__file__).with_name("records.sql"))
+
+_OUTBOX_PATIENCE: Final = timedelta(minutes=1)
+
+
+@dataclass(frozen=True, slots=True)
+class TransferRecord:
+    """Everything known of one transfer; rows as the database has them, times aware, amounts in minor units."""
+
+    transfer: Mapping[str, Any]
+    steps: list[Mapping[str, Any]]
+    movements: list[Mapping[str, Any]]
+    refunds: list[Mapping[str, Any]]
+    timers: list[Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A rule that the ledger breaks, with the rows that break it."""
+
+    rule: str
+    rows: list[dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """What the audit looked at and what it found."""
+
+    accounts: int
+    transfers: int
+    entries: int
+    findings: list[Finding]
+
+    @property
+    def clean(self) -> bool:
+        """Tell whether everything adds up."""
+        return not self.findings
+
+
+async def read_account(connection: Connection, account_id: str) -> Mapping[str, Any] | None:
+    """Return a wallet's row, or None."""
+    return await connection.fetchrow(_QUERIES.account, account_id)
+
+
+async def read_platform_balance(connection: Connection, account_id: str) -> dict[str, int]:
+    """Return what a platform account holds, in minor units by currency."""
+    rows = await connection.fetch(_QUERIES.platform_balance, account_id)
+    return {row["currency"]: row["posted_minor"] for row in rows}
+
+
+async def read_statement(
+    connection: Connection, account_id: str, since: datetime, until: datetime, limit: int
+) -> list[Mapping[str, Any]]:
+    """Return the latest `limit` entries of an account between two moments, newest first."""
+    return list(await connection.fetch(_QUERIES.statement, account_id, since, until, limit))
+
+
+async def read_balance_at(connection: Connection, account_id: str, moment: datetime) -> int:
+    """Return what a wallet had posted at a moment, in minor units; 0 before its first entry."""
+    balance: int | None = await connection.fetchval(_QUERIES.balance_at, account_id, moment)
+    return balance or 0
+
+
+async def read_transfer(connection: Connection, transfer_id: UUID) -> TransferRecord | None:
+    """Return the record of a transfer, also by the id of one of its refunds; None when there is none."""
+    refund = await connection.fetchrow(_QUERIES.refund, transfer_id)
+    transfer = await connection.fetchrow(_QUERIES.transfer, refund["transfer_id"] if refund else transfer_id)
+    if transfer is None:
+        return None
+    id_ = transfer["transfer_id"]
+    party = transfer["payer"] if transfer["payer"].startswith("wallet:") else transfer["payee"]
+    if transfer["status"] == "failed" and transfer["kind"] == "top_up":
+        party = "platform:suspense"
+    refunds = await connection.fetch(_QUERIES.refunds_of_transfer, id_)
+    subjects = [str(id_), *(str(row["refund_id"]) for row in refunds)]
+    return TransferRecord(
+        transfer=transfer,
+        steps=list(await connection.fetch(_QUERIES.steps, id_)),
+        movements=list(await connection.fetch(_QUERIES.movements_of_transfer, id_, party)),
+        refunds=list(refunds),
+        timers=list(await connection.fetch(_QUERIES.timers_of, subjects)),
+    )
+
+
+async def audit(connection: Connection, now: datetime) -> Audit:
+    """Check every rule of the ledger against one consistent picture of it."""
+    async with connection.transaction(isolation="repeatable_read", readonly=True):
+        counts = await connection.fetchrow(_QUERIES.count_everything)
+        findings = []
+        for rule, query in _RULES.items():
+            rows = await connection.fetch(_QUERIES[query])
+            if rows:
+                findings.append(Finding(rule, [dict(row) for row in rows]))
+        late = await connection.fetch(_QUERIES.audit_outbox, now - _OUTBOX_PATIENCE)
+        if late:
+            findings.append(Finding("no event waits longer than a minute to be published", [dict(r) for r in late]))
+    if counts is None:
+        message = "the counting query always returns a row"
+        raise RuntimeError(message)
+    return Audit(counts["accounts"], counts["transfers"], counts["entries"], findings)
+
+
+_RULES: Final = {
+    "all entries sum to zero": "audit_zero_sum",
+    "a wallet's balance is the sum of its entries": "audit_balances",
+    "each entry's balance follows from the one before": "audit_running_balances",
+    "a platform account's stripes add up to its entries": "audit_platform",
+    "reservations equal open payouts": "audit_reservations",
+    "a transfer moved what its status says": "audit_transfers",
+    "a transfer has all of its events": "audit_steps",
+    "what waits will be woken": "audit_waiting",
+    "no timer is parked": "audit_parked_timers",
+}

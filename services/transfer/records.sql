@@ -1,0 +1,312 @@
+-- What people ask of the ledger: one account's statement, one transfer's record, and whether everything adds up.
+
+-- An account's entries, oldest first, each with its balance; the other party is named.
+-- name: statement
+with entry as (
+    select
+        debit_number as number, moved_at, transfer_id, purpose, currency,
+        - amount_minor as amount_minor, debit_after_minor as after_minor, credit_account as counterparty
+    from movement
+    where debit_account = $1
+    union all
+    select
+        credit_number, moved_at, transfer_id, purpose, currency,
+        amount_minor, credit_after_minor, debit_account
+    from movement
+    where credit_account = $1
+)
+select entry.*, transfer.kind, transfer.reference
+from entry
+join transfer using (transfer_id)
+where moved_at >= $2 and moved_at <= $3
+order by number desc nulls last, moved_at desc
+limit $4
+
+-- An account's balance after the last entry at or before a moment; null before its first.
+-- name: balance_at
+select after_minor
+from (
+    (
+        select debit_number as number, debit_after_minor as after_minor
+        from movement
+        where debit_account = $1 and moved_at <= $2
+        order by debit_number desc
+        limit 1
+    )
+    union all
+    (
+        select credit_number, credit_after_minor
+        from movement
+        where credit_account = $1 and moved_at <= $2
+        order by credit_number desc
+        limit 1
+    )
+) as last_entry
+order by number desc
+limit 1
+
+-- What a platform account holds, by currency: the sum of its stripes.
+-- name: platform_balance
+select currency, sum(posted_minor)::bigint as posted_minor
+from platform_stripe
+where account_id = $1
+group by currency
+order by currency
+
+-- name: account
+select * from account where account_id = $1
+
+-- name: transfer
+select * from transfer where transfer_id = $1
+
+-- Every event of a transfer, in order.
+-- name: steps
+select seq, type, body, occurred_at
+from transfer_step
+where transfer_id = $1
+union all
+select seq, event_type, event_body, occurred_at
+from transfer
+where transfer_id = $1
+order by seq
+
+-- name: movements_of_transfer
+select *
+from movement
+where transfer_id = $1 and (debit_account = $2 or credit_account = $2)
+order by moved_at, coalesce(debit_number, credit_number)
+
+-- name: refunds_of_transfer
+select * from refund where transfer_id = $1 order by requested_at
+
+-- name: refund
+select * from refund where refund_id = $1
+
+-- name: timers_of
+select kind, subject, due_at, parked_at, failure
+from timer
+where subject = any($1::text[])
+order by due_at
+
+-- The audit. Each of the following returns the rows that break one rule: none, when all is well.
+
+-- name: count_everything
+select
+    (select count(*) from account) as accounts,
+    (select count(*) from transfer) as transfers,
+    2 * (select count(*) from movement) as entries
+
+-- A wallet's balance is the sum of its entries, its last entry says the same, and no entry is missing.
+-- name: audit_balances
+with entry as (
+    select
+        debit_account as account_id, debit_number as number,
+        - amount_minor as amount_minor, debit_after_minor as after_minor, currency
+    from movement
+    where debit_number is not null
+    union all
+    select credit_account, credit_number, amount_minor, credit_after_minor, currency
+    from movement
+    where credit_number is not null
+),
+sums as (
+    select
+        account_id,
+        sum(amount_minor) as posted_minor,
+        count(*) as entry_count,
+        count(distinct number) as numbers,
+        max(number) as last_number,
+        min(currency) as lowest_currency,
+        max(currency) as highest_currency
+    from entry
+    group by account_id
+)
+select
+    coalesce(account.account_id, sums.account_id) as account_id,
+    account.posted_minor,
+    coalesce(sums.posted_minor, 0)::bigint as entries_minor,
+    account.entry_count,
+    coalesce(sums.entry_count, 0) as entries
+from account
+full join sums on sums.account_id = account.account_id
+where
+    account.account_id is null
+    or account.posted_minor <> coalesce(sums.posted_minor, 0)
+    or account.entry_count <> coalesce(sums.entry_count, 0)
+    or account.entry_count <> coalesce(sums.last_number, 0)
+    or account.entry_count <> coalesce(sums.numbers, 0)
+    or sums.lowest_currency <> account.currency
+    or sums.highest_currency <> account.currency
+limit 100
+
+-- Each entry's balance is the one before it and its amount.
+-- name: audit_running_balances
+with entry as (
+    select debit_account as account_id, debit_number as number, - amount_minor as amount_minor, debit_after_minor as after_minor
+    from movement
+    where debit_number is not null
+    union all
+    select credit_account, credit_number, amount_minor, credit_after_minor
+    from movement
+    where credit_number is not null
+),
+chained as (
+    select
+        account_id, number, amount_minor, after_minor,
+        coalesce(lag(after_minor) over (partition by account_id order by number), 0) as before_minor
+    from entry
+)
+select account_id, number, before_minor, amount_minor, after_minor
+from chained
+where before_minor + amount_minor <> after_minor
+limit 100
+
+-- All entries sum to zero: wallets and platform accounts together, by currency.
+-- name: audit_zero_sum
+with held as (
+    select currency, posted_minor from account
+    union all
+    select currency, posted_minor from platform_stripe
+)
+select currency, sum(posted_minor)::bigint as sum_minor
+from held
+group by currency
+having sum(posted_minor) <> 0
+
+-- A platform account's stripes add up to its entries.
+-- name: audit_platform
+with entry as (
+    select debit_account as account_id, currency, - amount_minor as amount_minor
+    from movement
+    where debit_number is null
+    union all
+    select credit_account, currency, amount_minor
+    from movement
+    where credit_number is null
+),
+entries as (
+    select account_id, currency, sum(amount_minor) as entries_minor
+    from entry
+    group by account_id, currency
+),
+stripes as (
+    select account_id, currency, sum(posted_minor) as posted_minor
+    from platform_stripe
+    group by account_id, currency
+)
+select
+    account_id, currency,
+    coalesce(posted_minor, 0)::bigint as posted_minor,
+    coalesce(entries_minor, 0)::bigint as entries_minor
+from entries
+full join stripes using (account_id, currency)
+where coalesce(posted_minor, 0) <> coalesce(entries_minor, 0)
+limit 100
+
+-- What is reserved is what payouts under way have set aside.
+-- name: audit_reservations
+with open_payout as (
+    select payer as account_id, amount_minor + fee_minor as total_minor
+    from transfer
+    where kind = 'withdrawal' and status in ('sent', 'delayed')
+    union all
+    select source_account, amount_minor
+    from refund
+    where status in ('sent', 'delayed') and source_account like 'wallet:%'
+),
+open_sums as (
+    select account_id, sum(total_minor) as total_minor
+    from open_payout
+    group by account_id
+)
+select
+    coalesce(account.account_id, open_sums.account_id) as account_id,
+    account.reserved_minor,
+    coalesce(open_sums.total_minor, 0)::bigint as open_payouts_minor
+from account
+full join open_sums on open_sums.account_id = account.account_id
+where account.reserved_minor is distinct from coalesce(open_sums.total_minor, 0)
+limit 100
+
+-- What each transfer moved is what its status says.
+-- name: audit_transfers
+with moved as (
+    select
+        transfer_id,
+        coalesce(sum(amount_minor) filter (where purpose = 'transfer'), 0) as paid_minor,
+        coalesce(sum(amount_minor) filter (where purpose = 'fee'), 0) as fee_minor,
+        coalesce(sum(amount_minor) filter (where purpose = 'refund'), 0) as refunded_minor,
+        coalesce(sum(amount_minor) filter (where purpose = 'fee_refund'), 0) as refunded_fee_minor,
+        count(*) filter (where purpose = 'transfer') as payments
+    from movement
+    group by transfer_id
+)
+select
+    transfer.transfer_id, transfer.kind, transfer.status, transfer.amount_minor, transfer.fee_minor,
+    coalesce(moved.paid_minor, 0)::bigint as paid_minor,
+    coalesce(moved.refunded_minor, 0)::bigint as refunded_minor
+from transfer
+full join moved on moved.transfer_id = transfer.transfer_id
+where
+    transfer.transfer_id is null
+    or coalesce(moved.payments, 0) > 1
+    or (transfer.status in ('settled', 'refunding') and moved.paid_minor is distinct from transfer.amount_minor)
+    or (transfer.status in ('settled', 'refunding') and moved.fee_minor is distinct from transfer.fee_minor)
+    or (
+        transfer.status in ('scheduled', 'verification_required', 'held', 'sent', 'delayed', 'failed', 'cancelled', 'expired')
+        and coalesce(moved.paid_minor, 0) <> 0
+    )
+    or (
+        transfer.status = 'refunded'
+        and coalesce(moved.paid_minor, 0) <> coalesce(moved.refunded_minor, 0)
+    )
+    or (
+        transfer.status in ('settled', 'refunding')
+        and coalesce(moved.refunded_minor, 0) <> transfer.refunded_minor
+    )
+limit 100
+
+-- Each transfer has every one of its events, numbered from 1.
+-- name: audit_steps
+with counted as (
+    select transfer_id, count(*) as steps, max(seq) as last_seq
+    from transfer_step
+    group by transfer_id
+)
+select transfer.transfer_id, transfer.seq, coalesce(counted.steps, 0) as earlier_events
+from transfer
+full join counted on counted.transfer_id = transfer.transfer_id
+where
+    transfer.transfer_id is null
+    or transfer.seq <> coalesce(counted.steps, 0) + 1
+    or transfer.seq <= counted.last_seq
+limit 100
+
+-- What waits has a timer that ends its waiting.
+-- name: audit_waiting
+select transfer.transfer_id, transfer.status, transfer.requested_at
+from transfer
+where
+    transfer.status in ('scheduled', 'verification_required', 'sent', 'delayed')
+    and not exists (
+        select from timer
+        where
+            timer.subject = transfer.transfer_id::text
+            and timer.parked_at is null
+            and timer.kind in ('execute', 'expire', 'verification', 'payout')
+    )
+limit 100
+
+-- Events that have waited for their publication longer than a minute.
+-- name: audit_outbox
+select lane_group, partition, batch_number, created_at
+from outbox
+where created_at < $1
+limit 100
+
+-- Timers that failed and wait for a person.
+-- name: audit_parked_timers
+select kind, subject, due_at, parked_at, failure
+from timer
+where parked_at is not null
+limit 100
