@@ -22,7 +22,7 @@ else:
     Connection = asyncpg.Connection
     Pool = asyncpg.Pool
 
-TRANSIENT: tuple[type[BaseException], ...] = (
+TRANSIENT: tuple[type[Exception], ...] = (
     asyncpg.PostgresConnectionError,
     asyncpg.TransactionRollbackError,
     asyncpg.InsufficientResourcesError,

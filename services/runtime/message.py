@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Lane(NamedTuple):
-    """A group of co-partitioned topics and one partition number: what exactly one worker handles at a time."""
+    """A group of co-partitioned topics and one partition number: what one worker handles at a time."""
 
     group: str
     partition: int
@@ -58,7 +58,7 @@ class Outgoing(NamedTuple):
     topic: str
     key: bytes | None
     value: bytes | None
-    headers: list[tuple[str, bytes]]
+    headers: Sequence[tuple[str, bytes | None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,10 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Effects:
-    """What a handler asks the runtime to record with its own changes, in the same transaction."""
+    """What a handler asks the runtime to record with its own changes, in the same transaction.
+
+    Timers are cleared before timers are set: one in both ends up set.
+    """
 
     outgoing: Sequence[Outgoing] = field(default=())
     timers_set: Sequence[Timer] = field(default=())

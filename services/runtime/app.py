@@ -1,0 +1,121 @@
+"""A worker process from its first line to its exit code: the only wiring of the runtime."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import stamina
+import structlog
+import uvloop
+
+from services.runtime.clock import clock_from_setting
+from services.runtime.consumer import Consumer
+from services.runtime.database import TRANSIENT, MigrationError, create_pool, migrate
+from services.runtime.health import serve
+from services.runtime.liveness import Hopeless
+from services.runtime.log import configure_logging, error_fields
+from services.runtime.settings import SettingsError, load_settings
+
+if TYPE_CHECKING:
+    from services.runtime.service import Service
+    from services.runtime.settings import RuntimeSettings
+
+MIGRATIONS = Path(__file__).with_name("migrations")
+
+EXIT_DONE = 0
+EXIT_FAILED = 1
+EXIT_MISCONFIGURED = 2
+
+_DATABASE_WAIT_S = 60.0
+# Batches make many objects that die young together; looking for cycles among them seldom pays.
+_GC_THRESHOLDS = (50_000, 20, 50)
+
+_LOG = structlog.stdlib.get_logger(__name__)
+
+
+def run(service: Service) -> int:
+    """Run a worker of the service until SIGTERM or SIGINT; return the process's exit code.
+
+    0 after an orderly stop, 1 when it could not go on, 2 for a setting or migration that a person must mend.
+    """
+    try:
+        settings = load_settings()
+    except SettingsError as error:
+        sys.stderr.write(f"{error}\n")
+        return EXIT_MISCONFIGURED
+    configure_logging(settings.log_level, settings.log_format)
+    stamina.instrumentation.set_on_retry_hooks(())
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_work(service, settings))
+
+
+async def _work(service: Service, settings: RuntimeSettings) -> int:
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    try:
+        await prepare_database(service, settings)
+    except MigrationError as error:
+        sys.stderr.write(f"The schema {service.schema} can not be migrated: {error}.\n")
+        return EXIT_MISCONFIGURED
+    except TRANSIENT as error:
+        _LOG.error("database_unreachable", **error_fields(error))
+        return EXIT_FAILED
+    dsn = settings.database_url.get_secret_value()
+    # One connection for the batch, one for the watch, one for `/readyz`.
+    pool = await create_pool(dsn, service.schema, f"sluice.{service.name}", size=3)
+    try:
+        consumer = Consumer(service, settings, pool, clock_from_setting(settings.clock), stopping)
+        async with serve(settings.http_host, settings.http_port, pool, consumer.reasons_not_ready) as address:
+            _announce(service, address)
+            return await _consume_until(stopping, consumer, settings.shutdown_timeout_s)
+    finally:
+        pool.terminate()
+
+
+async def prepare_database(service: Service, settings: RuntimeSettings) -> None:
+    """Bring the service's schema up to date unless told not to; waits a minute for a starting database."""
+    if settings.migrate:
+        dsn = settings.database_url.get_secret_value()
+        waiting = stamina.retry_context(
+            TRANSIENT, attempts=None, timeout=_DATABASE_WAIT_S, wait_initial=0.2, wait_max=3.0
+        )
+        async for attempt in waiting:
+            with attempt:
+                await migrate(dsn, service.schema, [MIGRATIONS, service.migrations])
+
+
+def _announce(service: Service, address: str) -> None:
+    line = json.dumps({"service": service.name, "pid": os.getpid(), "health": address})
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+async def _consume_until(stopping: asyncio.Event, consumer: Consumer, deadline_s: float) -> int:
+    # What is there now stays: the collector need not look at it again.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*_GC_THRESHOLDS)
+    consuming = asyncio.create_task(consumer.run())
+    told = asyncio.create_task(stopping.wait())
+    await asyncio.wait([consuming, told], return_when=asyncio.FIRST_COMPLETED)
+    told.cancel()
+    done, _ = await asyncio.wait([consuming], timeout=deadline_s)
+    if not done:
+        _LOG.error("not_stopped_in_time", deadline_s=deadline_s)
+        consuming.cancel()
+        return EXIT_FAILED
+    try:
+        consuming.result()
+    except Hopeless as error:
+        _LOG.error("hopeless", why=str(error))
+        return EXIT_FAILED
+    _LOG.info("stopped")
+    return EXIT_DONE

@@ -1,0 +1,426 @@
+"""The one loop: poll, decode, handle in one transaction, publish, commit; what breaks is rebuilt around it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from itertools import groupby
+from typing import TYPE_CHECKING, NamedTuple
+
+import asyncpg
+import stamina
+import structlog
+from aiokafka.errors import KafkaError
+from confluent_kafka import KafkaException
+
+from services.runtime import metrics, outbox, timers
+from services.runtime.brake import Brake, Braked, BrakePolicy
+from services.runtime.database import TRANSIENT
+from services.runtime.dead_letters import message_bytes
+from services.runtime.intake import take
+from services.runtime.liveness import Hopeless, Orphaned, Progress, Stalled
+from services.runtime.log import error_fields
+from services.runtime.offsets import Fenced, advance, load_next_offsets
+from services.runtime.session import Revoked, Session
+from services.runtime.topics import TopicMissing, Topics, places_of
+from services.runtime.work import LetterPolicy, RecordWork, TimerWork
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Mapping, Sequence
+
+    from services.runtime.clock import Clock
+    from services.runtime.database import Pool
+    from services.runtime.intake import Record
+    from services.runtime.message import Outgoing, Timer
+    from services.runtime.offsets import OutboxKey
+    from services.runtime.service import Service
+    from services.runtime.settings import RuntimeSettings
+    from services.runtime.topics import Log, Place
+    from services.runtime.work import Work
+
+_LOG = structlog.stdlib.get_logger(__name__)
+
+_PASSING = (*TRANSIENT, KafkaError, KafkaException, TopicMissing, Fenced, Revoked, Stalled, Orphaned)
+_NOT_BUGS = (*_PASSING, Braked)
+_UNREACHABLE = (*TRANSIENT, KafkaException, TopicMissing)
+_CRASHES_ALLOWED = 5
+_BACKOFF_MAX_S = 5.0
+# Two lanes may create one row at once; the second sees it on its next try.
+_UNIQUE_VIOLATION_TRIES = 3
+
+
+class TooLarge(Exception):
+    """A handler's message is larger than the brokers take; the text says how large, and of which topic."""
+
+
+class _Contended(Exception):
+    """Two transactions created the same row."""
+
+
+class _Settled(NamedTuple):
+    outgoing: Sequence[Outgoing]
+    keys: Sequence[OutboxKey]
+
+
+class Consumer:
+    """Consumes a service's topics until it is told to stop."""
+
+    def __init__(
+        self, service: Service, settings: RuntimeSettings, pool: Pool, clock: Clock, stopping: asyncio.Event
+    ) -> None:
+        self._service = service
+        self._settings = settings
+        self._pool = pool
+        self._clock = clock
+        self._stopping = stopping
+        self._topics = Topics(settings, f"sluice.{service.name}")
+        self._subscriptions = {
+            topic: (order, subscription)
+            for order, subscription in enumerate(service.subscriptions)
+            for topic in subscription.topics
+        }
+        self._letters = LetterPolicy(service.name, settings.max_message_bytes)
+        self._brake = Brake(
+            BrakePolicy(settings.brake_in_a_row, settings.brake_share, settings.brake_of_at_least)
+        )
+        self._session: Session | None = None
+        self._braked_because: str | None = None
+        self._trouble: str | None = "starting"
+        self._brokers_answer = False
+        self._database_trouble: str | None = None
+        self._settled = 0
+        self._crashes = 0
+        self._stalls = 0
+        self._next_due: Timer | None = None
+        self._next_look_s = 0.0
+        metrics.OUTBOX_AGE.set_function(self._outbox_age_s)
+
+    def reasons_not_ready(self) -> list[str]:
+        """Say what keeps this worker from consuming; nothing when it consumes or has no partition to consume."""
+        if self._braked_because is not None:
+            return [f"braked: {self._braked_because}"]
+        session = self._session
+        if session is None or not session.is_claimed:
+            return [self._trouble or "no partitions assigned yet"]
+        reasons = [
+            f"partition {where.partition} of {where.topic} stopped by a gap: {gap.kind}"
+            for where, gap in sorted(session.stopped.items())
+        ]
+        if self._database_trouble is not None:
+            reasons.append(self._database_trouble)
+        if not self._brokers_answer:
+            reasons.append("the brokers do not answer")
+        return reasons
+
+    async def run(self) -> None:
+        """Hold a session for as long as it works, then another one; return once told to stop.
+
+        Raises Hopeless when new sessions do not help.
+        """
+        failures = 0
+        while not self._stopping.is_set():
+            settled_before = self._settled
+            try:
+                await self._hold_session()
+            except Braked as braked:
+                self._stop_at(braked)
+                await self._stopping.wait()
+            except Exception as error:  # noqa: BLE001 - `_judge` raises what another session can not mend
+                failures = 0 if self._settled != settled_before else failures + 1
+                self._judge(error, has_progressed=failures == 0)
+                await self._pause(failures)
+
+    async def _hold_session(self) -> None:
+        async with Session(self._service, self._settings, self._pool, self._topics) as session:
+            self._session = session
+            try:
+                await _first_of(self._consume(session), self._watch(session))
+            finally:
+                self._session = None
+                self._database_trouble = None
+
+    def _stop_at(self, braked: Braked) -> None:
+        self._braked_because = str(braked)
+        metrics.BRAKED.set(1)
+        _LOG.error("braked", why=str(braked))
+
+    def _judge(self, error: Exception, *, has_progressed: bool) -> None:
+        """Decide whether another session may help; raise Hopeless if not."""
+        metrics.SESSIONS_ENDED.labels(type(error).__qualname__).inc()
+        is_known = isinstance(error, _PASSING)
+        self._crashes = 0 if is_known or has_progressed else self._crashes + 1
+        self._stalls = self._stalls + 1 if isinstance(error, Stalled) and not has_progressed else 0
+        self._trouble = f"no session: {type(error).__qualname__} {_own_words(error)}".rstrip()
+        if is_known:
+            _LOG.warning("session_ended", why=_own_words(error), **error_fields(error))
+        else:
+            _LOG.error("session_crashed", exc_info=error)
+        if self._stalls > 1 or self._crashes >= _CRASHES_ALLOWED:
+            raise Hopeless(f"{type(error).__qualname__} again and again") from error
+
+    async def _pause(self, failures: int) -> None:
+        delay_s = min(0.1 * 2**failures, _BACKOFF_MAX_S) if failures else 0.0
+        try:
+            async with asyncio.timeout(delay_s):
+                await self._stopping.wait()
+        except TimeoutError:
+            pass
+
+    # The loop.
+
+    async def _consume(self, session: Session) -> None:
+        while not self._stopping.is_set():
+            try:
+                await session.take_over()
+                if records := await self._poll(session):
+                    await self._settle(session, self._decode(records))
+                await self._run_timers(session)
+                await self._keep_house(session)
+            except Revoked:
+                # The group moves partitions: what was in hand is dropped, and read again by its next owner.
+                continue
+
+    async def _poll(self, session: Session) -> Mapping[Place, Sequence[Record]]:
+        with metrics.stage("fetch"):
+            return await session.poll(self._time_to_timers_s())
+
+    def _decode(self, records: Mapping[Place, Sequence[Record]]) -> RecordWork:
+        with metrics.stage("decode"):
+            places = sorted(records, key=lambda where: (self._subscriptions[where.topic][0], where))
+            parts = [take(self._subscriptions[where.topic][1], where, records[where]) for where in places]
+            return RecordWork(parts, self._letters)
+
+    async def _settle(self, session: Session, work: Work) -> None:
+        """Bring work to its end: recorded and published, or narrowed down to what fails alone."""
+        try:
+            await self._carry_out(session, work)
+        except _NOT_BUGS:
+            raise
+        except Exception as error:  # noqa: BLE001 - a handler's bug may be any exception
+            await self._narrow(session, work, error)
+        else:
+            self._brake.succeeded(work.size)
+
+    async def _carry_out(self, session: Session, work: Work) -> None:
+        async with session.busy:
+            with metrics.stage("transaction"):
+                settled = await self._transact_until_done(session, work)
+            self._count(work)
+            with metrics.stage("publish"):
+                await session.publish(settled.outgoing, settled.keys)
+
+    async def _narrow(self, session: Session, work: Work, error: Exception) -> None:
+        if work.size > 1:
+            _LOG.warning("batch_halved", size=work.size, exc_info=error)
+            for half in work.halves():
+                await self._settle(session, half)
+            return
+        _LOG.error("handling_failed", lanes=work.lanes, next=list(work.next_offsets.items()), exc_info=error)
+        await self._carry_out(session, work.abandoned(error))
+        metrics.UNEXPECTED.inc()
+        self._brake.failed()
+
+    async def _transact_until_done(self, session: Session, work: Work) -> _Settled:
+        """Try until the database takes the work, as long as the partitions stay with this session."""
+        retries = stamina.retry_context(
+            (*TRANSIENT, _Contended),
+            attempts=None,
+            timeout=None,
+            wait_initial=0.05,
+            wait_max=2.0,
+            wait_jitter=0.5,
+        )
+        async for attempt in retries:
+            with attempt:
+                session.require_claim()
+                if attempt.num > 1 and self._stopping.is_set():
+                    raise Revoked
+                return await self._transact_counted(session, work, attempt.num)
+        raise AssertionError("retries end only by a result or an error")
+
+    async def _transact_counted(self, session: Session, work: Work, number: int) -> _Settled:
+        try:
+            settled = await self._transact(session, work)
+        except TRANSIENT as error:
+            metrics.TRANSIENT_RETRIES.labels(type(error).__qualname__).inc()
+            self._blame_database(error)
+            _LOG.warning("transaction_retried", number=number, **error_fields(error))
+            raise
+        except asyncpg.UniqueViolationError as error:
+            if number < _UNIQUE_VIOLATION_TRIES:
+                raise _Contended from error
+            raise
+        self._database_trouble = None
+        return settled
+
+    def _blame_database(self, error: BaseException) -> None:
+        self._database_trouble = f"the database fails: {type(error).__qualname__}"
+
+    async def _transact(self, session: Session, work: Work) -> _Settled:
+        moves = session.moves(work.next_offsets)
+        published = list(session.published)
+        async with self._pool.acquire() as connection:
+            try:
+                async with connection.transaction():
+                    numbers = await advance(connection, session.owner, work.lanes, moves, published)
+                    effects = await work.handle(connection, self._clock.now())
+                    self._check_sizes(effects.outgoing)
+                    keys = await outbox.record(connection, numbers, effects.outgoing)
+                    await timers.record(connection, effects)
+            except Exception as error:
+                # The driver has several names for a connection that was closed under a transaction.
+                if connection.is_closed() and not isinstance(error, TRANSIENT):
+                    raise asyncpg.ConnectionDoesNotExistError("closed during a transaction") from error
+                raise
+        session.forget(published)
+        session.next_offsets.update(work.next_offsets)
+        self._note_timers(effects.timers_set)
+        return _Settled(effects.outgoing, keys)
+
+    def _check_sizes(self, outgoing: Sequence[Outgoing]) -> None:
+        limit = self._settings.max_message_bytes
+        for message in outgoing:
+            # Exactly only where it may matter: most messages are far from the limit.
+            if (
+                message.value is not None
+                and len(message.value) > limit // 4
+                and message_bytes(message) > limit
+            ):
+                raise TooLarge(
+                    f"{message_bytes(message)} bytes for {message.topic}; the brokers take {limit}"
+                )
+
+    def _count(self, work: Work) -> None:
+        self._settled += 1
+        metrics.BATCHES.inc()
+        metrics.BATCH_SIZE.observe(work.size)
+        if isinstance(work, RecordWork):
+            for part in work.parts:
+                metrics.RECORDS.labels(part.place.topic).inc(len(part.records))
+        else:
+            metrics.TIMERS_TAKEN.inc(work.size)
+        for (topic, reason), count in work.rejections.items():
+            metrics.DEAD_LETTERS.labels(topic, reason).inc(count)
+
+    # Timers.
+
+    async def _run_timers(self, session: Session) -> None:
+        if not session.is_claimed:
+            self._next_due = None
+        elif self._time_to_timers_s() <= 0:
+            for work in self._timer_works(await self._due_timers(session)):
+                await self._settle(session, work)
+
+    async def _due_timers(self, session: Session) -> list[Timer]:
+        self._next_look_s = time.monotonic() + self._settings.timer_interval_s
+        limit = self._settings.batch_size
+        try:
+            async with self._pool.acquire() as connection:
+                earliest = await timers.load_next(connection, session.lanes, limit)
+        except TRANSIENT as error:
+            self._blame_database(error)
+            self._next_due = None
+            return []
+        self._database_trouble = None
+        now = self._clock.now()
+        due = [timer for timer in earliest if timer.due_at <= now]
+        metrics.TIMER_DELAY.set((now - due[0].due_at).total_seconds() if due else 0)
+        self._next_due = earliest[-1] if len(due) == limit else next(iter(earliest[len(due) :]), None)
+        return due
+
+    def _timer_works(self, due: Sequence[Timer]) -> list[TimerWork]:
+        order = {
+            subscription.group: (number, subscription)
+            for number, subscription in enumerate(self._service.subscriptions)
+        }
+        # Sorting keeps the order of due times within a group.
+        by_group = groupby(
+            sorted(due, key=lambda timer: order[timer.lane.group][0]), key=lambda timer: timer.lane.group
+        )
+        return [TimerWork(order[group][1], list(timers_due)) for group, timers_due in by_group]
+
+    def _note_timers(self, timers_set: Sequence[Timer]) -> None:
+        candidates = [*timers_set, *([self._next_due] if self._next_due else [])]
+        self._next_due = min(candidates, key=lambda timer: timer.due_at, default=None)
+
+    def _time_to_timers_s(self) -> float:
+        """Return how long the loop may wait for records: until the next look, or the next timer that is known."""
+        waits = [self._next_look_s - time.monotonic()]
+        if self._next_due is not None:
+            waits.append((self._next_due.due_at - self._clock.now()).total_seconds())
+        return max(0.0, min(waits))
+
+    # Between batches.
+
+    async def _keep_house(self, session: Session) -> None:
+        try:
+            await session.keep_house()
+        except TRANSIENT as error:
+            self._blame_database(error)
+
+    def _outbox_age_s(self) -> float:
+        since = self._session.unpublished_since if self._session else None
+        return 0.0 if since is None else time.monotonic() - since
+
+    # The watch, beside the loop.
+
+    async def _watch(self, session: Session) -> None:
+        """Compare the partitions with their logs every few seconds; Stalled or Orphaned when nothing moves."""
+        progress = Progress(self._settings.stall_timeout_s)
+        every = places_of(await self._topics.partition_counts(self._subscriptions))
+        self._brokers_answer = True
+        while True:
+            await asyncio.sleep(self._settings.watch_interval_s)
+            try:
+                await self._look_at(session, every, progress)
+                self._brokers_answer = True
+            except _UNREACHABLE as error:
+                # What keeps the consumer waiting is known, and not its fault.
+                self._brokers_answer = isinstance(error, TRANSIENT)
+                progress.excuse()
+
+    async def _look_at(self, session: Session, every: Sequence[Place], progress: Progress) -> None:
+        # The places are read before the logs' ends, so that no progress in between looks like a shrunken log.
+        held = dict(session.next_offsets) if session.is_claimed else {}
+        logs = await self._topics.logs(sorted(held) or every)
+        async with self._pool.acquire() as connection:
+            metrics.TIMERS_PARKED.set(await timers.count_parked(connection))
+            next_offsets = held or await load_next_offsets(connection, list(logs))
+        await session.note_accepted()
+        ends = {where: log.end for where, log in logs.items()}
+        self._suspect(session, held, logs)
+        self._show_lag(held, ends)
+        if self._database_trouble is not None:
+            progress.excuse()
+        elif stalled := progress.observe(time.monotonic(), next_offsets, ends):
+            kind = Stalled if held else Orphaned
+            raise kind(f"{len(stalled)} partitions stand still, the first is {stalled[0]}")
+
+    def _suspect(self, session: Session, held: Mapping[Place, int], logs: Mapping[Place, Log]) -> None:
+        """Have partitions looked at whose topic was replaced or whose log ends before their place."""
+        for where, next_offset in held.items():
+            if logs[where].topic_id != session.topic_ids.get(where) or next_offset > logs[where].end:
+                session.suspects.add(where)
+
+    def _show_lag(self, held: Mapping[Place, int], ends: Mapping[Place, int]) -> None:
+        metrics.LAG.clear()
+        for where, next_offset in held.items():
+            metrics.LAG.labels(*where).set(max(0, ends[where] - next_offset))
+
+
+def _own_words(error: Exception) -> str:
+    """Return an error's text where it is ours; another's may hold anything."""
+    return str(error) if isinstance(error, (TopicMissing, Stalled, Orphaned)) else ""
+
+
+async def _first_of(*coroutines: Coroutine[None, None, None]) -> None:
+    """Run coroutines until the first ends or fails, and end the others."""
+    tasks = [asyncio.create_task(coroutine) for coroutine in coroutines]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,194 @@
+-- The runtime's own statements; those of a batch are constant in number, whatever the batch's size.
+
+-- name: claim_lanes
+-- Make the session the owner of its lanes; waits for the transaction in which an old owner holds one.
+insert into lane (lane_group, partition, owner)
+select claimed.lane_group, claimed.partition, $1
+from unnest($2::text[], $3::integer[]) as claimed (lane_group, partition)
+order by claimed.lane_group, claimed.partition
+on conflict on constraint lane_has_one_owner
+do update set owner = excluded.owner;
+
+-- name: hold_lanes
+-- Count and lock the lanes that the session still owns.
+select count(*)
+from (
+    select
+    from lane
+    join unnest($2::text[], $3::integer[]) as wanted (lane_group, partition) using (lane_group, partition)
+    where lane.owner = $1
+    for no key update of lane
+) as held;
+
+-- name: advance
+-- Fence the batch: number it in each of its lanes, move each offset on from its expected place,
+-- and forget what was published before. A lane or offset that is missing from the answer is lost.
+with numbered as (
+    update lane
+    set batch_number = lane.batch_number + 1
+    from unnest($2::text[], $3::integer[]) as wanted (lane_group, partition)
+    where lane.lane_group = wanted.lane_group
+        and lane.partition = wanted.partition
+        and lane.owner = $1
+    returning lane.lane_group, lane.partition, lane.batch_number
+),
+moved as (
+    update consumed_offset
+    set next_offset = wanted.next_offset
+    from unnest($4::text[], $5::integer[], $6::bigint[], $7::bigint[])
+        as wanted (topic, partition, expected, next_offset)
+    where consumed_offset.topic = wanted.topic
+        and consumed_offset.partition = wanted.partition
+        and consumed_offset.next_offset = wanted.expected
+        and consumed_offset.gap_kind is null
+    returning 1
+),
+forgotten as (
+    delete from outbox
+    using unnest($8::text[], $9::integer[], $10::bigint[]) as published (lane_group, partition, batch_number)
+    where outbox.lane_group = published.lane_group
+        and outbox.partition = published.partition
+        and outbox.batch_number = published.batch_number
+)
+select
+    numbered.lane_group,
+    numbered.partition,
+    numbered.batch_number,
+    (select count(*) from moved) as moved
+from numbered;
+
+-- name: load_offsets
+-- Read how far each partition was consumed and what gap was found in it.
+select
+    topic,
+    partition,
+    topic_id,
+    next_offset,
+    gap_kind,
+    gap_log_end,
+    gap_accepted_at
+from consumed_offset
+join unnest($1::text[], $2::integer[]) as wanted (topic, partition) using (topic, partition);
+
+-- name: start_offset
+-- Begin a partition that was never consumed.
+insert into consumed_offset (topic, partition, topic_id, next_offset)
+values ($1, $2, $3, $4);
+
+-- name: record_gap
+-- Remember what is missing in a partition until somebody accepts it.
+update consumed_offset
+set
+    gap_kind = $3,
+    gap_size = $4,
+    gap_log_start = $5,
+    gap_log_end = $6,
+    gap_found_at = now(),
+    gap_accepted_at = null
+where topic = $1 and partition = $2;
+
+-- name: accept_gap
+-- Let the partition's owner go on past the gap.
+update consumed_offset
+set gap_accepted_at = coalesce(gap_accepted_at, now())
+where topic = $1 and partition = $2 and gap_kind is not null
+returning gap_kind;
+
+-- name: close_gap
+-- Go on past an accepted gap.
+update consumed_offset
+set
+    topic_id = $3,
+    next_offset = $4,
+    gap_kind = null,
+    gap_size = null,
+    gap_log_start = null,
+    gap_log_end = null,
+    gap_found_at = null,
+    gap_accepted_at = null
+where topic = $1 and partition = $2;
+
+-- name: record_outbox
+-- Keep what the batch publishes, one row a lane.
+insert into outbox (lane_group, partition, batch_number, payload)
+select *
+from unnest($1::text[], $2::integer[], $3::bigint[], $4::bytea[]);
+
+-- name: load_outbox
+-- Read what an earlier owner of the lanes may have left unpublished, oldest first.
+select
+    lane_group,
+    partition,
+    batch_number,
+    payload
+from outbox
+join unnest($1::text[], $2::integer[]) as wanted (lane_group, partition) using (lane_group, partition)
+order by batch_number;
+
+-- name: forget_outbox
+-- Delete what was published.
+delete from outbox
+using unnest($1::text[], $2::integer[], $3::bigint[]) as published (lane_group, partition, batch_number)
+where outbox.lane_group = published.lane_group
+    and outbox.partition = published.partition
+    and outbox.batch_number = published.batch_number;
+
+-- name: next_timers
+-- Read the first timers of the lanes, in the order in which they are due.
+select
+    timer.kind,
+    timer.subject,
+    timer.lane_group,
+    timer.partition,
+    timer.due_at
+from unnest($1::text[], $2::integer[]) as owned (lane_group, partition)
+cross join lateral (
+    select *
+    from timer
+    where timer.lane_group = owned.lane_group
+        and timer.partition = owned.partition
+        and timer.parked_at is null
+    order by timer.due_at
+    limit $3
+) as timer
+order by timer.due_at, timer.kind, timer.subject
+limit $3;
+
+-- name: take_timers
+-- Take timers that are still as they were read; another lane may have moved or cleared one since.
+delete from timer
+using unnest($1::text[], $2::text[], $3::timestamptz[]) as due (kind, subject, due_at)
+where timer.kind = due.kind
+    and timer.subject = due.subject
+    and timer.due_at = due.due_at
+    and timer.parked_at is null
+returning timer.kind, timer.subject;
+
+-- name: clear_timers
+-- Forget timers, set or not.
+delete from timer
+using unnest($1::text[], $2::text[]) as cleared (kind, subject)
+where timer.kind = cleared.kind and timer.subject = cleared.subject;
+
+-- name: set_timers
+-- Set timers, or move them; one that was parked is due again.
+insert into timer (kind, subject, lane_group, partition, due_at)
+select *
+from unnest($1::text[], $2::text[], $3::text[], $4::integer[], $5::timestamptz[])
+on conflict on constraint timer_is_one_a_kind_and_subject
+do update set
+    lane_group = excluded.lane_group,
+    partition = excluded.partition,
+    due_at = excluded.due_at,
+    parked_at = null,
+    failure = null;
+
+-- name: park_timer
+-- Put aside a timer whose handling fails, with the reason.
+update timer
+set parked_at = $4, failure = $5
+where kind = $1 and subject = $2 and due_at = $3;
+
+-- name: count_parked_timers
+-- Count the timers that wait for a person.
+select count(*) from timer where parked_at is not null;

@@ -1,0 +1,377 @@
+"""A session: one membership in the group with its producer and lanes; it works or breaks as a whole."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import structlog
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
+from aiokafka.coordinator.assignors.range import RangePartitionAssignor
+from aiokafka.errors import IllegalStateError, KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
+
+from services.runtime import metrics, outbox
+from services.runtime.database import TRANSIENT
+from services.runtime.kafka import client_options
+from services.runtime.log import error_fields
+from services.runtime.message import Lane
+from services.runtime.offsets import (
+    Move,
+    claim_lanes,
+    hold_lanes,
+    load_accepted,
+    place,
+)
+from services.runtime.publisher import Publisher
+from services.runtime.topics import Place, TopicMissing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+    from typing import Self
+
+    from services.runtime.database import Connection, Pool
+    from services.runtime.intake import Record
+    from services.runtime.message import Outgoing
+    from services.runtime.offsets import Gap, OutboxKey, Placement
+    from services.runtime.service import Service
+    from services.runtime.settings import RuntimeSettings
+    from services.runtime.topics import Topics
+
+_LOG = structlog.stdlib.get_logger(__name__)
+
+_CLOSE_TIMEOUT_S = 5.0
+_COMMIT_TIMEOUT_S = 5.0
+_COMMIT_INTERVAL_S = 1.0
+_SWEEP_AFTER_S = 5.0
+_REBALANCE_GRACE_S = 1.0
+
+# A killed worker's partitions move within the session timeout and a heartbeat.
+_CONSUMER_OPTIONS = {
+    "auto_offset_reset": "none",
+    "enable_auto_commit": False,
+    "partition_assignment_strategy": (RangePartitionAssignor,),
+    "session_timeout_ms": 6_000,
+    "heartbeat_interval_ms": 2_000,
+    "rebalance_timeout_ms": 20_000,
+    "max_poll_interval_ms": 300_000,
+    # A seek waits for the fetch under way; this is how long at most when nothing arrives.
+    "fetch_max_wait_ms": 250,
+    # What bounds a worker's memory: raw records of one fetch, whatever the backlog.
+    "fetch_max_bytes": 4 * 1024 * 1024,
+    "max_partition_fetch_bytes": 1024 * 1024,
+}
+_PRODUCER_OPTIONS = {"acks": "all", "enable_idempotence": True, "max_batch_size": 256 * 1024}
+
+_CLOSING: set[asyncio.Task[None]] = set()
+
+
+class Revoked(Exception):
+    """The partitions of the work at hand were taken away, or the worker stops: the work is void."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Assignment:
+    """The partitions that one rebalance gave to this session."""
+
+    places: frozenset[Place]
+
+
+class Session(ConsumerRebalanceListener):
+    """Owns lanes, fetches their records and publishes for them, until anything in it fails.
+
+    Partitions that the group assigns are paused until `take_over` has claimed their lanes. `busy` is held
+    while a batch is in hand; a rebalance waits for it.
+    """
+
+    def __init__(self, service: Service, settings: RuntimeSettings, pool: Pool, topics: Topics) -> None:
+        self.owner = uuid.uuid4()
+        self.busy = asyncio.Lock()
+        self.next_offsets: dict[Place, int] = {}
+        self.topic_ids: dict[Place, str] = {}
+        self.stopped: dict[Place, Gap] = {}
+        self.suspects: set[Place] = set()
+        self.published: list[OutboxKey] = []
+        self.unpublished_since: float | None = None
+        self._service = service
+        self._settings = settings
+        self._pool = pool
+        self._topics = topics
+        self._groups = {
+            topic: subscription.group
+            for subscription in service.subscriptions
+            for topic in subscription.topics
+        }
+        self._prefix = settings.topic_prefix
+        self._assignment: Assignment | None = None
+        self._claimed: Assignment | None = None
+        self._last_publish_s = time.monotonic()
+        self._last_commit_s = 0.0
+        self._commit: asyncio.Task[None] | None = None
+        self._stack = contextlib.AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        """Join the group; TopicMissing, KafkaError or TimeoutError when that is not possible now."""
+        await self._check_topics()
+        options = client_options(self._settings, f"sluice.{self._service.name}")
+        group = f"{self._prefix}sluice.{self._service.name}"
+        async with contextlib.AsyncExitStack() as stack:
+            self._producer = AIOKafkaProducer(
+                **options, **_PRODUCER_OPTIONS, compression_type=self._compression()
+            )
+            stack.push_async_callback(_close_producer, self._producer)
+            await self._producer.start()
+            self._publisher = Publisher(
+                self._producer, self._prefix, self._service.follow_up_topics, self._settings.publish_timeout_s
+            )
+            self._consumer = AIOKafkaConsumer(**options, **_CONSUMER_OPTIONS, group_id=group)
+            stack.push_async_callback(_in_time, self._consumer.stop)
+            await self._consumer.start()
+            # Subscribed only now, because `start` would wait for the assignment for ever.
+            self._consumer.subscribe([self._prefix + topic for topic in self._groups], listener=self)
+            stack.push_async_callback(self._let_go)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(self, *_exception: object) -> None:
+        """Leave the group; what does not end in time is left to end in the background."""
+        self._assignment = None
+        await self._stack.aclose()
+
+    def _compression(self) -> str | None:
+        return None if self._settings.kafka_compression == "none" else self._settings.kafka_compression
+
+    async def _check_topics(self) -> None:
+        counts = await self._topics.partition_counts(self._groups)
+        for subscription in self._service.subscriptions:
+            if len({counts[topic] for topic in subscription.topics}) > 1:
+                topics = ", ".join(subscription.topics)
+                raise TopicMissing(
+                    f"topics {topics} are handled together but have other numbers of partitions"
+                )
+
+    # The group's side: called by the client between our batches, never during one.
+
+    async def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
+        """Wait until the batch in hand is published, and leave nothing behind for the next owner."""
+        self._assignment = None
+        async with self.busy:
+            if revoked:
+                await self._let_go()
+
+    async def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
+        """Take note; the loop claims the lanes before it reads."""
+        self._consumer.pause(*assigned)
+        places = frozenset(self._place(partition) for partition in assigned)
+        self._assignment = Assignment(places)
+        _LOG.info("partitions_assigned", service=self._service.name, partitions=len(places))
+
+    async def _let_go(self) -> None:
+        with contextlib.suppress(*TRANSIENT):
+            async with asyncio.timeout(_CLOSE_TIMEOUT_S):
+                await self._sweep()
+        if self._commit is not None:
+            await asyncio.wait([self._commit])
+        await self._commit_offsets()
+
+    # The loop's side.
+
+    @property
+    def places(self) -> frozenset[Place] | None:
+        """The partitions that the group has given to this session; None while a rebalance is under way."""
+        return None if self._assignment is None else self._assignment.places
+
+    @property
+    def is_claimed(self) -> bool:
+        """Whether the lanes of the present assignment are this session's."""
+        return self._assignment is not None and self._assignment is self._claimed
+
+    @property
+    def lanes(self) -> list[Lane]:
+        """The lanes that this session owns."""
+        if self._claimed is None or not self.is_claimed:
+            return []
+        return self._lanes_of(self._claimed.places)
+
+    def require_claim(self) -> None:
+        """Raise Revoked unless the lanes are still this session's."""
+        if not self.is_claimed:
+            raise Revoked
+
+    async def take_over(self) -> None:
+        """Claim the lanes of a new assignment, publish what old owners left, and go on where they ended."""
+        assignment = self._assignment
+        if assignment is None or self.is_claimed:
+            return
+        async with self.busy:
+            lanes = self._lanes_of(assignment.places)
+            async with self._pool.acquire() as connection:
+                async with connection.transaction():
+                    await claim_lanes(connection, self.owner, lanes)
+                    placement = await self._look_up(connection, assignment.places)
+                left = await outbox.load(connection, lanes)
+            for rows in left:
+                await self.publish(
+                    [message for row in rows for message in row.outgoing], [row.key for row in rows]
+                )
+            if self._assignment is not assignment:
+                return
+            self.next_offsets.clear()
+            self.stopped.clear()
+            self._go_on(placement)
+            self._claimed = assignment
+        _LOG.info("lanes_claimed", lanes=len(lanes), outbox_rows=sum(map(len, left)))
+
+    async def _look_up(self, connection: Connection, places: Collection[Place]) -> Placement:
+        # Only after the claim: until then the old owner may move its offsets past the ends that we would see.
+        logs = await self._topics.logs(places)
+        self.topic_ids.update({where: log.topic_id for where, log in logs.items()})
+        return await place(connection, logs)
+
+    def _go_on(self, placement: Placement) -> None:
+        for where, offset in placement.starts.items():
+            # A partition that goes on where it is keeps what is fetched already.
+            if self.next_offsets.get(where) != offset:
+                self._consumer.seek(self._partition(where), offset)
+            self.next_offsets[where] = offset
+            self.stopped.pop(where, None)
+            self._consumer.resume(self._partition(where))
+        for where, gap in placement.gaps.items():
+            self.next_offsets.pop(where, None)
+            self.stopped[where] = gap
+            self._consumer.pause(self._partition(where))
+            _LOG.error("partition_stopped", topic=where.topic, partition=where.partition, **gap._asdict())
+        self._show_gaps()
+
+    def _show_gaps(self) -> None:
+        metrics.STOPPED.set(len(self.stopped))
+        metrics.GAP_SIZE.clear()
+        for where, gap in self.stopped.items():
+            metrics.GAP_SIZE.labels(*where).set(-1 if gap.size is None else gap.size)
+
+    async def poll(self, timeout_s: float) -> Mapping[Place, Sequence[Record]]:
+        """Return at most a batch of records of claimed partitions, as soon as there are some."""
+        assignment = self._assignment
+        try:
+            # During a rebalance the client waits for its end, however long.
+            async with asyncio.timeout(timeout_s + _REBALANCE_GRACE_S):
+                fetched = await self._consumer.getmany(
+                    timeout_ms=int(timeout_s * 1_000), max_records=self._settings.batch_size
+                )
+        except TimeoutError:
+            return {}
+        except OffsetOutOfRangeError as error:
+            self.suspects.update(self._place(partition) for partition in error.args[0])
+            return {}
+        except NoOffsetForPartitionError:
+            # The client looks for an offset of the group until it is told ours.
+            return {}
+        if assignment is not self._assignment or not self.is_claimed:
+            return {}
+        places = {self._place(partition): records for partition, records in fetched.items()}
+        return {where: records for where, records in places.items() if where in self.next_offsets}
+
+    def moves(self, next_offsets: Mapping[Place, int]) -> list[Move]:
+        """Return the moves from where this session is; Revoked when it no longer holds a partition."""
+        try:
+            return [Move(where, self.next_offsets[where], to) for where, to in next_offsets.items()]
+        except KeyError:
+            raise Revoked from None
+
+    async def publish(self, outgoing: Sequence[Outgoing], keys: Sequence[OutboxKey]) -> None:
+        """Publish what outbox rows hold, and remember to delete them."""
+        if outgoing:
+            self.unpublished_since = time.monotonic()
+            await self._publisher.publish(outgoing)
+            self.unpublished_since = None
+        self.published.extend(keys)
+        self._last_publish_s = time.monotonic()
+
+    async def keep_house(self) -> None:
+        """Do what is due between batches: commit offsets to Kafka, sweep the outbox, look at doubtful partitions."""
+        self._commit_soon()
+        if self.published and time.monotonic() - self._last_publish_s > _SWEEP_AFTER_S:
+            await self._sweep()
+        if self.suspects and self.is_claimed:
+            await self._look_again(self.suspects & self._held())
+            self.suspects.clear()
+
+    def _held(self) -> frozenset[Place]:
+        return frozenset() if self._claimed is None else self._claimed.places
+
+    async def _look_again(self, places: Collection[Place]) -> None:
+        async with self.busy:
+            assignment = self._assignment
+            async with self._pool.acquire() as connection, connection.transaction():
+                await hold_lanes(connection, self.owner, self._lanes_of(places))
+                placement = await self._look_up(connection, places)
+            if assignment is self._assignment and self.is_claimed:
+                self._go_on(placement)
+
+    async def note_accepted(self) -> None:
+        """Mark stopped partitions whose gap somebody has accepted, so that `keep_house` lets them go on."""
+        if self.stopped:
+            async with self._pool.acquire() as connection:
+                self.suspects.update(await load_accepted(connection, list(self.stopped)))
+
+    async def _sweep(self) -> None:
+        if self.published:
+            keys = list(self.published)
+            async with self._pool.acquire() as connection:
+                await outbox.forget(connection, keys)
+            self.forget(keys)
+
+    def forget(self, keys: Collection[OutboxKey]) -> None:
+        """Take note that outbox rows are deleted."""
+        gone = set(keys)
+        self.published = [key for key in self.published if key not in gone]
+
+    def _commit_soon(self) -> None:
+        is_running = self._commit is not None and not self._commit.done()
+        if not is_running and time.monotonic() - self._last_commit_s > _COMMIT_INTERVAL_S:
+            self._last_commit_s = time.monotonic()
+            self._commit = asyncio.create_task(self._commit_offsets())
+
+    async def _commit_offsets(self) -> None:
+        offsets = {self._partition(where): offset for where, offset in self.next_offsets.items()}
+        try:
+            async with asyncio.timeout(_COMMIT_TIMEOUT_S):
+                if offsets and self._consumer.assignment() >= offsets.keys():
+                    await self._consumer.commit(offsets)
+        except (KafkaError, IllegalStateError, TimeoutError) as error:
+            # Kafka's copy is for lag tools only; the next commit brings it up to date.
+            _LOG.debug("offsets_not_committed", **error_fields(error))
+
+    def _lanes_of(self, places: Collection[Place]) -> list[Lane]:
+        return sorted({Lane(self._groups[where.topic], where.partition) for where in places})
+
+    def _place(self, partition: TopicPartition) -> Place:
+        return Place(partition.topic[len(self._prefix) :], partition.partition)
+
+    def _partition(self, where: Place) -> TopicPartition:
+        return TopicPartition(self._prefix + where.topic, where.partition)
+
+
+async def _close_producer(producer: AIOKafkaProducer) -> None:
+    # What is not acknowledged by now is in the outbox. The sender would go on trying, and `stop` wait for it.
+    sender = producer._sender.sender_task  # noqa: SLF001 - there is no public way to give up
+    if sender is not None:
+        sender.cancel()
+    await _in_time(producer.stop)
+
+
+async def _in_time(stop: Callable[[], Coroutine[None, None, None]]) -> None:
+    """Stop a client; one that hangs ends in the background: cancelled, it would stay in the group."""
+    task = asyncio.create_task(stop())
+    _CLOSING.add(task)
+    task.add_done_callback(_closed)
+    await asyncio.wait([task], timeout=_CLOSE_TIMEOUT_S)
+
+
+def _closed(task: asyncio.Task[None]) -> None:
+    _CLOSING.discard(task)
+    if not task.cancelled() and (error := task.exception()) is not None:
+        _LOG.warning("client_not_closed", **error_fields(error))

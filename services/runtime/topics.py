@@ -1,0 +1,87 @@
+"""What the brokers say about topics: their ids, and where each partition's log starts and ends."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, NamedTuple
+
+from confluent_kafka import KafkaException, TopicCollection, TopicPartition
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._listoffsets import OffsetSpec
+
+from services.runtime.kafka import admin_options
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+
+    from services.runtime.settings import RuntimeSettings
+
+_REQUEST_TIMEOUT_S = 10.0
+
+
+class TopicMissing(Exception):
+    """A topic does not exist, or just now nobody leads it; the text names it."""
+
+
+class Place(NamedTuple):
+    """One partition of a topic, by the topic's logical name."""
+
+    topic: str
+    partition: int
+
+
+class Log(NamedTuple):
+    """A partition's log: of which topic, its first offset, and the offset that the next record gets."""
+
+    topic_id: str
+    start: int
+    end: int
+
+
+class Topics:
+    """Asks the brokers in a thread, apart from the consumer, so as to know more than a consumer that hangs."""
+
+    def __init__(self, settings: RuntimeSettings, client_id: str) -> None:
+        self._prefix = settings.topic_prefix
+        # Its own log would come unstructured; what fails is raised.
+        self._admin = AdminClient({**admin_options(settings, client_id), "log_level": 0})
+
+    async def partition_counts(self, topics: Collection[str]) -> dict[str, int]:
+        """Return each topic's number of partitions; TopicMissing or KafkaException when one can't be had."""
+        described = await asyncio.to_thread(self._describe, topics)
+        return {topic: count for topic, (_, count) in described.items()}
+
+    async def logs(self, places: Collection[Place]) -> dict[Place, Log]:
+        """Return the log of each partition; TopicMissing or KafkaException when one can't be had."""
+        return await asyncio.to_thread(self._logs, places) if places else {}
+
+    def _logs(self, places: Collection[Place]) -> dict[Place, Log]:
+        described = self._describe({place.topic for place in places})
+        starts = self._offsets(places, OffsetSpec.earliest())
+        ends = self._offsets(places, OffsetSpec.latest())
+        return {place: Log(described[place.topic][0], starts[place], ends[place]) for place in places}
+
+    def _describe(self, topics: Collection[str]) -> Mapping[str, tuple[str, int]]:
+        wire_names = [self._prefix + topic for topic in topics]
+        futures = self._admin.describe_topics(TopicCollection(wire_names), request_timeout=_REQUEST_TIMEOUT_S)
+        described = {}
+        for topic in topics:
+            try:
+                found = futures[self._prefix + topic].result(_REQUEST_TIMEOUT_S)
+            except KafkaException as error:
+                raise TopicMissing(f"topic {topic}: {error.args[0].name()}") from error
+            described[topic] = (str(found.topic_id), len(found.partitions))
+        return described
+
+    def _offsets(self, places: Collection[Place], spec: OffsetSpec) -> Mapping[Place, int]:
+        asked = {TopicPartition(self._prefix + place.topic, place.partition): place for place in places}
+        futures = self._admin.list_offsets(dict.fromkeys(asked, spec), request_timeout=_REQUEST_TIMEOUT_S)
+        return {
+            asked[partition]: future.result(_REQUEST_TIMEOUT_S).offset
+            for partition, future in futures.items()
+        }
+
+
+def places_of(counts: Mapping[str, int]) -> Sequence[Place]:
+    """Return every partition of topics with these numbers of partitions."""
+    return [Place(topic, partition) for topic, count in counts.items() for partition in range(count)]

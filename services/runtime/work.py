@@ -1,0 +1,198 @@
+"""What one transaction handles: records taken from partitions or timers that are due; it can be halved."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from itertools import chain, groupby
+from typing import TYPE_CHECKING, Protocol
+
+from services.runtime import timers
+from services.runtime.dead_letters import dead_letter
+from services.runtime.intake import Taken, reject
+from services.runtime.log import summarise
+from services.runtime.message import Batch, Effects, Lane
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import datetime
+
+    from services.runtime.database import Connection
+    from services.runtime.message import Timer
+    from services.runtime.service import Subscription
+    from services.runtime.topics import Place
+
+
+@dataclass(frozen=True, slots=True)
+class LetterPolicy:
+    """Who signs dead letters, and how long they may be."""
+
+    service: str
+    max_bytes: int
+
+
+class Work(Protocol):
+    """One transaction's work."""
+
+    @property
+    def size(self) -> int:
+        """How many records or timers."""
+
+    @property
+    def lanes(self) -> Sequence[Lane]:
+        """The lanes that it belongs to, each once."""
+
+    @property
+    def next_offsets(self) -> Mapping[Place, int]:
+        """Where the partitions go on after it."""
+
+    @property
+    def rejections(self) -> Mapping[tuple[str, str], int]:
+        """How many dead letters it writes, by topic and reason."""
+
+    async def handle(self, connection: Connection, now: datetime) -> Effects:
+        """Give it to the handlers, within the transaction."""
+
+    def halves(self) -> tuple[Work, Work]:
+        """Return the first half and the second, each in order; only for a size of 2 or more."""
+
+    def abandoned(self, error: BaseException) -> Work:
+        """Return the work of setting this aside because its handling fails; only for a size of 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecordWork:
+    """Records, in the order of the service's subscriptions, then by partition."""
+
+    parts: Sequence[Taken]
+    letters: LetterPolicy
+
+    @property
+    def size(self) -> int:
+        """How many records."""
+        return sum(len(part.records) for part in self.parts)
+
+    @property
+    def lanes(self) -> Sequence[Lane]:
+        """The lanes that the records belong to, each once."""
+        return list(dict.fromkeys(part.lane for part in self.parts))
+
+    @property
+    def next_offsets(self) -> Mapping[Place, int]:
+        """Where the partitions go on after the records."""
+        return {part.place: part.next_offset for part in self.parts}
+
+    @property
+    def rejections(self) -> Mapping[tuple[str, str], int]:
+        """How many dead letters are written, by topic and reason."""
+        return Counter((rejected.topic, rejected.reason) for part in self.parts for rejected in part.rejected)
+
+    async def handle(self, connection: Connection, now: datetime) -> Effects:
+        """Dead-letter what was rejected, and give each subscription's handler its messages."""
+        effects = [self._dead_letters(now)]
+        for subscription, parts in groupby(self.parts, key=lambda part: part.subscription):
+            messages = list(chain.from_iterable(part.messages for part in parts))
+            if messages:
+                effects.append(await subscription.handler(connection, Batch(messages), now))
+        return merge(effects)
+
+    def _dead_letters(self, now: datetime) -> Effects:
+        return Effects(
+            outgoing=[
+                dead_letter(rejected, part.lane, self.letters.service, now, self.letters.max_bytes)
+                for part in self.parts
+                for rejected in part.rejected
+            ]
+        )
+
+    def halves(self) -> tuple[Work, Work]:
+        """Return the first half of the records and the second."""
+        wanted = self.size // 2
+        first: list[Taken] = []
+        second: list[Taken] = []
+        for part in self.parts:
+            missing = wanted - sum(len(taken.records) for taken in first)
+            if len(part.records) <= missing:
+                first.append(part)
+            elif missing <= 0:
+                second.append(part)
+            else:
+                head, tail = part.split(missing)
+                first.append(head)
+                second.append(tail)
+        return RecordWork(first, self.letters), RecordWork(second, self.letters)
+
+    def abandoned(self, error: BaseException) -> Work:
+        """Return the work of dead-lettering the one record, with the failure's places but none of its text."""
+        part = self.parts[0]
+        rejected = reject(part.place, part.records[0], "unexpected", summarise(error))
+        return RecordWork([Taken(part.subscription, part.place, part.records, [], [rejected])], self.letters)
+
+
+@dataclass(frozen=True, slots=True)
+class TimerWork:
+    """Timers of one lane group, in the order in which they are due."""
+
+    subscription: Subscription
+    timers: Sequence[Timer]
+
+    @property
+    def size(self) -> int:
+        """How many timers."""
+        return len(self.timers)
+
+    @property
+    def lanes(self) -> Sequence[Lane]:
+        """The lanes that the timers belong to, each once."""
+        return list(dict.fromkeys(timer.lane for timer in self.timers))
+
+    @property
+    def next_offsets(self) -> Mapping[Place, int]:
+        """Nothing: timers move no offset."""
+        return {}
+
+    @property
+    def rejections(self) -> Mapping[tuple[str, str], int]:
+        """Nothing: a timer is never dead-lettered."""
+        return {}
+
+    async def handle(self, connection: Connection, now: datetime) -> Effects:
+        """Take the timers and give them to the lane group's handler."""
+        taken = await timers.take(connection, self.timers)
+        if not taken:
+            return Effects()
+        return await self.subscription.handler(connection, Batch((), taken), now)
+
+    def halves(self) -> tuple[Work, Work]:
+        """Return the earlier half of the timers and the later."""
+        middle = self.size // 2
+        return (
+            TimerWork(self.subscription, self.timers[:middle]),
+            TimerWork(self.subscription, self.timers[middle:]),
+        )
+
+    def abandoned(self, error: BaseException) -> Work:
+        """Return the work of parking the one timer."""
+        return ParkWork(self.subscription, self.timers, summarise(error))
+
+
+@dataclass(frozen=True, slots=True)
+class ParkWork(TimerWork):
+    """A timer whose handling fails: it is put aside for a person."""
+
+    failure: str
+
+    async def handle(self, connection: Connection, now: datetime) -> Effects:
+        """Park the timer."""
+        for timer in self.timers:
+            await timers.park(connection, timer, self.failure, now)
+        return Effects()
+
+
+def merge(effects: Sequence[Effects]) -> Effects:
+    """Return the effects of several handlers as one, in their order."""
+    return Effects(
+        outgoing=[message for effect in effects for message in effect.outgoing],
+        timers_set=[timer for effect in effects for timer in effect.timers_set],
+        timers_cleared=[key for effect in effects for key in effect.timers_cleared],
+    )
