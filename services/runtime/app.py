@@ -24,6 +24,8 @@ from services.runtime.log import configure_logging, error_fields
 from services.runtime.settings import SettingsError, load_settings
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from services.runtime.service import Service
     from services.runtime.settings import RuntimeSettings
 
@@ -40,13 +42,13 @@ _GC_THRESHOLDS = (50_000, 20, 50)
 _LOG = structlog.stdlib.get_logger(__name__)
 
 
-def run(service: Service) -> int:
-    """Run a worker of the service until SIGTERM or SIGINT; return the process's exit code.
+def run(build: Callable[[], Service]) -> int:
+    """Build a service and run a worker of it until SIGTERM or SIGINT; return the process's exit code.
 
     0 after an orderly stop, 1 when it could not go on, 2 for a setting or migration that a person must mend.
     """
     try:
-        settings = load_settings()
+        settings, service = load_settings(), build()
     except SettingsError as error:
         sys.stderr.write(f"{error}\n")
         return EXIT_MISCONFIGURED

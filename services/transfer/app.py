@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from schemas import registry
-from services.runtime.metrics import count_mis_keyed
 from services.runtime.service import Service, Subscription
 from services.transfer.decide.rules import Rules
 from services.transfer.handlers import Handlers
@@ -23,7 +22,7 @@ MIGRATIONS: Final = Path(__file__).with_name("migrations")
 def build(settings: TransferSettings, policy: Policy) -> Service:
     """Return the service: profiles first, so that a name given in the same batch is known."""
     master_key, name_key = settings.key_bytes()
-    handlers = Handlers(Rules(policy, name_key), master_key, count_mis_keyed)
+    handlers = Handlers(Rules(policy, name_key), master_key)
     return Service(
         name=NAME,
         schema=NAME,

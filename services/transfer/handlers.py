@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 from schemas.customer import CustomerProfile
 from services.runtime.message import Effects, TimerKey
+from services.runtime.metrics import MIS_KEYED
 from services.transfer import store
 from services.transfer.decide.dispatch import decide_message, decide_timer
 from services.transfer.decide.ledger import Ledger
 from services.transfer.decide.subjects import subjects_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from datetime import datetime
 
     from services.runtime.database import Connection
@@ -27,7 +27,6 @@ class Handlers:
 
     rules: Rules
     master_key: bytes
-    count_mis_keyed: Callable[[int], None]
 
     async def on_commands_and_results(self, connection: Connection, batch: Batch, now: datetime) -> Effects:
         """Handle commands, banks' answers and timers of the same lanes, in their order."""
@@ -38,7 +37,7 @@ class Handlers:
         for timer in batch.timers:
             decide_timer(ledger, timer)
         await store.record(connection, ledger, self.master_key)
-        self.count_mis_keyed(ledger.mis_keyed)
+        MIS_KEYED.labels("transfer.commands").inc(ledger.mis_keyed)
         return effects_of(ledger)
 
     async def on_profiles(self, connection: Connection, batch: Batch, _now: datetime) -> Effects:

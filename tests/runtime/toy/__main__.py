@@ -6,4 +6,4 @@ from services.runtime.app import run
 from tests.runtime.toy.service import toy
 
 if __name__ == "__main__":
-    sys.exit(run(toy()))
+    sys.exit(run(toy))

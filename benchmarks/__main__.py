@@ -1,0 +1,417 @@
+"""Measures the transfer service against the bare floor: `python -m benchmarks [--json FILE] [--only NAME ...]`.
+
+One JSON line a workload. Floor and service take turns on the same engines and the same messages, so that their
+ratio holds on a machine whose speed drifts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import base64
+import json
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+import uuid
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import asyncpg
+
+from benchmarks import floor
+from benchmarks.workloads import Watcher, Workload, openings, publish, transfers
+from local.kafka import start_kafka
+from local.postgres import start_postgres
+from local.topics import create_topics
+from services.runtime import database
+from services.transfer.app import MIGRATIONS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PARTITIONS = 12
+PATIENCE_S = 120.0
+WORKLOADS = (
+    Workload("uniform", 150_000),
+    Workload("hot payer", 150_000, hot_share=0.7),
+    Workload("two workers", 200_000, workers=2),
+    Workload("large ledger", 150_000, wallets=1_000_000, preloaded_transfers=5_000_000),
+)
+LATENCY_RATE = 1_000
+LATENCY_SECONDS = 30
+
+
+class Bench:
+    """The engines of a run, and what is started on them."""
+
+    def __init__(self, kafka: str, dsn: str) -> None:
+        self.kafka = kafka
+        self.dsn = dsn
+
+    def environment(self, prefix: str, dsn: str, **more: str) -> dict[str, str]:
+        """Return what a worker or the floor needs to know."""
+        key = base64.b64encode(b"b" * 32).decode()
+        return os.environ | {
+            "KAFKA_BOOTSTRAP_SERVERS": self.kafka,
+            "DATABASE_URL": dsn,
+            "SLUICE_TOPIC_PREFIX": prefix,
+            "SLUICE_MASTER_KEY": key,
+            "SLUICE_NAME_KEY": key,
+            "SLUICE_LOG_LEVEL": "warning",
+            **more,
+        }
+
+    async def new_database(self, name: str) -> str:
+        """Create an empty database and return its DSN."""
+        connection = await asyncpg.connect(self.dsn)
+        try:
+            await connection.execute(f'create database "{name}"')
+        finally:
+            await connection.close()
+        return self.dsn.rsplit("/", 1)[0] + f"/{name}"
+
+    def new_topics(self) -> str:
+        """Create a set of topics of its own and return its prefix."""
+        prefix = f"b{uuid.uuid4().hex[:8]}."
+        create_topics(self.kafka, prefix, PARTITIONS)
+        return prefix
+
+
+@contextmanager
+def process(command: list[str], environment: dict[str, str], log: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Run a process that announces itself with one JSON line; yield its id and the line."""
+    with log.open("ab") as errors:
+        child = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=errors)  # noqa: S603
+    if child.stdout is None:
+        message = "the process has no output"
+        raise RuntimeError(message)
+    try:
+        line = child.stdout.readline()
+        if not line:
+            message = f"{' '.join(command[1:])} did not start; see {log}"
+            raise RuntimeError(message)
+        yield child.pid, json.loads(line)
+    finally:
+        child.send_signal(signal.SIGTERM)
+        try:
+            child.wait(30)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+
+
+def peak_memory_mb(pid: int) -> float:
+    """Return the most memory that a process ever had resident, in MB."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) / 1024
+    return 0.0
+
+
+# --- The floor ---
+
+
+async def prepare_floor(dsn: str, wallets: int) -> None:
+    """Make the floor's tables, with wallets that can spend."""
+    connection = await asyncpg.connect(dsn)
+    try:
+        await connection.execute(floor.SCHEMA)
+        await connection.execute(
+            "insert into floor.account select 'wallet:' || n, 1000000000000 from generate_series(0, $1::int - 1) n", wallets
+        )
+        await connection.execute("analyze floor.account")
+    finally:
+        await connection.close()
+
+
+async def run_floor(bench: Bench, workload: Workload, batch_size: int, logs: Path) -> float:
+    """Return the seconds that the floor takes for a workload's backlog."""
+    prefix, dsn = bench.new_topics(), await bench.new_database(f"floor_{uuid.uuid4().hex[:8]}")
+    await prepare_floor(dsn, workload.wallets)
+    publish(bench.kafka, f"{prefix}transfer.commands", "transfer.request", transfers(workload))
+    environment = bench.environment(prefix, dsn, FLOOR_BATCH_SIZE=str(batch_size), FLOOR_PARTITIONS=str(PARTITIONS))
+    watcher = Watcher(bench.kafka, f"{prefix}transfer.events", PARTITIONS)
+    try:
+        with process([sys.executable, "-m", "benchmarks.floor"], environment, logs / "floor.log") as (_, said):
+            ended = watcher.wait_for(workload.transfers, PATIENCE_S)
+            return ended - float(said["first_poll"])
+    finally:
+        watcher.close()
+
+
+async def best_batch_size(bench: Bench, logs: Path) -> int:
+    """Return the batch size at which the floor is fastest."""
+    trial = Workload("trial", 60_000)
+    seconds = {size: await run_floor(bench, trial, size, logs) for size in (500, 1000, 2000, 4000)}
+    for size, taken in seconds.items():
+        say(f"floor, batches of {size}: {trial.transfers / taken:,.0f}/s")
+    return min(seconds, key=lambda size: seconds[size])
+
+
+# --- The service ---
+
+
+async def prepare_service(bench: Bench, workload: Workload, logs: Path) -> tuple[str, str]:
+    """Return the prefix and DSN of a service whose wallets are open and whose ledger holds what it should."""
+    prefix, dsn = bench.new_topics(), await bench.new_database(f"service_{uuid.uuid4().hex[:8]}")
+    runtime_migrations = Path(database.__file__).with_name("migrations")
+    await database.migrate(dsn, "transfer", [runtime_migrations, MIGRATIONS])
+    if workload.preloaded_transfers:
+        await preload(dsn, workload)
+    else:
+        commands = f"{prefix}transfer.commands"
+        publish(bench.kafka, commands, "account.open", openings(workload.wallets))
+        with process(service_command(), bench.environment(prefix, dsn), logs / "service.log"):
+            await wait_for_accounts(dsn, workload.wallets)
+    await vacuum(dsn)
+    return prefix, dsn
+
+
+def service_command() -> list[str]:
+    """Return how one worker of the service is started."""
+    return [sys.executable, "-m", "services.transfer"]
+
+
+async def wait_for_accounts(dsn: str, count: int) -> None:
+    """Wait until a number of wallets are open."""
+    connection = await asyncpg.connect(dsn)
+    deadline = time.monotonic() + PATIENCE_S
+    try:
+        while await connection.fetchval("select count(*) from transfer.account") < count:
+            if time.monotonic() > deadline:
+                message = "the wallets did not open"
+                raise TimeoutError(message)
+            await asyncio.sleep(0.2)
+    finally:
+        await connection.close()
+
+
+async def vacuum(dsn: str) -> None:
+    """Give the planner fresh statistics."""
+    connection = await asyncpg.connect(dsn)
+    try:
+        await connection.execute("vacuum analyze")
+    finally:
+        await connection.close()
+
+
+PRELOAD = (
+    """
+    insert into transfer.account (
+        account_id, customer_id, currency, tier, status, overdraft_limit_minor, posted_minor, entry_count, version,
+        used_on, opened_at, opening_hash
+    )
+    select
+        'wallet:' || n, 'customer-' || n, 'CNY', 'unlimited', 'open', 1000000000000, 0, 2 * ($2::bigint / $1::bigint),
+        1, current_date, now(), '\\x00'
+    from generate_series(0, $1::bigint - 1) as n
+    """,
+    """
+    insert into transfer.transfer (
+        transfer_id, content_hash, kind, payer, payee, payer_customer_id, payee_customer_id, amount_minor, fee_minor,
+        currency, status, requested_at, seq, event_type, event_body, occurred_at
+    )
+    select
+        gen_random_uuid(), '\\x00112233445566778899aabbccddeeff', 'p2p', 'wallet:' || n % $1::bigint,
+        'wallet:' || (n + 1) % $1::bigint, 'customer-' || n % $1::bigint, 'customer-' || (n + 1) % $1::bigint, 100, 0,
+        'CNY', 'settled', now(), 1, 'transfer.settled', convert_to(repeat('x', 420), 'UTF8'), now()
+    from generate_series(0, $2::bigint - 1) as n
+    """,
+    """
+    insert into transfer.movement
+    select
+        gen_random_uuid(), 'transfer', 'CNY', 100,
+        'wallet:' || n % $1::bigint, 2 * (n / $1::bigint) + 1, -100,
+        'wallet:' || (n + 1) % $1::bigint, 2 * (n / $1::bigint) + 2, 0, now()
+    from generate_series(0, $2::bigint - 1) as n
+    """,
+)
+
+
+async def preload(dsn: str, workload: Workload) -> None:
+    """Fill a ledger as if the service had worked for long."""
+    connection = await asyncpg.connect(dsn)
+    try:
+        for statement in PRELOAD:
+            needs_both = "$2" in statement
+            values = (workload.wallets, workload.preloaded_transfers) if needs_both else (workload.wallets,)
+            await connection.execute(statement, *values, timeout=1800)
+    finally:
+        await connection.close()
+
+
+async def run_service(bench: Bench, workload: Workload, logs: Path) -> tuple[float, float]:
+    """Return the seconds that the service takes for a workload's backlog, and a worker's peak memory in MB."""
+    prefix, dsn = await prepare_service(bench, workload, logs)
+    publish(bench.kafka, f"{prefix}transfer.commands", "transfer.request", transfers(workload))
+    environment = bench.environment(prefix, dsn)
+    watcher = Watcher(bench.kafka, f"{prefix}transfer.events", PARTITIONS)
+    try:
+        with process(service_command(), environment, logs / "service.log") as (pid, said):
+            if workload.workers > 1:
+                with process(service_command(), environment, logs / "service.log"):
+                    return await _time_service(dsn, watcher, workload, said["health"], pid)
+            return await _time_service(dsn, watcher, workload, said["health"], pid)
+    finally:
+        watcher.close()
+
+
+async def _time_service(
+    dsn: str, watcher: Watcher, workload: Workload, health: str, pid: int
+) -> tuple[float, float]:
+    first_poll = await asyncio.to_thread(wait_ready, health)
+    ended = await asyncio.to_thread(watcher.wait_for, workload.transfers, PATIENCE_S)
+    first_decided = await _first_decided(dsn, workload)
+    return ended - min(first_poll, first_decided), peak_memory_mb(pid)
+
+
+async def _first_decided(dsn: str, workload: Workload) -> float:
+    """Return when the first transfer of the backlog was decided: a poll that was earlier than the last look."""
+    connection = await asyncpg.connect(dsn)
+    try:
+        first = await connection.fetchval(
+            "select min(requested_at) from transfer.transfer where reference = 'benchmark' and payer <> ''"
+        )
+    finally:
+        await connection.close()
+    if first is None:
+        message = f"no transfer of {workload.name} was recorded"
+        raise RuntimeError(message)
+    return float(first.timestamp())
+
+
+def wait_ready(health: str) -> float:
+    """Wait until a worker has its partitions; return when that was, by the wall clock."""
+    deadline = time.monotonic() + PATIENCE_S
+    while time.monotonic() < deadline:
+        try:
+            with urllib.request.urlopen(f"{health}/readyz", timeout=1):  # noqa: S310 - our own address
+                return time.time()
+        except OSError:
+            time.sleep(0.005)
+    message = "the worker did not become ready"
+    raise TimeoutError(message)
+
+
+# --- Latency ---
+
+
+async def latency(bench: Bench, logs: Path, batch_size: int) -> dict[str, Any]:
+    """Return p50 and p99 from publish to the final event's arrival at a steady rate, of the floor and the service."""
+    workload = Workload("latency at 1,000/s", LATENCY_RATE * LATENCY_SECONDS)
+    prefix, dsn = bench.new_topics(), await bench.new_database(f"floor_{uuid.uuid4().hex[:8]}")
+    await prepare_floor(dsn, workload.wallets)
+    environment = bench.environment(prefix, dsn, FLOOR_BATCH_SIZE=str(batch_size), FLOOR_PARTITIONS=str(PARTITIONS))
+    with process([sys.executable, "-m", "benchmarks.floor"], environment, logs / "floor.log"):
+        floor_p50, floor_p99 = await asyncio.to_thread(_measure_latency, bench, prefix, workload)
+    prefix, dsn = await prepare_service(bench, workload, logs)
+    with process(service_command(), bench.environment(prefix, dsn), logs / "service.log") as (pid, said):
+        await asyncio.to_thread(wait_ready, said["health"])
+        p50, p99 = await asyncio.to_thread(_measure_latency, bench, prefix, workload)
+        memory = peak_memory_mb(pid)
+    return {
+        "workload": workload.name,
+        "transfers": workload.transfers,
+        "seconds": LATENCY_SECONDS,
+        "per_second": LATENCY_RATE,
+        "floor_p50_ms": floor_p50,
+        "floor_p99_ms": floor_p99,
+        "p50_ms": p50,
+        "p99_ms": p99,
+        "p99_ratio": round(p99 / floor_p99, 2),
+        "peak_memory_mb": round(memory),
+    }
+
+
+def _measure_latency(bench: Bench, prefix: str, workload: Workload) -> tuple[float, float]:
+    watcher = Watcher(bench.kafka, f"{prefix}transfer.events", PARTITIONS)
+    commands = f"{prefix}transfer.commands"
+    warm_up = Workload("warm up", 3_000)
+    try:
+        publish(bench.kafka, commands, "transfer.request", transfers(warm_up, seed=2), rate=LATENCY_RATE)
+        watcher.wait_for(warm_up.transfers, PATIENCE_S)
+        with _in_background(watcher, warm_up.transfers + workload.transfers):
+            sent = publish(bench.kafka, commands, "transfer.request", transfers(workload), rate=LATENCY_RATE)
+    finally:
+        watcher.close()
+    taken = sorted(1000 * (watcher.arrived[id_] - moment) for id_, moment in sent.items())
+    return round(taken[len(taken) // 2], 1), round(taken[len(taken) * 99 // 100], 1)
+
+
+@contextmanager
+def _in_background(watcher: Watcher, count: int) -> Iterator[None]:
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(watcher.wait_for, count, PATIENCE_S)
+        yield
+        waiting.result()
+
+
+# --- The run ---
+
+
+async def compare(bench: Bench, workload: Workload, batch_size: int, rounds: int, logs: Path) -> dict[str, Any]:
+    """Return one workload's line: medians over rounds in which floor and service take turns."""
+    floor_load = Workload(workload.name, workload.transfers, workload.wallets, workload.hot_share)
+    ratios, rates, floor_rates, memories = [], [], [], []
+    for _ in range(rounds):
+        floor_rate = workload.transfers / await run_floor(bench, floor_load, batch_size, logs)
+        seconds, memory = await run_service(bench, workload, logs)
+        rates.append(workload.transfers / seconds)
+        floor_rates.append(floor_rate)
+        ratios.append(rates[-1] / floor_rate)
+        memories.append(memory)
+    rate = statistics.median(rates)
+    return {
+        "workload": workload.name,
+        "transfers": workload.transfers,
+        "workers": workload.workers,
+        "seconds": round(workload.transfers / rate, 2),
+        "per_second": round(rate),
+        "floor_per_second": round(statistics.median(floor_rates)),
+        "ratio": round(statistics.median(ratios), 2),
+        "peak_memory_mb": round(max(memories)),
+    }
+
+
+def say(text: str) -> None:
+    """Tell whoever watches how far it is; results go to standard output, this does not."""
+    sys.stderr.write(f"{text}\n")
+
+
+async def main() -> None:
+    """Run the workloads asked for."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--only", nargs="*", help="names of workloads: " + ", ".join(w.name for w in WORKLOADS) + ", latency")
+    parser.add_argument("--rounds", type=int, default=3, help="turns of floor and service a workload")
+    parser.add_argument("--json", type=Path, help="also write the lines to this file")
+    options = parser.parse_args()
+    lines = []
+    with tempfile.TemporaryDirectory(prefix="sluice-bench-") as directory:
+        place = Path(directory)
+        with start_kafka(place / "kafka") as kafka, start_postgres(place / "postgres") as postgres:
+            bench = Bench(kafka.bootstrap, postgres.dsn)
+            batch_size = await best_batch_size(bench, place)
+            say(f"the floor's best batch size is {batch_size}")
+            for workload in WORKLOADS:
+                if not options.only or workload.name in options.only:
+                    rounds = 1 if workload.preloaded_transfers else options.rounds
+                    lines.append(await compare(bench, workload, batch_size, rounds, place))
+                    print(json.dumps(lines[-1]), flush=True)  # noqa: T201
+            if not options.only or "latency" in options.only:
+                lines.append(await latency(bench, place, batch_size))
+                print(json.dumps(lines[-1]), flush=True)  # noqa: T201
+    if options.json:
+        options.json.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

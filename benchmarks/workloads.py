@@ -1,0 +1,138 @@
+"""The messages of each workload, and the clients that publish and await them, which are not the service's own."""
+
+from __future__ import annotations
+
+import random
+import time
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import orjson
+from confluent_kafka import Consumer, Producer, TopicPartition
+
+from schemas.envelope import encode_headers
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+SOURCE = "benchmark"
+FINAL = frozenset({b"sluice.transfer.settled.v1", b"sluice.transfer.failed.v1", b"settled"})
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """How many transfers, between how many wallets, and how much of them one payer makes."""
+
+    name: str
+    transfers: int
+    wallets: int = 10_000
+    hot_share: float = 0.0
+    preloaded_transfers: int = 0
+    workers: int = 1
+
+
+def transfers(workload: Workload, seed: int = 1) -> Iterator[tuple[str, str, bytes]]:
+    """Yield (transfer id, key, body) of each transfer of a workload."""
+    pick = random.Random(seed)  # noqa: S311 - a repeatable load, not a secret
+    for _ in range(workload.transfers):
+        payer = 0 if pick.random() < workload.hot_share else pick.randrange(workload.wallets)
+        payee = (payer + 1 + pick.randrange(workload.wallets - 1)) % workload.wallets
+        id_ = str(uuid.UUID(int=pick.getrandbits(128), version=4))
+        body = {
+            "transfer_id": id_,
+            "kind": "p2p",
+            "payer": f"wallet:{payer}",
+            "payee": f"wallet:{payee}",
+            "amount_minor": 1 + pick.randrange(1000),
+            "currency": "CNY",
+            "reference": "benchmark",
+        }
+        yield id_, f"wallet:{payer}", orjson.dumps(body)
+
+
+def openings(wallets: int) -> Iterator[tuple[str, str, bytes]]:
+    """Yield (command id, key, body) that open a workload's wallets, able to spend."""
+    for number in range(wallets):
+        body = {
+            "account_id": f"wallet:{number}",
+            "customer_id": f"customer-{number}",
+            "currency": "CNY",
+            "overdraft_limit_minor": 10**12,
+            "tier": "unlimited",
+        }
+        yield f"open-{number}", f"wallet:{number}", orjson.dumps(body)
+
+
+def publish(
+    bootstrap: str, topic: str, type_: str, messages: Iterable[tuple[str, str, bytes]], rate: float | None = None
+) -> dict[str, float]:
+    """Publish messages, at `rate` a second or as fast as can be; return when each was handed over, by id."""
+    producer = Producer(
+        {"bootstrap.servers": bootstrap, "linger.ms": 5 if rate is None else 0, "acks": "all",
+         "partitioner": "murmur2_random", "queue.buffering.max.messages": 1_000_000}
+    )
+    handed_over: dict[str, float] = {}
+    started = time.perf_counter()
+    for number, (id_, key, body) in enumerate(messages):
+        if rate is not None:
+            _pace(producer, started + number / rate)
+        headers: Any = encode_headers(type_, id=id_, source=SOURCE, time="2026-01-01T00:00:00Z", subject=id_)
+        handed_over[id_] = time.perf_counter()
+        _produce(producer, topic, key, body, headers)
+    producer.flush()
+    return handed_over
+
+
+def _pace(producer: Producer, moment: float) -> None:
+    while (left := moment - time.perf_counter()) > 0:
+        producer.poll(min(left, 0.01))
+
+
+def _produce(producer: Producer, topic: str, key: str, body: bytes, headers: Any) -> None:
+    while True:
+        try:
+            producer.produce(topic, key=key, value=body, headers=headers)
+        except BufferError:
+            producer.poll(0.1)
+        else:
+            producer.poll(0)
+            return
+
+
+class Watcher:
+    """An outside consumer that notes when the final event of each transfer arrives."""
+
+    def __init__(self, bootstrap: str, topic: str, partitions: int) -> None:
+        self._consumer = Consumer(
+            {"bootstrap.servers": bootstrap, "group.id": f"benchmark-{uuid.uuid4()}", "enable.auto.commit": False,
+             "fetch.wait.max.ms": 5, "queued.max.messages.kbytes": 65536}
+        )
+        self._consumer.assign([TopicPartition(topic, number, 0) for number in range(partitions)])
+        self.arrived: dict[str, float] = {}
+
+    def wait_for(self, count: int, timeout_s: float) -> float:
+        """Wait until `count` transfers have ended; return the wall-clock time of the last.
+
+        Raises TimeoutError, with how many had ended, when nothing arrives for `timeout_s`.
+        """
+        heard = time.monotonic()
+        while len(self.arrived) < count:
+            for message in self._consumer.consume(5000, 0.05):
+                headers = dict(message.headers() or ())
+                if headers.get("ce_type") in FINAL:
+                    heard = time.monotonic()
+                    self.arrived[_id_of(headers, message.value())] = time.perf_counter()
+            if time.monotonic() - heard > timeout_s:
+                text = f"only {len(self.arrived)} of {count} transfers ended"
+                raise TimeoutError(text)
+        return time.time()
+
+    def close(self) -> None:
+        """Leave."""
+        self._consumer.close()
+
+
+def _id_of(headers: dict[str, bytes], value: bytes) -> str:
+    subject = headers.get("ce_subject")
+    return subject.decode() if subject else str(orjson.loads(value)["transfer_id"])
