@@ -35,7 +35,7 @@ def _within_range(moment: datetime) -> datetime:
     if not datetime(1970, 1, 1, tzinfo=UTC) <= moment <= datetime(9999, 1, 1, tzinfo=UTC):
         message = "must lie between the years 1970 and 9998"
         raise ValueError(message)
-    return moment
+    return moment.astimezone(UTC)
 
 
 Minor = Annotated[

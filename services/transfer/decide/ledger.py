@@ -185,12 +185,15 @@ class Ledger:
         transfer.status = status
         transfer.event_type = type_
         transfer.occurred_at = self.now
-        transfer.event_body = orjson.dumps(self._transfer_body(transfer, extra))
-        self.publish_transfer(lane, transfer)
+        transfer_id = str(transfer.transfer_id)
+        transfer.event_body = orjson.dumps(self._transfer_body(transfer_id, transfer, extra))
+        self._publish(lane, transfer_id, transfer)
 
-    def _transfer_body(self, transfer: Transfer, extra: Mapping[str, Any] | None) -> dict[str, Any]:
+    def _transfer_body(
+        self, transfer_id: str, transfer: Transfer, extra: Mapping[str, Any] | None
+    ) -> dict[str, Any]:
         body: dict[str, Any] = {
-            "transfer_id": str(transfer.transfer_id),
+            "transfer_id": transfer_id,
             "seq": transfer.seq,
             "kind": transfer.kind,
             "payer": transfer.payer,
@@ -219,8 +222,10 @@ class Ledger:
         return body
 
     def publish_transfer(self, lane: Lane, transfer: Transfer) -> None:
-        """Publish the latest event of a transfer: for the first time, or again to whoever asks again."""
-        transfer_id = str(transfer.transfer_id)
+        """Publish the latest event of a transfer again, to whoever asks again."""
+        self._publish(lane, str(transfer.transfer_id), transfer)
+
+    def _publish(self, lane: Lane, transfer_id: str, transfer: Transfer) -> None:
         headers = encode_headers(
             transfer.event_type,
             id=f"{transfer_id}.{transfer.seq}",

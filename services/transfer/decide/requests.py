@@ -24,12 +24,14 @@ from services.transfer.model import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from schemas.transfer import TransferRequest
     from services.runtime.message import Lane, Message
     from services.transfer.decide.ledger import Ledger
     from services.transfer.policy import Limits, Tier
 
-_PARTIES: Final = {
+_PARTIES: Final[Mapping[str, tuple[str, str]]] = {
     Kind.P2P: ("wallet:", "wallet:"),
     Kind.WITHDRAWAL: ("wallet:", "bank:"),
     Kind.TOP_UP: ("bank:", "wallet:"),
@@ -161,7 +163,7 @@ def _refuse_request(transfer: Transfer) -> Refusal | None:
         return Refusal("same_account", field="payee")
     if not 0 < transfer.amount_minor <= LARGEST_AMOUNT_MINOR:
         return Refusal("amount_invalid", field="amount_minor", limit_minor=LARGEST_AMOUNT_MINOR)
-    payer, payee = _PARTIES[Kind(transfer.kind)]
+    payer, payee = _PARTIES[transfer.kind]
     if not transfer.payer.startswith(payer):
         return Refusal("payer_unknown", field="payer", detail=f"the payer of a {transfer.kind} is a {payer[:-1]}")
     if not transfer.payee.startswith(payee):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import unicodedata
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -34,9 +34,12 @@ class Rules:
     def hash_content(self, data: BaseModel) -> bytes:
         """Return the keyed hash of what a command says: equal commands, equal hashes, whatever their spelling.
 
-        Fields that are not in the contract are not part of it, nor are fields left at their default.
+        Fields that are not in the contract, or not given, are no part of it, so that a field added later
+        leaves the hashes of what was said before as they are.
         """
-        content = orjson.dumps(
-            data.model_dump(exclude_defaults=True), default=str, option=orjson.OPT_SORT_KEYS | orjson.OPT_UTC_Z
-        )
+        content = orjson.dumps(_said(data), default=_said, option=orjson.OPT_SORT_KEYS | orjson.OPT_UTC_Z)
         return hashlib.blake2b(content, key=self.name_key, digest_size=16).digest()
+
+
+def _said(data: BaseModel) -> dict[str, Any]:
+    return {name: value for name, value in data.__dict__.items() if value is not None}
