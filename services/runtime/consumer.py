@@ -410,6 +410,8 @@ class Consumer:
 
 def _own_words(error: Exception) -> str:
     """Return an error's text where it is ours; another's may hold anything."""
+    if isinstance(error, KafkaException):
+        return str(error.args[0].name())
     return str(error) if isinstance(error, (TopicMissing, Stalled, Orphaned)) else ""
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     Record: TypeAlias = ConsumerRecord[bytes | None, bytes | None]
 
+
 @dataclass(frozen=True, slots=True)
 class Taken:
     """Records taken from one partition in order, at least one, and what was made of each."""

@@ -241,9 +241,10 @@ class Session(ConsumerRebalanceListener):
             self._consumer.resume(self._partition(where))
         for where, gap in placement.gaps.items():
             self.next_offsets.pop(where, None)
-            self.stopped[where] = gap
             self._consumer.pause(self._partition(where))
-            _LOG.error("partition_stopped", topic=where.topic, partition=where.partition, **gap._asdict())
+            if where not in self.stopped:
+                _LOG.error("partition_stopped", topic=where.topic, partition=where.partition, **gap._asdict())
+            self.stopped[where] = gap
         self._show_gaps()
 
     def _show_gaps(self) -> None:

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
 import pytest_asyncio
+import stamina
 
+from services.runtime.log import configure_logging
 from tests.runtime.world import World, make_world
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+
+@pytest.fixture(scope="session", autouse=True)
+def logging_as_in_production() -> None:
+    """Log as a worker does: rendering tracebacks with their locals takes seconds, and shows personal data."""
+    configure_logging("info", "json")
+    stamina.instrumentation.set_on_retry_hooks(())
 
 
 @pytest_asyncio.fixture

@@ -13,12 +13,14 @@ from collections import defaultdict
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs, urlsplit
 
 import aiohttp
 import asyncpg
 import orjson
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka import TopicPartition as Partition
+from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
 
 from schemas.envelope import encode_headers
 from services.runtime.app import MIGRATIONS
@@ -27,6 +29,7 @@ from services.runtime.consumer import Consumer
 from services.runtime.database import create_pool, migrate
 from services.runtime.publisher import murmur2
 from services.runtime.settings import RuntimeSettings
+from services.runtime.topics import Topics, places_of
 from tests.runtime.toy.service import CONSUMED, PRODUCED, SCHEMA, toy
 
 if TYPE_CHECKING:
@@ -60,6 +63,7 @@ class World:
         self.dsn = dsn
         self.pool = pool
         self.prefix = f"t{uuid.uuid4().hex[:8]}."
+        self._topics = Topics(self.settings(), "test")
         self._admin = AdminClient({"bootstrap.servers": bootstrap})
         self._producer: AIOKafkaProducer | None = None
 
@@ -70,6 +74,13 @@ class World:
         new = [NewTopic(self.prefix + topic, PARTITIONS, 1, config=config) for topic in topics]
         for future in self._admin.create_topics(new).values():
             future.result(20)
+        self._await_leaders(topics)
+
+    def _await_leaders(self, topics: Sequence[str]) -> None:
+        asked = {Partition(self.prefix + topic, n): OffsetSpec.latest() for topic in topics for n in range(PARTITIONS)}
+        deadline = time.monotonic() + 20
+        while any(future.exception() for future in self._admin.list_offsets(asked).values()):
+            assert time.monotonic() < deadline, "no leaders for the new topics"
 
     def delete_topics(self, *topics: str) -> None:
         """Delete topics by their logical names."""
@@ -78,8 +89,6 @@ class World:
 
     async def delete_records(self, topic: str, partition: int, before: int) -> None:
         """Let the log of a partition start at an offset."""
-        from confluent_kafka import TopicPartition as Partition  # noqa: PLC0415
-
         where = Partition(self.prefix + topic, partition, before)
         await asyncio.to_thread(lambda: [f.result(20) for f in self._admin.delete_records([where]).values()])
 
@@ -162,17 +171,12 @@ class World:
         """Wait until everything sent to the consumed topics is behind the service, and published."""
 
         async def all_behind() -> bool:
-            consumer = await self.producer
-            del consumer
             return await self._remaining() == 0
 
         await until(all_behind, within_s=within_s, what="everything consumed")
 
     async def _remaining(self) -> int:
-        from services.runtime.topics import Topics, places_of  # noqa: PLC0415
-
-        topics = Topics(self.settings(), "test")
-        logs = await topics.logs(places_of(dict.fromkeys(CONSUMED, PARTITIONS)))
+        logs = await self._topics.logs(places_of(dict.fromkeys(CONSUMED, PARTITIONS)))
         rows = await self.fetch("select topic, partition, next_offset from consumed_offset")
         done = {(row["topic"], row["partition"]): row["next_offset"] for row in rows}
         return sum(log.end - done.get(place, 0) for place, log in logs.items())
@@ -195,7 +199,7 @@ class World:
         """Run a worker in this process until the context ends."""
         settings = self.settings(**changes)
         stopping = asyncio.Event()
-        pool = await create_pool(self.dsn, SCHEMA, "toy", size=3)
+        pool = await create_pool(settings.database_url.get_secret_value(), SCHEMA, "toy", size=3)
         consumer = Consumer(service or toy(), settings, pool, clock_from_setting(settings.clock), stopping)
         task = asyncio.create_task(consumer.run())
         try:
@@ -245,10 +249,68 @@ class World:
             "SLUICE_TIMER_INTERVAL": "0.05",
         }
 
+    @asynccontextmanager
+    async def gate(self) -> AsyncIterator[Gate]:
+        """Stand between a worker and the database."""
+        gate = Gate(self.dsn)
+        await gate.open()
+        try:
+            yield gate
+        finally:
+            gate.shut()
+
     async def close(self) -> None:
         """Let go of the clients."""
         if self._producer is not None:
             await self._producer.stop()
+
+
+class Gate:
+    """A way to the database that can be cut and restored."""
+
+    def __init__(self, dsn: str) -> None:
+        self._there = urlsplit(dsn)
+        self._port = 0
+        self._server: asyncio.Server | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def dsn(self) -> str:
+        """Where the database is, through the gate."""
+        user = self._there.username or "postgres"
+        return f"postgresql://{user}:{self._there.password or ''}@127.0.0.1:{self._port}{self._there.path}"
+
+    async def open(self) -> None:
+        """Let connections through."""
+        self._server = await asyncio.start_server(self._connect, "127.0.0.1", self._port)
+        self._port = self._server.sockets[0].getsockname()[1]
+
+    def shut(self) -> None:
+        """Cut the connections and let no other through."""
+        assert self._server is not None
+        self._server.close()
+        for task in self._tasks:
+            task.cancel()
+
+    async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        directory = parse_qs(self._there.query).get("host")
+        if directory:
+            port = self._there.port or 5432
+            upstream = await asyncio.open_unix_connection(f"{directory[0]}/.s.PGSQL.{port}")
+        else:
+            upstream = await asyncio.open_connection(self._there.hostname, self._there.port)
+        for source, sink in ((reader, upstream[1]), (upstream[0], writer)):
+            task = asyncio.create_task(_pump(source, sink))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+
+async def _pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+    try:
+        while data := await source.read(65_536):
+            sink.write(data)
+    finally:
+        sink.close()
 
 
 class Process:
