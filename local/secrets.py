@@ -1,0 +1,24 @@
+"""The keys of a local run: made once, kept beside its data, never shown."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+from pathlib import Path
+from typing import Final
+
+_NAMES: Final = ("SLUICE_MASTER_KEY", "SLUICE_NAME_KEY")
+_KEY_BYTES: Final = 32
+
+
+def keys_of(home: Path) -> dict[str, str]:
+    """Return the keys that services need, those of the environment first."""
+    path = home / "secrets.json"
+    if path.exists():
+        kept = json.loads(path.read_text())
+    else:
+        kept = {name: base64.b64encode(os.urandom(_KEY_BYTES)).decode() for name in _NAMES}
+        path.touch(mode=0o600)
+        path.write_text(json.dumps(kept))
+    return {name: os.environ.get(name) or kept[name] for name in _NAMES}

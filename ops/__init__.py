@@ -1,0 +1,1 @@
+"""For people on call: the command line and what it reads."""
