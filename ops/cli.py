@@ -142,6 +142,7 @@ def _exit_code(error: Exception) -> int | None:
     """Return 2 for what settings mend, 1 for what another try or an operator mends, None for a bug."""
     from local.daemon import EngineError
     from local.processes import Misconfigured
+    from local.replay import ReplayError
     from local.topics import TopicError
     from local.up import AlreadyRunning, NotReady
     from ops.running import NotRunning
@@ -149,7 +150,7 @@ def _exit_code(error: Exception) -> int | None:
 
     if isinstance(error, SettingsError | Misconfigured):
         return 2
-    is_mendable = isinstance(error, EngineError | TopicError | AlreadyRunning | NotReady | NotRunning)
+    is_mendable = isinstance(error, EngineError | TopicError | AlreadyRunning | NotReady | NotRunning | ReplayError)
     return 1 if is_mendable else None
 
 

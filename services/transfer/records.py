@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from services.runtime.database import load_queries
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
     from uuid import UUID
 
@@ -98,6 +98,12 @@ async def read_transfer(connection: Connection, transfer_id: UUID) -> TransferRe
         refunds=list(refunds),
         timers=list(await connection.fetch(_QUERIES.timers_of, subjects)),
     )
+
+
+async def read_first_events(connection: Connection, ids: Sequence[UUID]) -> dict[UUID, bytes]:
+    """Return the body of the first event of each of these transfers that is known."""
+    rows = await connection.fetch(_QUERIES.first_events, ids)
+    return {row["transfer_id"]: row["body"] for row in rows}
 
 
 async def audit(connection: Connection, now: datetime) -> Audit:

@@ -70,6 +70,16 @@ from transfer
 where transfer_id = $1
 order by seq
 
+-- The first event of each of these transfers.
+-- name: first_events
+select transfer_id, body
+from transfer_step
+where transfer_id = any($1::uuid[]) and seq = 1
+union all
+select transfer_id, event_body
+from transfer
+where transfer_id = any($1::uuid[]) and seq = 1
+
 -- name: movements_of_transfer
 select *
 from movement

@@ -1,0 +1,380 @@
+"""`sluice replay DIR`: sends a history of customers, accounts and transfers through the system and checks it."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import json
+import threading
+import time
+import uuid
+from collections import Counter
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import asyncpg
+import orjson
+from confluent_kafka import Consumer, Producer, TopicPartition
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from local.settings import runtime_settings
+from local.up import started
+from ops.running import NotRunning, Running, find_running
+from schemas.envelope import encode_headers
+from services.runtime.clock import clock_from_setting
+from services.runtime.kafka import admin_options
+from services.transfer import records
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+SOURCE: Final = "sluice/replay"
+FINAL: Final = frozenset({"settled", "failed", "refunded", "cancelled", "expired"})
+_COLUMNS: Final = {
+    "customers.csv": ("customer_id", "name"),
+    "accounts.csv": ("account_id", "customer_id", "currency", "overdraft_limit_minor", "tier"),
+    "transfers.csv": (
+        "transfer_id", "occurred_on", "kind", "payer", "payee", "amount_minor", "currency", "expected_balance_minor",
+    ),
+}  # fmt: skip
+_PATIENCE_S: Final = 60.0
+_SHOWN: Final = 20
+
+
+class ReplayError(Exception):
+    """The history cannot be read or did not come through; the text says where and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One transfer of the history; `wallet` is the one whose balance is expected."""
+
+    transfer_id: str
+    wallet: str
+    body: bytes
+    expected_minor: int
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """What the files hold, ready to be published: (key, id, body) of customers and accounts."""
+
+    customers: list[tuple[str, str, bytes]]
+    accounts: list[tuple[str, str, bytes]]
+    transfers: list[Row]
+
+
+@dataclass(slots=True)
+class Outcomes:
+    """What became of each transfer, as its events say."""
+
+    statuses: dict[str, str] = field(default_factory=dict)
+    reasons: Counter[str] = field(default_factory=Counter)
+    balances: dict[str, int | None] = field(default_factory=dict)
+    ended: set[str] = field(default_factory=set)
+    opened: set[str] = field(default_factory=set)
+    last_heard: float = field(default_factory=time.monotonic)
+    last_ended: float = 0.0
+
+
+def run(directory: Path, rate: float | None, report_file: Path | None) -> None:
+    """Replay a directory on the running system, or on a temporary one; exit 1 when anything is off."""
+    console = Console()
+    history = read_history(directory)
+    with _system(console) as running:
+        report = Replay(running, console).run(history, rate)
+    _show(console, report)
+    if report_file is not None:
+        report_file.write_text(json.dumps(report, indent=2) + "\n")
+    if report["balances_off"] or report["dead_letters"] or report["audit"] != "clean":
+        raise SystemExit(1)
+
+
+@contextmanager
+def _system(console: Console) -> Iterator[Running]:
+    try:
+        yield find_running()
+    except NotRunning:
+        console.print("Nothing is running here: starting Kafka, PostgreSQL and the services for this replay …")
+        with started() as said:
+            yield Running(said["kafka"], said["database"], said["topic_prefix"], said["clock"], said["services"])
+
+
+# --- Reading ---
+
+
+def read_history(directory: Path) -> History:
+    """Read the three files; ReplayError names file, line and column of the first thing that is wrong."""
+    return History(
+        [_customer(row) for _, row in _rows(directory, "customers.csv")],
+        [_account(line, row) for line, row in _rows(directory, "accounts.csv")],
+        [_transfer(line, row) for line, row in _rows(directory, "transfers.csv")],
+    )
+
+
+def _rows(directory: Path, name: str) -> Iterator[tuple[int, Mapping[str, str]]]:
+    path = directory / name
+    try:
+        with path.open(newline="", encoding="utf-8") as lines:
+            reader = csv.DictReader(lines)
+            if missing := [column for column in _COLUMNS[name] if column not in (reader.fieldnames or ())]:
+                raise ReplayError(f"{path} has no column {missing[0]}; it needs {', '.join(_COLUMNS[name])}.")
+            for row in reader:
+                yield reader.line_num, row
+    except OSError as error:
+        raise ReplayError(f"{path} cannot be read: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise ReplayError(f"{path} is not UTF-8.") from error
+
+
+def _whole(name: str, line: int, row: Mapping[str, str], column: str) -> int:
+    try:
+        return int(row[column])
+    except (ValueError, TypeError):
+        raise ReplayError(f"{name}, line {line}: {column} is {row[column]!r}, not a whole number.") from None
+
+
+def _customer(row: Mapping[str, str]) -> tuple[str, str, bytes]:
+    profile: dict[str, Any] = {"customer_id": row["customer_id"], "name": row["name"]}
+    profile |= {name: row[name] for name in ("phone", "email", "locale") if row.get(name)}
+    return row["customer_id"], f"profile-{row['customer_id']}", orjson.dumps(profile)
+
+
+def _account(line: int, row: Mapping[str, str]) -> tuple[str, str, bytes]:
+    body = {name: row[name] for name in ("account_id", "customer_id", "currency", "tier")}
+    overdraft = _whole("accounts.csv", line, row, "overdraft_limit_minor")
+    return (
+        row["account_id"],
+        f"open-{row['account_id']}",
+        orjson.dumps(body | {"overdraft_limit_minor": overdraft}),
+    )
+
+
+def _transfer(line: int, row: Mapping[str, str]) -> Row:
+    body: dict[str, Any] = {name: row[name] for name in ("transfer_id", "kind", "payer", "payee", "currency")}
+    body["amount_minor"] = _whole("transfers.csv", line, row, "amount_minor")
+    if row.get("reference"):
+        body["reference"] = row["reference"]
+    expected = _whole("transfers.csv", line, row, "expected_balance_minor")
+    try:
+        transfer_id = str(uuid.UUID(row["transfer_id"]))
+    except ValueError:
+        raise ReplayError(
+            f"transfers.csv, line {line}: transfer_id is {row['transfer_id']!r}, not a UUID."
+        ) from None
+    wallet = row["payer"] if row["payer"].startswith("wallet:") else row["payee"]
+    return Row(transfer_id, wallet, orjson.dumps(body), expected)
+
+
+# --- Sending and following ---
+
+
+class Replay:
+    """One replay on a running system."""
+
+    def __init__(self, running: Running, console: Console) -> None:
+        self._running = running
+        self._console = console
+        self._options = admin_options(runtime_settings(running.kafka, running.database), "sluice.replay")
+        self._prefix = running.topic_prefix
+        self._outcomes = Outcomes()
+        self._done = threading.Event()
+        self._failed: list[BaseException] = []
+
+    def run(self, history: History, rate: float | None) -> dict[str, Any]:
+        """Publish a history and wait until every transfer has ended; return the report."""
+        wallets = {row.transfer_id: row.wallet for row in history.transfers}
+        dead_before = self._count_dead_letters()
+        follower = threading.Thread(target=self._follow, args=(wallets, self._consumer()), daemon=True)
+        follower.start()
+        try:
+            self._send("customer.profiles", "customer.profile", history.customers)
+            self._open_accounts(history.accounts)
+            started_at = time.monotonic()
+            with self._progress(len(history.transfers)):
+                messages = ((row.wallet, row.transfer_id, row.body) for row in history.transfers)
+                self._send("transfer.commands", "transfer.request", messages, rate)
+                self._await("transfers ended", lambda: len(self._outcomes.ended), len(wallets))
+        finally:
+            self._done.set()
+            follower.join(10)
+        seconds = self._outcomes.last_ended - started_at
+        return asyncio.run(self._report(history, seconds, self._count_dead_letters() - dead_before))
+
+    def _consumer(self) -> Consumer:
+        consumer = Consumer(
+            {**self._options, "group.id": f"replay-{uuid.uuid4()}", "enable.auto.commit": False, "fetch.wait.max.ms": 10}
+        )
+        topic = f"{self._prefix}transfer.events"
+        partitions = [TopicPartition(topic, number) for number in self._partitions(consumer, topic)]
+        for partition in partitions:
+            partition.offset = consumer.get_watermark_offsets(partition, 10)[1]
+        consumer.assign(partitions)
+        return consumer
+
+    def _partitions(self, consumer: Consumer, topic: str) -> list[int]:
+        return list(consumer.list_topics(topic, 10).topics[topic].partitions)
+
+    def _follow(self, wallets: Mapping[str, str], consumer: Consumer) -> None:
+        try:
+            while not self._done.is_set():
+                for message in consumer.consume(2_000, 0.05):
+                    if message.error() is None:
+                        self._note(wallets, message.value() or b"{}")
+        except BaseException as error:  # noqa: BLE001 - reported by the thread that waits
+            self._failed.append(error)
+        finally:
+            consumer.close()
+
+    def _note(self, wallets: Mapping[str, str], value: bytes) -> None:
+        event = orjson.loads(value)
+        outcomes = self._outcomes
+        outcomes.last_heard = time.monotonic()
+        id_ = event.get("transfer_id")
+        if id_ is None:
+            outcomes.opened.add(event.get("account_id", ""))
+            return
+        wallet = wallets.get(id_)
+        if wallet is None or "status" not in event:
+            return
+        outcomes.statuses[id_] = event["status"]
+        if event["seq"] == 1:
+            side = "payer" if event["payer"] == wallet else "payee"
+            outcomes.balances[id_] = event.get(f"{side}_available_minor")
+        if event["status"] in FINAL and id_ not in outcomes.ended:
+            outcomes.ended.add(id_)
+            outcomes.last_ended = outcomes.last_heard
+            if "reason" in event:
+                outcomes.reasons[event["reason"]["code"]] += 1
+
+    def _send(
+        self, topic: str, type_: str, messages: Iterable[tuple[str, str, bytes]], rate: float | None = None
+    ) -> None:
+        producer = Producer(
+            {**self._options, "acks": "all", "linger.ms": 5, "partitioner": "murmur2_random", "enable.idempotence": True}
+        )
+        started_at = time.monotonic()
+        for number, (key, id_, body) in enumerate(messages):
+            if rate is not None:
+                _wait_until(producer, started_at + number / rate)
+            moment = datetime.now(UTC).isoformat()
+            headers: Any = encode_headers(type_, id=id_, source=SOURCE, time=moment, subject=id_)
+            while True:
+                try:
+                    producer.produce(f"{self._prefix}{topic}", key=key, value=body, headers=headers)
+                except BufferError:
+                    producer.poll(0.1)
+                else:
+                    break
+            producer.poll(0)
+        if left := producer.flush(_PATIENCE_S):
+            raise ReplayError(f"Kafka did not take {left} messages within {_PATIENCE_S:g} s.")
+
+    def _open_accounts(self, accounts: Sequence[tuple[str, str, bytes]]) -> None:
+        wanted = {key for key, _, _ in accounts}
+        with self._console.status(f"Opening {len(accounts):,} accounts …"):
+            self._send("transfer.commands", "account.open", accounts)
+            self._await("accounts opened", lambda: len(self._outcomes.opened & wanted), len(wanted))
+
+    def _await(self, what: str, count: Callable[[], int], wanted: int) -> None:
+        self._outcomes.last_heard = time.monotonic()
+        while (found := count()) < wanted:
+            if self._failed:
+                raise ReplayError(f"The events cannot be followed: {self._failed[0]}")
+            if time.monotonic() - self._outcomes.last_heard > _PATIENCE_S:
+                raise ReplayError(
+                    f"Nothing happened for {_PATIENCE_S:g} s: {found} of {wanted} {what}. "
+                    "Look at the services' /readyz and logs."
+                )
+            self._done.wait(0.02)
+
+    @contextmanager
+    def _progress(self, total: int) -> Iterator[None]:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        with Progress(*columns, console=self._console, refresh_per_second=4) as progress:
+            task = progress.add_task("Transfers", total=total)
+            watching = threading.Thread(target=self._show_progress, args=(progress, task), daemon=True)
+            watching.start()
+            yield
+            progress.update(task, completed=len(self._outcomes.ended))
+
+    def _show_progress(self, progress: Progress, task: Any) -> None:
+        while not self._done.wait(0.25):
+            progress.update(task, completed=len(self._outcomes.ended))
+
+    def _count_dead_letters(self) -> int:
+        consumer = Consumer({**self._options, "group.id": f"replay-{uuid.uuid4()}"})
+        try:
+            total = 0
+            for name in ("transfer.commands.dlq", "customer.profiles.dlq", "rail.results.dlq"):
+                topic = f"{self._prefix}{name}"
+                for number in self._partitions(consumer, topic):
+                    low, high = consumer.get_watermark_offsets(TopicPartition(topic, number), 10)
+                    total += high - low
+            return total
+        finally:
+            consumer.close()
+
+    async def _report(self, history: History, seconds: float, dead_letters: int) -> dict[str, Any]:
+        connection = await asyncpg.connect(
+            self._running.database, server_settings={"search_path": "transfer"}
+        )
+        try:
+            unseen = [row.transfer_id for row in history.transfers if row.transfer_id not in self._outcomes.balances]
+            firsts = await records.read_first_events(connection, [uuid.UUID(id_) for id_ in unseen])
+            for id_, event in firsts.items():
+                self._outcomes.balances[str(id_)] = _balance_of(orjson.loads(event), history, str(id_))
+            audit = await records.audit(connection, clock_from_setting(self._running.clock).now())
+        finally:
+            await connection.close()
+        off = [
+            {"transfer_id": row.transfer_id, "wallet": row.wallet, "expected_minor": row.expected_minor, "found_minor": found}
+            for row in history.transfers
+            if (found := self._outcomes.balances.get(row.transfer_id)) != row.expected_minor
+        ]
+        return {
+            "transfers": len(history.transfers),
+            "outcomes": dict(Counter(self._outcomes.statuses.values())),
+            "reasons": dict(self._outcomes.reasons),
+            "balances_off": len(off),
+            "first_balances_off": off[:_SHOWN],
+            "dead_letters": dead_letters,
+            "seconds": round(seconds, 2),
+            "per_second": round(len(history.transfers) / seconds) if seconds > 0 else 0,
+            "audit": "clean" if audit.clean else [finding.rule for finding in audit.findings],
+        }
+
+
+def _balance_of(event: Mapping[str, Any], history: History, id_: str) -> int | None:
+    wallet = next(row.wallet for row in history.transfers if row.transfer_id == id_)
+    side = "payer" if event["payer"] == wallet else "payee"
+    return event.get(f"{side}_available_minor")
+
+
+def _wait_until(producer: Producer, moment: float) -> None:
+    while (left := moment - time.monotonic()) > 0:
+        producer.poll(min(left, 0.05))
+
+
+def _show(console: Console, report: Mapping[str, Any]) -> None:
+    table = Table(show_header=False, box=None, pad_edge=False)
+    table.add_row("transfers", f"{report['transfers']:,}")
+    for status, count in sorted(report["outcomes"].items()):
+        table.add_row(f"  {status}", f"{count:,}")
+    for reason, count in sorted(report["reasons"].items()):
+        table.add_row(f"  because of {reason}", f"{count:,}")
+    table.add_row("balances off", f"{report['balances_off']:,}")
+    table.add_row("dead letters", f"{report['dead_letters']:,}")
+    table.add_row("seconds", f"{report['seconds']:,.1f}")
+    table.add_row("transfers a second", f"{report['per_second']:,}")
+    table.add_row("audit", report["audit"] if report["audit"] == "clean" else "; ".join(report["audit"]))
+    console.print(table)
+    for off in report["first_balances_off"]:
+        console.print(
+            f"{off['wallet']}: after {off['transfer_id']} expected {off['expected_minor']}, found {off['found_minor']}"
+        )
