@@ -124,7 +124,8 @@ async def prepare_floor(dsn: str, wallets: int) -> None:
     try:
         await connection.execute(floor.SCHEMA)
         await connection.execute(
-            "insert into floor.account select 'wallet:' || n, 1000000000000 from generate_series(0, $1::int - 1) n", wallets
+            "insert into floor.account select 'wallet:' || n, 1000000000000 from generate_series(0, $1::int - 1) n",
+            wallets,
         )
         await connection.execute("analyze floor.account")
     finally:
@@ -263,9 +264,7 @@ async def run_service(bench: Bench, workload: Workload, logs: Path) -> tuple[flo
         watcher.close()
 
 
-async def _time_service(
-    dsn: str, watcher: Watcher, workload: Workload, health: str, pid: int
-) -> tuple[float, float]:
+async def _time_service(dsn: str, watcher: Watcher, workload: Workload, health: str, pid: int) -> tuple[float, float]:
     first_poll = await asyncio.to_thread(wait_ready, health)
     ended = await asyncio.to_thread(watcher.wait_for, workload.transfers, PATIENCE_S)
     first_decided = await _first_decided(dsn, workload)
@@ -390,7 +389,9 @@ def say(text: str) -> None:
 async def main() -> None:
     """Run the workloads asked for."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--only", nargs="*", help="names of workloads: " + ", ".join(w.name for w in WORKLOADS) + ", latency")
+    parser.add_argument(
+        "--only", nargs="*", help="names of workloads: " + ", ".join(w.name for w in WORKLOADS) + ", latency"
+    )
     parser.add_argument("--rounds", type=int, default=3, help="turns of floor and service a workload")
     parser.add_argument("--json", type=Path, help="also write the lines to this file")
     options = parser.parse_args()

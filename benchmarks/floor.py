@@ -51,7 +51,10 @@ async def main() -> None:
     connection = await asyncpg.connect(os.environ["DATABASE_URL"])
     commands, events = f"{prefix}transfer.commands", f"{prefix}transfer.events"
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=bootstrap, enable_auto_commit=False, max_partition_fetch_bytes=1 << 20, max_poll_records=batch_size
+        bootstrap_servers=bootstrap,
+        enable_auto_commit=False,
+        max_partition_fetch_bytes=1 << 20,
+        max_poll_records=batch_size,
     )
     producer = AIOKafkaProducer(
         bootstrap_servers=bootstrap, acks="all", enable_idempotence=True, linger_ms=5, max_batch_size=1 << 18
@@ -82,7 +85,9 @@ async def main() -> None:
                 transfers.append((id_, payer, payee, amount, status))
                 outcomes.append((id_, status))
             await connection.copy_records_to_table(
-                "transfer", schema_name="floor", records=transfers,
+                "transfer",
+                schema_name="floor",
+                records=transfers,
                 columns=("transfer_id", "payer", "payee", "amount_minor", "status"),
             )
             await connection.copy_records_to_table("posting", schema_name="floor", records=postings)

@@ -69,8 +69,13 @@ def publish(
 ) -> dict[str, float]:
     """Publish messages, at `rate` a second or as fast as can be; return when each was handed over, by id."""
     producer = Producer(
-        {"bootstrap.servers": bootstrap, "linger.ms": 5 if rate is None else 0, "acks": "all",
-         "partitioner": "murmur2_random", "queue.buffering.max.messages": 1_000_000}
+        {
+            "bootstrap.servers": bootstrap,
+            "linger.ms": 5 if rate is None else 0,
+            "acks": "all",
+            "partitioner": "murmur2_random",
+            "queue.buffering.max.messages": 1_000_000,
+        }
     )
     handed_over: dict[str, float] = {}
     started = time.perf_counter()
@@ -105,8 +110,13 @@ class Watcher:
 
     def __init__(self, bootstrap: str, topic: str, partitions: int) -> None:
         self._consumer = Consumer(
-            {"bootstrap.servers": bootstrap, "group.id": f"benchmark-{uuid.uuid4()}", "enable.auto.commit": False,
-             "fetch.wait.max.ms": 5, "queued.max.messages.kbytes": 65536}
+            {
+                "bootstrap.servers": bootstrap,
+                "group.id": f"benchmark-{uuid.uuid4()}",
+                "enable.auto.commit": False,
+                "fetch.wait.max.ms": 5,
+                "queued.max.messages.kbytes": 65536,
+            }
         )
         self._consumer.assign([TopicPartition(topic, number, 0) for number in range(partitions)])
         self.arrived: dict[str, float] = {}

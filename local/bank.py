@@ -99,9 +99,7 @@ class Behaviour(BaseSettings):
         luck = _luck(transfer_id)
         settled = Answer(answer="settled", after_s=self.delay_s)
         if (luck := luck - self.failure_rate) < 0:
-            answers: tuple[Answer, ...] = (
-                Answer(answer="failed", after_s=self.delay_s, rail_code=self.failure_code),
-            )
+            answers: tuple[Answer, ...] = (Answer(answer="failed", after_s=self.delay_s, rail_code=self.failure_code),)
         elif (luck := luck - self.return_rate) < 0:
             answers = (settled, Answer(answer="returned", after_s=self.delay_s + self.return_after_s))
         elif (luck := luck - self.silence_rate) < 0:

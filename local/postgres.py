@@ -125,8 +125,15 @@ def _initialise(directory: Path, data: Path, password_file: Path, user: pwd.stru
             os.chown(path, user.pw_uid, user.pw_gid)
     _run(
         [
-            str(_binaries() / "initdb"), "-D", str(data), "-U", "postgres", "--auth=scram-sha-256",
-            f"--pwfile={password_file}", "--encoding=UTF8", "--locale=C.UTF-8",
+            str(_binaries() / "initdb"),
+            "-D",
+            str(data),
+            "-U",
+            "postgres",
+            "--auth=scram-sha-256",
+            f"--pwfile={password_file}",
+            "--encoding=UTF8",
+            "--locale=C.UTF-8",
         ],
         directory,
         user,

@@ -164,9 +164,7 @@ def _transfer(line: int, row: Mapping[str, str]) -> Row:
     try:
         transfer_id = str(uuid.UUID(row["transfer_id"]))
     except ValueError:
-        raise ReplayError(
-            f"transfers.csv, line {line}: transfer_id is {row['transfer_id']!r}, not a UUID."
-        ) from None
+        raise ReplayError(f"transfers.csv, line {line}: transfer_id is {row['transfer_id']!r}, not a UUID.") from None
     wallet = row["payer"] if row["payer"].startswith("wallet:") else row["payee"]
     return Row(transfer_id, wallet, orjson.dumps(body), expected)
 
@@ -208,7 +206,12 @@ class Replay:
 
     def _consumer(self) -> Consumer:
         consumer = Consumer(
-            {**self._options, "group.id": f"replay-{uuid.uuid4()}", "enable.auto.commit": False, "fetch.wait.max.ms": 10}
+            {
+                **self._options,
+                "group.id": f"replay-{uuid.uuid4()}",
+                "enable.auto.commit": False,
+                "fetch.wait.max.ms": 10,
+            }
         )
         topic = f"{self._prefix}transfer.events"
         partitions = [TopicPartition(topic, number) for number in self._partitions(consumer, topic)]
@@ -256,7 +259,13 @@ class Replay:
         self, topic: str, type_: str, messages: Iterable[tuple[str, str, bytes]], rate: float | None = None
     ) -> None:
         producer = Producer(
-            {**self._options, "acks": "all", "linger.ms": 5, "partitioner": "murmur2_random", "enable.idempotence": True}
+            {
+                **self._options,
+                "acks": "all",
+                "linger.ms": 5,
+                "partitioner": "murmur2_random",
+                "enable.idempotence": True,
+            }
         )
         started_at = time.monotonic()
         for number, (key, id_, body) in enumerate(messages):
@@ -321,9 +330,7 @@ class Replay:
             consumer.close()
 
     async def _report(self, history: History, seconds: float, dead_letters: int) -> dict[str, Any]:
-        connection = await asyncpg.connect(
-            self._running.database, server_settings={"search_path": "transfer"}
-        )
+        connection = await asyncpg.connect(self._running.database, server_settings={"search_path": "transfer"})
         try:
             unseen = [row.transfer_id for row in history.transfers if row.transfer_id not in self._outcomes.balances]
             firsts = await records.read_first_events(connection, [uuid.UUID(id_) for id_ in unseen])
@@ -333,7 +340,12 @@ class Replay:
         finally:
             await connection.close()
         off = [
-            {"transfer_id": row.transfer_id, "wallet": row.wallet, "expected_minor": row.expected_minor, "found_minor": found}
+            {
+                "transfer_id": row.transfer_id,
+                "wallet": row.wallet,
+                "expected_minor": row.expected_minor,
+                "found_minor": found,
+            }
             for row in history.transfers
             if (found := self._outcomes.balances.get(row.transfer_id)) != row.expected_minor
         ]

@@ -33,9 +33,7 @@ def create_topics(
     present = _partition_counts(admin)
     _check_counts(present, prefix, partitions)
     missing = [topic for topic in TOPICS if prefix + topic.name not in present]
-    new = [
-        NewTopic(prefix + topic.name, partitions, replication_factor, config=config_of(topic)) for topic in missing
-    ]
+    new = [NewTopic(prefix + topic.name, partitions, replication_factor, config=config_of(topic)) for topic in missing]
     for name, future in (admin.create_topics(new, operation_timeout=_TIMEOUT_S) if new else {}).items():
         try:
             future.result(_TIMEOUT_S)

@@ -22,18 +22,11 @@ from local.daemon import EngineError
 from local.engines import Engines, start_engines
 from local.processes import Keeper, Misconfigured, Slot
 from local.secrets import keys_of
-from local.settings import LocalSettings, load_local_settings, runtime_settings
-from local.topics import create_topics, require_topics
-from services.runtime.app import MIGRATIONS as RUNTIME_MIGRATIONS
-from services.runtime.database import migrate
-from services.runtime.kafka import admin_options
-from services.transfer.app import MIGRATIONS as TRANSFER_MIGRATIONS
+from local.settings import LocalSettings, load_local_settings
+from local.setup import SERVICES, set_up
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping
-
-SERVICES: Final = {"transfer": TRANSFER_MIGRATIONS}
-"""Every service with its migrations; its module is `services.<name>` and its schema its name."""
 
 _READY_WITHIN_S: Final = 90.0
 _LOOK_EVERY_S: Final = 0.1
@@ -137,7 +130,6 @@ class _System:
         self._engines = start_engines(
             self._home / "data", settings.bootstrap, dsn, lambda name: _say(f"Starting {name} …")
         )
-        runtime = runtime_settings(self._engines.bootstrap, self._engines.dsn)
         environment = dict(os.environ) | keys_of(self._home)
         environment |= {
             "KAFKA_BOOTSTRAP_SERVERS": self._engines.bootstrap,
@@ -149,15 +141,7 @@ class _System:
             "PYTHONUNBUFFERED": "1",
         }
         _say(f"Engines ready after {time.monotonic() - started:.1f} s; preparing topics and tables …")
-        options = admin_options(runtime, "sluice.up")
-        if settings.create_topics:
-            create_topics(
-                options, runtime.topic_prefix, settings.partitions, replication_factor=settings.replication_factor
-            )
-        else:
-            require_topics(options, runtime.topic_prefix)
-        for name, migrations in SERVICES.items():
-            await migrate(self._engines.dsn, name, [RUNTIME_MIGRATIONS, migrations])
+        await set_up(settings, self._engines.bootstrap, self._engines.dsn)
         return environment
 
     def _start_processes(self, environment: Mapping[str, str]) -> None:
@@ -203,7 +187,9 @@ class _System:
 
     def _revive_engines(self) -> None:
         engines = self._engines
-        for name, engine in (("Kafka", engines and engines.kafka), ("PostgreSQL", engines and engines.postgres)):
+        if engines is None:
+            return
+        for name, engine in (("Kafka", engines.kafka), ("PostgreSQL", engines.postgres)):
             if engine is not None and not engine.is_alive():
                 _say(f"{name} ended; it is started again")
                 # In this thread: the kernel ties an engine's life to the thread that started it.
@@ -341,5 +327,3 @@ def _wait_for_endpoints(child: subprocess.Popen[bytes], path: Path, said: Path) 
         time.sleep(_LOOK_EVERY_S)
     endpoints: dict[str, Any] = json.loads(path.read_text())
     return endpoints
-
-

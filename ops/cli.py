@@ -38,14 +38,16 @@ def up(
 
 
 def _counts(words: list[str]) -> dict[str, int]:
-    from local.up import SERVICES
+    from local.setup import SERVICES
 
     counts = {}
     for word in words:
         name, _, number = word.partition("=")
         if name not in SERVICES or not number.isdecimal() or not 1 <= int(number) <= 64:
             known = ", ".join(SERVICES)
-            raise typer.BadParameter(f"{word!r}: say NAME=COUNT with one of {known} and 1 to 64", param_hint="--workers")
+            raise typer.BadParameter(
+                f"{word!r}: say NAME=COUNT with one of {known} and 1 to 64", param_hint="--workers"
+            )
         counts[name] = int(number)
     return counts
 
@@ -145,13 +147,26 @@ def _exit_code(error: Exception) -> int | None:
     from local.replay import ReplayError
     from local.topics import TopicError
     from local.up import AlreadyRunning, NotReady
+    from ops.database import Unreachable
+    from ops.ledger import NotFound
+    from ops.offsets import NothingToAccept
     from ops.running import NotRunning
     from services.runtime.settings import SettingsError
 
     if isinstance(error, SettingsError | Misconfigured):
         return 2
-    is_mendable = isinstance(error, EngineError | TopicError | AlreadyRunning | NotReady | NotRunning | ReplayError)
-    return 1 if is_mendable else None
+    mendable = (
+        EngineError,
+        TopicError,
+        AlreadyRunning,
+        NotReady,
+        NotRunning,
+        ReplayError,
+        NotFound,
+        NothingToAccept,
+        Unreachable,
+    )
+    return 1 if isinstance(error, mendable) else None
 
 
 if __name__ == "__main__":

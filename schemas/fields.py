@@ -76,9 +76,7 @@ BankAccount = Annotated[
         examples=["bank:ICBC:6222020000000001"],
     ),
 ]
-CustomerId = Annotated[
-    str, AfterValidator(_storable), Field(min_length=1, max_length=128, examples=["customer-1"])
-]
+CustomerId = Annotated[str, AfterValidator(_storable), Field(min_length=1, max_length=128, examples=["customer-1"])]
 Name = Annotated[str, AfterValidator(_storable), Field(min_length=1, max_length=200, examples=["王小明"])]
 ShortText = Annotated[str, AfterValidator(_storable), Field(min_length=1, max_length=140)]
 Text = Annotated[str, AfterValidator(_storable), Field(max_length=2000)]

@@ -1,1 +1,1 @@
-"""The shared shell of every service: one consumer loop, its offsets, outbox, timers and health; it knows no service."""
+"""The shared shell of every service: one consumer loop, its offsets, outbox and timers."""

@@ -1,4 +1,4 @@
-"""The one loop: poll, decode, handle in one transaction, publish, commit; what breaks is rebuilt around it."""
+"""The one loop: poll, decode, handle in one transaction, publish, commit; what breaks is rebuilt."""
 
 from __future__ import annotations
 
@@ -40,9 +40,18 @@ if TYPE_CHECKING:
 
 _LOG = structlog.stdlib.get_logger(__name__)
 
-_PASSING = (*TRANSIENT, KafkaError, KafkaException, TopicMissing, Fenced, Revoked, Stalled, Orphaned)
-_NOT_BUGS = (*_PASSING, Braked)
-_UNREACHABLE = (*TRANSIENT, KafkaException, TopicMissing)
+_PASSING: tuple[type[Exception], ...] = (
+    *TRANSIENT,
+    KafkaError,
+    KafkaException,
+    TopicMissing,
+    Fenced,
+    Revoked,
+    Stalled,
+    Orphaned,
+)
+_NOT_BUGS: tuple[type[Exception], ...] = (*_PASSING, Braked)
+_UNREACHABLE: tuple[type[Exception], ...] = (*TRANSIENT, KafkaException, TopicMissing)
 _CRASHES_ALLOWED = 5
 _BACKOFF_MAX_S = 5.0
 # Two lanes may create one row at once; the second sees it on its next try.
@@ -80,9 +89,7 @@ class Consumer:
             for topic in subscription.topics
         }
         self._letters = LetterPolicy(service.name, settings.max_message_bytes)
-        self._brake = Brake(
-            BrakePolicy(settings.brake_in_a_row, settings.brake_share, settings.brake_of_at_least)
-        )
+        self._brake = Brake(BrakePolicy(settings.brake_in_a_row, settings.brake_share, settings.brake_of_at_least))
         self._session: Session | None = None
         self._braked_because: str | None = None
         self._trouble: str | None = "starting"
@@ -96,7 +103,7 @@ class Consumer:
         metrics.OUTBOX_AGE.set_function(self._outbox_age_s)
 
     def reasons_not_ready(self) -> list[str]:
-        """Say what keeps this worker from consuming; nothing when it consumes or has no partition to consume."""
+        """Say what keeps this worker from consuming; nothing when it consumes or has no partition."""
         if self._braked_because is not None:
             return [f"braked: {self._braked_because}"]
         session = self._session
@@ -281,14 +288,8 @@ class Consumer:
         limit = self._settings.max_message_bytes
         for message in outgoing:
             # Exactly only where it may matter: most messages are far from the limit.
-            if (
-                message.value is not None
-                and len(message.value) > limit // 4
-                and message_bytes(message) > limit
-            ):
-                raise TooLarge(
-                    f"{message_bytes(message)} bytes for {message.topic}; the brokers take {limit}"
-                )
+            if message.value is not None and len(message.value) > limit // 4 and message_bytes(message) > limit:
+                raise TooLarge(f"{message_bytes(message)} bytes for {message.topic}; the brokers take {limit}")
 
     def _count(self, work: Work) -> None:
         self._settled += 1
@@ -344,7 +345,7 @@ class Consumer:
         self._next_due = min(candidates, key=lambda timer: timer.due_at, default=None)
 
     def _time_to_timers_s(self) -> float:
-        """Return how long the loop may wait for records: until the next look, or the next timer that is known."""
+        """Return how long the loop may wait for records: until the next look, or the next known timer."""
         waits = [self._next_look_s - time.monotonic()]
         if self._next_due is not None:
             waits.append((self._next_due.due_at - self._clock.now()).total_seconds())
@@ -365,7 +366,7 @@ class Consumer:
     # The watch, beside the loop.
 
     async def _watch(self, session: Session) -> None:
-        """Compare the partitions with their logs every few seconds; Stalled or Orphaned when nothing moves."""
+        """Compare partitions with their logs every few seconds; Stalled or Orphaned when nothing moves."""
         progress = Progress(self._settings.stall_timeout_s)
         every = places_of(await self._topics.partition_counts(self._subscriptions))
         self._brokers_answer = True

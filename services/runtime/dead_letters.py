@@ -34,7 +34,7 @@ class Rejected(NamedTuple):
 
 
 def dead_letter(rejected: Rejected, lane: Lane, service: str, now: datetime, max_bytes: int) -> Outgoing:
-    """Return the dead letter for a record: its own key, value and headers, and the `dlq-` headers beside them.
+    """Return the dead letter for a record: its own key, value and headers, and `dlq-` headers beside them.
 
     What would not fit into `max_bytes` loses its own headers first, then most of its value, then its key;
     `dlq-headers-dropped`, `dlq-value-bytes` and `dlq-key-bytes` tell how much there was.

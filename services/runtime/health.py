@@ -21,9 +21,7 @@ _DATABASE_TIMEOUT_S = 2.0
 
 
 @asynccontextmanager
-async def serve(
-    host: str, port: int, pool: Pool, reasons_not_ready: Callable[[], Sequence[str]]
-) -> AsyncIterator[str]:
+async def serve(host: str, port: int, pool: Pool, reasons_not_ready: Callable[[], Sequence[str]]) -> AsyncIterator[str]:
     """Answer while the context lasts; yields the address, with the port that was free when `port` is 0."""
     application = web.Application()
     application.add_routes(

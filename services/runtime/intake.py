@@ -11,7 +11,6 @@ from services.runtime.message import Lane, Message
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
     from typing import TypeAlias
 
     from aiokafka import ConsumerRecord

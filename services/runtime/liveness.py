@@ -35,17 +35,11 @@ class Progress:
     timeout_s: float
     _sightings: dict[Place, _Sighting] = field(default_factory=dict, init=False)
 
-    def observe(
-        self, now_s: float, next_offsets: Mapping[Place, int], ends: Mapping[Place, int]
-    ) -> list[Place]:
-        """Return the partitions that stand still with work to do; `now_s` from any monotonic clock, in seconds."""
+    def observe(self, now_s: float, next_offsets: Mapping[Place, int], ends: Mapping[Place, int]) -> list[Place]:
+        """Return the partitions that stand still with work to do; `now_s` in seconds of a monotonic clock."""
         behind = {place: at for place, at in next_offsets.items() if at < ends.get(place, at)}
-        self._sightings = {
-            place: self._sighting(now_s, place, next_offset) for place, next_offset in behind.items()
-        }
-        return sorted(
-            place for place, seen in self._sightings.items() if now_s - seen.since_s >= self.timeout_s
-        )
+        self._sightings = {place: self._sighting(now_s, place, next_offset) for place, next_offset in behind.items()}
+        return sorted(place for place, seen in self._sightings.items() if now_s - seen.since_s >= self.timeout_s)
 
     def _sighting(self, now_s: float, place: Place, next_offset: int) -> _Sighting:
         before = self._sightings.get(place)

@@ -78,9 +78,7 @@ def _renderer(log_format: str) -> structlog.typing.Processor:
     return structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
 
 
-def _render_arguments(
-    _logger: object, _method: str, event: MutableMapping[str, Any]
-) -> MutableMapping[str, Any]:
+def _render_arguments(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     event["event"] = str(event["event"])
     event.pop("positional_args", None)
     return event
@@ -126,9 +124,7 @@ def _last_digits(number: str) -> str:
     return _MASK + (number[-_LAST_DIGITS:] if len(number) > 2 * _LAST_DIGITS else "")
 
 
-def summarise_exception(
-    _logger: object, _method: str, event: MutableMapping[str, Any]
-) -> MutableMapping[str, Any]:
+def summarise_exception(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """Replace an exception by its types and places; its text may hold anybody's data."""
     error = event.pop("exc_info", None)
     if error is True:
@@ -152,10 +148,7 @@ def summarise(error: BaseException) -> str:
 
 def _places(trace: TracebackType | None) -> list[str]:
     frames = list(traceback.walk_tb(trace))[-_FRAMES:]
-    return [
-        f"{_short(frame.f_code.co_filename)}:{line} {frame.f_code.co_name}"
-        for frame, line in reversed(frames)
-    ]
+    return [f"{_short(frame.f_code.co_filename)}:{line} {frame.f_code.co_name}" for frame, line in reversed(frames)]
 
 
 def _short(file_name: str) -> str:

@@ -63,7 +63,7 @@ class Outgoing(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What one transaction handles: messages in the order of their partitions, then the timers that are due."""
+    """What one transaction handles: messages in the order of their partitions, then due timers."""
 
     messages: Sequence[Message]
     timers: Sequence[Timer] = ()

@@ -29,13 +29,9 @@ STAGE_SECONDS = Histogram(
     registry=REGISTRY,
 )
 PUBLISHED = Counter("sluice_published", "Messages acknowledged by the brokers.", registry=REGISTRY)
-DEAD_LETTERS = Counter(
-    "sluice_dead_letters", "Records dead-lettered.", ["topic", "reason"], registry=REGISTRY
-)
+DEAD_LETTERS = Counter("sluice_dead_letters", "Records dead-lettered.", ["topic", "reason"], registry=REGISTRY)
 UNEXPECTED = Counter("sluice_unexpected", "Messages and timers whose handling failed.", registry=REGISTRY)
-TRANSIENT_RETRIES = Counter(
-    "sluice_transient_retries", "Transactions tried again.", ["error"], registry=REGISTRY
-)
+TRANSIENT_RETRIES = Counter("sluice_transient_retries", "Transactions tried again.", ["error"], registry=REGISTRY)
 SESSIONS_ENDED = Counter("sluice_sessions_ended", "Sessions ended, by reason.", ["reason"], registry=REGISTRY)
 MIS_KEYED = Counter(
     "sluice_mis_keyed",
@@ -44,20 +40,14 @@ MIS_KEYED = Counter(
     registry=REGISTRY,
 )
 LAG = Gauge("sluice_lag", "Records not yet consumed.", ["topic", "partition"], registry=REGISTRY)
-STOPPED = Gauge(
-    "sluice_stopped_partitions", "Partitions that wait for a gap's acceptance.", registry=REGISTRY
-)
+STOPPED = Gauge("sluice_stopped_partitions", "Partitions that wait for a gap's acceptance.", registry=REGISTRY)
 GAP_SIZE = Gauge(
     "sluice_gap_size", "Records missing; -1 where nobody knows.", ["topic", "partition"], registry=REGISTRY
 )
 TIMERS_TAKEN = Counter("sluice_timers_taken", "Timers handled.", registry=REGISTRY)
 TIMERS_PARKED = Gauge("sluice_timers_parked", "Timers put aside, in the whole service.", registry=REGISTRY)
-TIMER_DELAY = Gauge(
-    "sluice_timer_delay_seconds", "How late the earliest timer of the lanes is.", registry=REGISTRY
-)
-OUTBOX_AGE = Gauge(
-    "sluice_outbox_age_seconds", "Age of the oldest batch not yet published.", registry=REGISTRY
-)
+TIMER_DELAY = Gauge("sluice_timer_delay_seconds", "How late the earliest timer of the lanes is.", registry=REGISTRY)
+OUTBOX_AGE = Gauge("sluice_outbox_age_seconds", "Age of the oldest batch not yet published.", registry=REGISTRY)
 BRAKED = Gauge("sluice_braked", "1 once the brake has stopped the consumer.", registry=REGISTRY)
 
 

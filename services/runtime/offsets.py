@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple, cast
 
@@ -88,7 +89,7 @@ async def advance(
     moves: Sequence[Move],
     published: Sequence[OutboxKey],
 ) -> dict[Lane, int]:
-    """Fence a batch and move its offsets on, forget what is published; return the batch's number in each lane.
+    """Fence a batch, move its offsets on, forget what is published; return the batch's number in each lane.
 
     Raises Fenced when a lane has another owner or an offset is not where this session left it.
     """
@@ -105,7 +106,7 @@ async def advance(
 
 
 async def place(connection: Connection, logs: Mapping[Place, Log]) -> Placement:
-    """Find where each partition goes on: where it was left, past an accepted gap, or at its log's start if new.
+    """Find where each partition goes on: where it was left, past an accepted gap, at its log's start if new.
 
     A gap that is not accepted is recorded and stops its partition. Call it while holding the lanes.
     """
@@ -175,6 +176,24 @@ async def accept_gap(connection: Connection, topic: str, partition: int) -> GapK
     if kind is None:
         raise NoGap(f"partition {partition} of {topic} has no gap")
     return cast("GapKind", kind)
+
+
+class Consumed(NamedTuple):
+    """How far a partition was consumed, as people ask for it."""
+
+    topic: str
+    partition: int
+    topic_id: str
+    next_offset: int
+    gap_kind: GapKind | None
+    gap_size: int | None
+    gap_found_at: datetime | None
+    gap_accepted_at: datetime | None
+
+
+async def load_all(connection: Connection) -> list[Consumed]:
+    """Return every partition that the service ever consumed."""
+    return [Consumed(*row) for row in await connection.fetch(QUERIES.all_offsets)]
 
 
 async def _load(connection: Connection, places: Collection[Place]) -> dict[Place, Stored]:

@@ -46,9 +46,7 @@ def unpack(lane: Lane, payload: bytes) -> list[Outgoing]:
     return [Outgoing(lane, *message) for message in packed]
 
 
-async def record(
-    connection: Connection, numbers: Mapping[Lane, int], outgoing: Sequence[Outgoing]
-) -> list[OutboxKey]:
+async def record(connection: Connection, numbers: Mapping[Lane, int], outgoing: Sequence[Outgoing]) -> list[OutboxKey]:
     """Keep the messages of a batch that has these numbers in its lanes; return the rows' keys.
 
     Raises ForeignLane for a message of another lane.

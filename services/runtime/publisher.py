@@ -54,7 +54,7 @@ class Publisher:
         self._partition_counts: dict[str, int] = {}
 
     async def publish(self, outgoing: Sequence[Outgoing]) -> None:
-        """Publish and wait until the brokers have all; follow-up topics wait for the others' acknowledgements.
+        """Publish and wait until the brokers have all; follow-up topics wait for the others' acknowledgement.
 
         Raises TimeoutError or KafkaError when a message may be missing; the producer is then of no more use.
         """
@@ -78,8 +78,7 @@ class Publisher:
             partition = (message.lane.partition if key is None else murmur2(key)) % count
             by_partition[topic, partition].append(message)
         return {
-            TopicPartition(self._prefix + topic, number): by_partition[topic, number]
-            for topic, number in by_partition
+            TopicPartition(self._prefix + topic, number): by_partition[topic, number] for topic, number in by_partition
         }
 
     async def _count_partitions(self, topic: str) -> int:
@@ -104,9 +103,7 @@ class Publisher:
         for layer in zip_longest(*batches.values()):
             for (topic, partition), builder in zip(batches, layer, strict=True):
                 if builder is not None:
-                    # Closed, it is sent at once. A partition's second waits here for the first to be on its way.
+                    # Closed, it is sent at once. A partition's second waits here until the first is sent.
                     builder.close()
-                    acknowledgements.append(
-                        await self._producer.send_batch(builder, topic, partition=partition)
-                    )
+                    acknowledgements.append(await self._producer.send_batch(builder, topic, partition=partition))
         await asyncio.gather(*acknowledgements)

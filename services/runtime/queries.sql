@@ -70,6 +70,12 @@ select
 from consumed_offset
 join unnest($1::text[], $2::integer[]) as wanted (topic, partition) using (topic, partition);
 
+-- name: all_offsets
+-- Read every partition that was ever consumed, for people.
+select topic, partition, topic_id, next_offset, gap_kind, gap_size, gap_found_at, gap_accepted_at
+from consumed_offset
+order by topic, partition;
+
 -- name: start_offset
 -- Begin a partition that was never consumed.
 insert into consumed_offset (topic, partition, topic_id, next_offset)

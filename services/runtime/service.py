@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
 Handler = Callable[[Connection, Batch, datetime], Awaitable[Effects]]
-"""Loads, decides and records one batch within the runtime's transaction; it never commits, publishes or retries."""
+"""Loads, decides and records one batch in the runtime's transaction; never commits, publishes or retries."""
 
 
 @dataclass(frozen=True, slots=True)

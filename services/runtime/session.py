@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
+import random
 import time
 import uuid
 from dataclasses import dataclass
@@ -48,6 +50,7 @@ _COMMIT_TIMEOUT_S = 5.0
 _COMMIT_INTERVAL_S = 1.0
 _SWEEP_AFTER_S = 5.0
 _REBALANCE_GRACE_S = 1.0
+_CAREFUL_WAIT_MS = 600
 
 # A killed worker's partitions move within the session timeout and a heartbeat.
 _CONSUMER_OPTIONS = {
@@ -101,9 +104,7 @@ class Session(ConsumerRebalanceListener):
         self._pool = pool
         self._topics = topics
         self._groups = {
-            topic: subscription.group
-            for subscription in service.subscriptions
-            for topic in subscription.topics
+            topic: subscription.group for subscription in service.subscriptions for topic in subscription.topics
         }
         self._prefix = settings.topic_prefix
         self._assignment: Assignment | None = None
@@ -119,9 +120,7 @@ class Session(ConsumerRebalanceListener):
         options = client_options(self._settings, f"sluice.{self._service.name}")
         group = f"{self._prefix}sluice.{self._service.name}"
         async with contextlib.AsyncExitStack() as stack:
-            self._producer = AIOKafkaProducer(
-                **options, **_PRODUCER_OPTIONS, compression_type=self._compression()
-            )
+            self._producer = AIOKafkaProducer(**options, **_PRODUCER_OPTIONS, compression_type=self._compression())
             stack.push_async_callback(_close_producer, self._producer)
             await self._producer.start()
             self._publisher = Publisher(
@@ -149,9 +148,7 @@ class Session(ConsumerRebalanceListener):
         for subscription in self._service.subscriptions:
             if len({counts[topic] for topic in subscription.topics}) > 1:
                 topics = ", ".join(subscription.topics)
-                raise TopicMissing(
-                    f"topics {topics} are handled together but have other numbers of partitions"
-                )
+                raise TopicMissing(f"topics {topics} are handled together but have other numbers of partitions")
 
     # The group's side: called by the client between our batches, never during one.
 
@@ -214,9 +211,7 @@ class Session(ConsumerRebalanceListener):
                     placement = await self._look_up(connection, assignment.places)
                 left = await outbox.load(connection, lanes)
             for rows in left:
-                await self.publish(
-                    [message for row in rows for message in row.outgoing], [row.key for row in rows]
-                )
+                await self.publish([message for row in rows for message in row.outgoing], [row.key for row in rows])
             if self._assignment is not assignment:
                 return
             self.next_offsets.clear()
@@ -260,13 +255,16 @@ class Session(ConsumerRebalanceListener):
             # During a rebalance the client waits for its end, however long.
             async with asyncio.timeout(timeout_s + _REBALANCE_GRACE_S):
                 fetched = await self._consumer.getmany(
-                    timeout_ms=int(timeout_s * 1_000), max_records=self._settings.batch_size
+                    timeout_ms=math.ceil(timeout_s * 1_000), max_records=self._settings.batch_size
                 )
         except TimeoutError:
             return {}
         except OffsetOutOfRangeError as error:
             self.suspects.update(self._place(partition) for partition in error.args[0])
             return {}
+        except UnicodeDecodeError:
+            # A header's name is no text: the client does not say whose, and has dropped what it had read before.
+            fetched = await self._poll_carefully()
         except NoOffsetForPartitionError:
             # The client looks for an offset of the group until it is told ours.
             return {}
@@ -274,6 +272,33 @@ class Session(ConsumerRebalanceListener):
             return {}
         places = {self._place(partition): records for partition, records in fetched.items()}
         return {where: records for where, records in places.items() if where in self.next_offsets}
+
+    async def _poll_carefully(self) -> Mapping[TopicPartition, Sequence[Record]]:
+        for where, offset in self.next_offsets.items():
+            self._consumer.seek(self._partition(where), offset)
+        partitions = [self._partition(where) for where in self.next_offsets]
+        # In any order, so that a busy partition does not keep the others from their turn.
+        for partition in random.sample(partitions, len(partitions)):
+            if records := await self._read_carefully(partition):
+                return {partition: records}
+        return {}
+
+    async def _read_carefully(self, partition: TopicPartition) -> Sequence[Record]:
+        """Return what can be read of a partition, or else the one record that can't, without its headers."""
+        records: list[Record] = []
+        try:
+            while len(records) < self._settings.batch_size:
+                wait_ms = 0 if records else _CAREFUL_WAIT_MS
+                one = await self._consumer.getmany(partition, timeout_ms=wait_ms, max_records=1)
+                if not one:
+                    break
+                records.extend(one[partition])
+        except UnicodeDecodeError:
+            if not records:
+                where = self._place(partition)
+                records = [await self._topics.read_bare(where, self.next_offsets[where])]
+                self._consumer.seek(partition, records[0].offset + 1)
+        return records
 
     def moves(self, next_offsets: Mapping[Place, int]) -> list[Move]:
         """Return the moves from where this session is; Revoked when it no longer holds a partition."""
@@ -292,7 +317,7 @@ class Session(ConsumerRebalanceListener):
         self._last_publish_s = time.monotonic()
 
     async def keep_house(self) -> None:
-        """Do what is due between batches: commit offsets to Kafka, sweep the outbox, look at doubtful partitions."""
+        """Do what is due between batches: commit to Kafka, sweep the outbox, look at doubtful partitions."""
         self._commit_soon()
         if self.published and time.monotonic() - self._last_publish_s > _SWEEP_AFTER_S:
             await self._sweep()

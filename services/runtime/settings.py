@@ -35,23 +35,21 @@ class RuntimeSettings(BaseSettings):
 
     database_url: SecretStr
 
-    topic_prefix: Annotated[
-        str, Field(validation_alias="SLUICE_TOPIC_PREFIX", pattern=r"^[A-Za-z0-9._-]{0,100}$")
-    ] = ""
+    topic_prefix: Annotated[str, Field(validation_alias="SLUICE_TOPIC_PREFIX", pattern=r"^[A-Za-z0-9._-]{0,100}$")] = ""
     clock: Annotated[str, Field(validation_alias="SLUICE_CLOCK")] = "real"
     http_host: Annotated[str, Field(validation_alias="SLUICE_HTTP_HOST")] = "127.0.0.1"
     http_port: Annotated[int, Field(validation_alias="SLUICE_HTTP_PORT", ge=0, le=65535)] = 0
-    log_level: Annotated[
-        Literal["debug", "info", "warning", "error"], Field(validation_alias="SLUICE_LOG_LEVEL")
-    ] = "info"
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], Field(validation_alias="SLUICE_LOG_LEVEL")] = (
+        "info"
+    )
     log_format: Annotated[Literal["json", "console"], Field(validation_alias="SLUICE_LOG_FORMAT")] = "json"
     migrate: Annotated[bool, Field(validation_alias="SLUICE_MIGRATE")] = True
     master_key: Annotated[SecretStr | None, Field(validation_alias="SLUICE_MASTER_KEY")] = None
 
     batch_size: Annotated[int, Field(validation_alias="SLUICE_BATCH_SIZE", ge=1, le=20_000)] = 2_000
-    max_message_bytes: Annotated[
-        int, Field(validation_alias="SLUICE_MAX_MESSAGE_BYTES", ge=2_000, le=64_000_000)
-    ] = 1_000_000
+    max_message_bytes: Annotated[int, Field(validation_alias="SLUICE_MAX_MESSAGE_BYTES", ge=2_000, le=64_000_000)] = (
+        1_000_000
+    )
     publish_timeout_s: Annotated[float, Field(validation_alias="SLUICE_PUBLISH_TIMEOUT", gt=0, le=600)] = 30
     stall_timeout_s: Annotated[float, Field(validation_alias="SLUICE_STALL_TIMEOUT", gt=0, le=3600)] = 60
     shutdown_timeout_s: Annotated[float, Field(validation_alias="SLUICE_SHUTDOWN_TIMEOUT", gt=0, le=600)] = 20

@@ -21,8 +21,7 @@ async def load_next(connection: Connection, lanes: Collection[Lane], limit: int)
     """Return the first timers of the lanes, due or not, in the order in which they are due."""
     rows = await connection.fetch(QUERIES.next_timers, *lane_columns(lanes), limit)
     return [
-        Timer(Lane(row["lane_group"], row["partition"]), row["kind"], row["subject"], row["due_at"])
-        for row in rows
+        Timer(Lane(row["lane_group"], row["partition"]), row["kind"], row["subject"], row["due_at"]) for row in rows
     ]
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, NamedTuple
 
-from confluent_kafka import KafkaException, TopicCollection, TopicPartition
+from aiokafka import ConsumerRecord
+from confluent_kafka import Consumer, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._listoffsets import OffsetSpec
 
@@ -14,6 +15,7 @@ from services.runtime.kafka import admin_options
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
+    from services.runtime.intake import Record
     from services.runtime.settings import RuntimeSettings
 
 _REQUEST_TIMEOUT_S = 10.0
@@ -39,12 +41,13 @@ class Log(NamedTuple):
 
 
 class Topics:
-    """Asks the brokers in a thread, apart from the consumer, so as to know more than a consumer that hangs."""
+    """Asks the brokers in a thread, apart from the consumer, so as to know more than one that hangs."""
 
     def __init__(self, settings: RuntimeSettings, client_id: str) -> None:
         self._prefix = settings.topic_prefix
         # Its own log would come unstructured; what fails is raised.
-        self._admin = AdminClient({**admin_options(settings, client_id), "log_level": 0})
+        self._options = {**admin_options(settings, client_id), "log_level": 0}
+        self._admin = AdminClient(self._options)
 
     async def partition_counts(self, topics: Collection[str]) -> dict[str, int]:
         """Return each topic's number of partitions; TopicMissing or KafkaException when one can't be had."""
@@ -54,6 +57,25 @@ class Topics:
     async def logs(self, places: Collection[Place]) -> dict[Place, Log]:
         """Return the log of each partition; TopicMissing or KafkaException when one can't be had."""
         return await asyncio.to_thread(self._logs, places) if places else {}
+
+    async def read_bare(self, place: Place, offset: int) -> Record:
+        """Return the first record at or after an offset, without its headers, which nobody can read."""
+        return await asyncio.to_thread(self._read_bare, place, offset)
+
+    def _read_bare(self, place: Place, offset: int) -> Record:
+        reader = Consumer({**self._options, "group.id": "unused", "enable.auto.commit": False})
+        try:
+            reader.assign([TopicPartition(self._prefix + place.topic, place.partition, offset)])
+            message = reader.poll(_REQUEST_TIMEOUT_S)
+        finally:
+            reader.close()
+        if message is None or message.error() is not None:
+            raise TopicMissing(f"topic {place.topic}: no record at {offset} of partition {place.partition}")
+        key, value = message.key(), message.value()
+        kind, timestamp_ms = message.timestamp()
+        sizes = (len(key or b""), len(value or b""))
+        where = (message.topic(), message.partition(), message.offset())
+        return ConsumerRecord(*where, timestamp_ms, kind, key, value, None, *sizes, ())
 
     def _logs(self, places: Collection[Place]) -> dict[Place, Log]:
         described = self._describe({place.topic for place in places})
@@ -76,10 +98,7 @@ class Topics:
     def _offsets(self, places: Collection[Place], spec: OffsetSpec) -> Mapping[Place, int]:
         asked = {TopicPartition(self._prefix + place.topic, place.partition): place for place in places}
         futures = self._admin.list_offsets(dict.fromkeys(asked, spec), request_timeout=_REQUEST_TIMEOUT_S)
-        return {
-            asked[partition]: future.result(_REQUEST_TIMEOUT_S).offset
-            for partition, future in futures.items()
-        }
+        return {asked[partition]: future.result(_REQUEST_TIMEOUT_S).offset for partition, future in futures.items()}
 
 
 def places_of(counts: Mapping[str, int]) -> Sequence[Place]:

@@ -123,7 +123,7 @@ class RecordWork:
         return RecordWork(first, self.letters), RecordWork(second, self.letters)
 
     def abandoned(self, error: BaseException) -> Work:
-        """Return the work of dead-lettering the one record, with the failure's places but none of its text."""
+        """Return the work of dead-lettering the one record, with the failure's places, not its text."""
         part = self.parts[0]
         rejected = reject(part.place, part.records[0], "unexpected", summarise(error))
         return RecordWork([Taken(part.subscription, part.place, part.records, [], [rejected])], self.letters)

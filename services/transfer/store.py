@@ -61,10 +61,7 @@ async def load_facts(connection: Connection, subjects: Subjects, master_key: byt
 
 def _wallets_of(transfers: Iterable[Transfer]) -> set[str]:
     return {
-        party
-        for transfer in transfers
-        for party in (transfer.payer, transfer.payee)
-        if party.startswith("wallet:")
+        party for transfer in transfers for party in (transfer.payer, transfer.payee) if party.startswith("wallet:")
     }
 
 
@@ -93,9 +90,7 @@ async def _load_account_events(connection: Connection, ids: Collection[str]) -> 
 
 async def _load_answers(connection: Connection, keys: Collection[AnswerKey]) -> dict[AnswerKey, Answer]:
     ordered = list(keys)
-    rows = await connection.fetch(
-        _QUERIES.load_answers, [key.scope for key in ordered], [key.id for key in ordered]
-    )
+    rows = await connection.fetch(_QUERIES.load_answers, [key.scope for key in ordered], [key.id for key in ordered])
     answers = (Answer(AnswerKey(row[0], row[1]), *row[2:]) for row in rows)
     return {answer.key: answer for answer in answers}
 
@@ -136,9 +131,7 @@ async def _seal_names(connection: Connection, ledger: Ledger, master_key: bytes)
         wrapped = [(customer, wrap_key(master_key, new_key(), customer)) for customer in sorted(missing)]
         await connection.execute(_QUERIES.insert_customer_keys, *_columns(wrapped))
     keys = await _load_keys(connection, customers, master_key)
-    return {
-        id_: encrypt(keys[owners[id_]], name.encode(), _name_of(id_)) for id_, name in ledger.payee_names.items()
-    }
+    return {id_: encrypt(keys[owners[id_]], name.encode(), _name_of(id_)) for id_, name in ledger.payee_names.items()}
 
 
 def _name_of(transfer_id: UUID) -> bytes:

@@ -7,16 +7,13 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 import orjson
-import pytest
 
-from tests.runtime.world import until
+from tests.waiting import wait_until
 
 if TYPE_CHECKING:
     from aiokafka import ConsumerRecord
 
     from tests.runtime.world import World
-
-pytestmark = pytest.mark.asyncio
 
 
 def reasons(letters: list[ConsumerRecord[bytes, bytes]]) -> list[str]:
@@ -53,22 +50,24 @@ async def test_the_brake_stops_the_consumer_before_the_topic_is_drained(world: W
         async def is_braked() -> bool:
             return any("braked" in reason for reason in consumer.reasons_not_ready())
 
-        await until(is_braked, what="brake")
+        await wait_until(is_braked, what="brake")
     assert len(await world.read("toy.sums.dlq")) == 5
     assert await world.value("select sum(next_offset) from consumed_offset") == 5
 
 
 async def test_malformed_and_unknown_messages_never_stop_a_consumer(world: World) -> None:
     good = orjson.dumps({"amount": 1})
-    await world.send([
-        ("toy.sums", b"k", b"not json", world.headers("1"), 0),
-        ("toy.sums", b"k", orjson.dumps({"amount": "x"}), world.headers("2"), 0),
-        ("toy.sums", b"k", good, [], 0),
-        ("toy.sums", b"k", good, world.headers("4", "toy.other"), 0),
-        ("toy.sums", b"k", None, world.headers("5"), 0),
-        ("toy.sums", None, good, world.headers("keyless"), 0),
-        ("toy.sums", b"k", b"x" * 300_000, world.headers("7"), 0),
-    ])
+    await world.send(
+        [
+            ("toy.sums", b"k", b"not json", world.headers("1"), 0),
+            ("toy.sums", b"k", orjson.dumps({"amount": "x"}), world.headers("2"), 0),
+            ("toy.sums", b"k", good, [], 0),
+            ("toy.sums", b"k", good, world.headers("4", "toy.other"), 0),
+            ("toy.sums", b"k", None, world.headers("5"), 0),
+            ("toy.sums", None, good, world.headers("keyless"), 0),
+            ("toy.sums", b"k", b"x" * 300_000, world.headers("7"), 0),
+        ]
+    )
     async with world.worker(brake_in_a_row=1) as consumer:
         assert await world.entered(1) == ["keyless"]
         await world.settled()
@@ -112,10 +111,12 @@ async def test_a_unique_violation_that_stays_is_a_bug(world: World) -> None:
 
 async def test_a_tombstone_reaches_the_handler_that_asks_for_it(world: World) -> None:
     note = orjson.dumps({"text": "hello"})
-    await world.send([
-        ("toy.notes", b"n", note, world.headers("n", "toy.note"), 2),
-        ("toy.notes", b"n", None, [], 2),
-    ])
+    await world.send(
+        [
+            ("toy.notes", b"n", note, world.headers("n", "toy.note"), 2),
+            ("toy.notes", b"n", None, [], 2),
+        ]
+    )
     async with world.worker():
         assert await world.entered(2) == ["toy.note", "toy.notes.tombstone"]
     assert [row["amount"] for row in await world.fetch("select amount from entry order by number")] == [1, -1]
@@ -137,7 +138,7 @@ async def test_connections_lost_in_mid_batch_change_nothing(world: World, postgr
             return bool(await admin.fetchval(kill, name))
 
         for _ in range(3):
-            await until(has_killed, what="a transaction to break")
+            await wait_until(has_killed, what="a transaction to break")
         assert sorted(await world.entered(200)) == sorted(ids)
         await world.settled()
         await world.ready(consumer)
@@ -156,7 +157,7 @@ async def test_a_database_that_is_away_is_waited_for(world: World) -> None:
         async def complains() -> bool:
             return any("database" in reason for reason in consumer.reasons_not_ready())
 
-        await until(complains, what="complaint")
+        await wait_until(complains, what="complaint")
         await gate.open()
         await world.entered(2)
         await world.ready(consumer)

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import pytest
-
 if TYPE_CHECKING:
     from tests.runtime.world import World
-
-pytestmark = pytest.mark.asyncio
 
 
 async def test_each_message_is_entered_once_and_answered(world: World) -> None:

@@ -9,7 +9,7 @@ from confluent_kafka import KafkaError, KafkaException
 
 from services.runtime.offsets import Gap, NoGap, Stored, accept_gap, find_gap, resume_offset
 from services.runtime.topics import Log
-from tests.runtime.world import until
+from tests.waiting import wait_until
 
 if TYPE_CHECKING:
     from services.runtime.consumer import Consumer
@@ -27,9 +27,7 @@ if TYPE_CHECKING:
         (Stored("a", 5, "beyond_end", 3), Log("a", 0, 9), Gap("beyond_end", None)),
     ],
 )
-def test_a_gap_is_found_by_comparing_the_stored_offset_with_the_log(
-    stored: Stored, log: Log, gap: Gap | None
-) -> None:
+def test_a_gap_is_found_by_comparing_the_stored_offset_with_the_log(stored: Stored, log: Log, gap: Gap | None) -> None:
     assert find_gap(stored, log) == gap
 
 
@@ -53,7 +51,7 @@ async def stopped(consumer: Consumer, kind: str) -> None:
     async def says_so() -> bool:
         return any(kind in reason for reason in consumer.reasons_not_ready())
 
-    await until(says_so, what=f"stopped by {kind}")
+    await wait_until(says_so, what=f"stopped by {kind}")
 
 
 async def accept(world: World, partition: int) -> None:
@@ -74,7 +72,7 @@ async def recreate(world: World, topic: str) -> None:
             return False
         return True
 
-    await until(is_created, what=f"{topic} created again")
+    await wait_until(is_created, what=f"{topic} created again")
 
 
 async def gap_size(world: World) -> int | None:
@@ -83,7 +81,6 @@ async def gap_size(world: World) -> int | None:
     return size
 
 
-@pytest.mark.asyncio
 async def test_what_retention_deleted_stops_only_its_partition_until_accepted(world: World) -> None:
     await world.add(["a"], partition=0)
     async with world.worker():
@@ -100,7 +97,6 @@ async def test_what_retention_deleted_stops_only_its_partition_until_accepted(wo
         await world.ready(consumer)
 
 
-@pytest.mark.asyncio
 async def test_retention_that_overtakes_a_running_worker_is_noticed(world: World) -> None:
     await world.add([f"slow{n}" for n in range(4)], partition=0, slow_s=0.5)
     async with world.worker(batch_size=1) as consumer:
@@ -113,7 +109,6 @@ async def test_retention_that_overtakes_a_running_worker_is_noticed(world: World
         assert (await world.entries())[-1] == "kept" or (await world.entered(5))[-1] == "kept"
 
 
-@pytest.mark.asyncio
 async def test_an_offset_beyond_the_end_stops_until_accepted(world: World) -> None:
     await world.add(["a"], partition=0)
     async with world.worker():
@@ -128,7 +123,6 @@ async def test_an_offset_beyond_the_end_stops_until_accepted(world: World) -> No
         await world.ready(consumer)
 
 
-@pytest.mark.asyncio
 async def test_a_topic_recreated_under_a_running_worker_stops_until_accepted(world: World) -> None:
     await world.add(["a"], partition=0)
     async with world.worker() as consumer:
@@ -140,7 +134,7 @@ async def test_a_topic_recreated_under_a_running_worker_stops_until_accepted(wor
         async def all_stopped() -> bool:
             return await world.value("select count(*) from consumed_offset where gap_kind = 'recreated'") == 4
 
-        await until(all_stopped, what="every partition stopped")
+        await wait_until(all_stopped, what="every partition stopped")
         await world.add(["b"], partition=0)
         for partition in range(4):
             await accept(world, partition)
@@ -148,7 +142,6 @@ async def test_a_topic_recreated_under_a_running_worker_stops_until_accepted(wor
         await world.ready(consumer)
 
 
-@pytest.mark.asyncio
 async def test_a_topic_recreated_while_no_worker_runs_stops_even_if_it_is_longer(world: World) -> None:
     await world.add(["a"], partition=0)
     async with world.worker():
@@ -164,13 +157,11 @@ async def test_a_topic_recreated_while_no_worker_runs_stops_even_if_it_is_longer
         assert await world.entered(3) == ["a", "b", "c"]
 
 
-@pytest.mark.asyncio
 async def test_there_must_be_a_gap_to_accept(world: World) -> None:
     with pytest.raises(NoGap):
         await accept(world, 0)
 
 
-@pytest.mark.asyncio
 async def test_a_missing_topic_is_named_and_waited_for(world: World) -> None:
     world.delete_topics("toy.notes")
     async with world.worker() as consumer:
@@ -178,7 +169,7 @@ async def test_a_missing_topic_is_named_and_waited_for(world: World) -> None:
         async def names_it() -> bool:
             return any("toy.notes" in reason for reason in consumer.reasons_not_ready())
 
-        await until(names_it, what="the missing topic's name")
+        await wait_until(names_it, what="the missing topic's name")
 
         await recreate(world, "toy.notes")
         await world.ready(consumer)

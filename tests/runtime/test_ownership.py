@@ -16,12 +16,10 @@ from services.runtime import offsets, outbox
 from services.runtime.message import Lane, Outgoing
 from services.runtime.offsets import Fenced, Move
 from services.runtime.topics import Place
-from tests.runtime.world import until
+from tests.waiting import wait_until
 
 if TYPE_CHECKING:
     from tests.runtime.world import World
-
-pytestmark = pytest.mark.asyncio
 
 
 async def test_a_second_worker_takes_its_share_and_nothing_happens_twice(world: World) -> None:
@@ -36,7 +34,7 @@ async def test_a_second_worker_takes_its_share_and_nothing_happens_twice(world: 
             async def both_own() -> bool:
                 return await world.value("select count(distinct owner) from lane") == 2
 
-            await until(both_own, what="two owners")
+            await wait_until(both_own, what="two owners")
         await world.add(ids[300:])
         assert sorted(await world.entered(400)) == sorted(ids)
         await world.settled()
@@ -126,7 +124,7 @@ async def test_killed_workers_lose_nothing_and_repeat_no_effect(world: World) ->
             async def is_under_way(before: int = before) -> bool:
                 return bool(await world.value("select count(*) > $1 from entry", before + chance.randrange(60)))
 
-            await until(is_under_way, what="work under way")
+            await wait_until(is_under_way, what="work under way")
             one.signal(signal.SIGKILL)
             other.signal(signal.SIGKILL)
     await sending

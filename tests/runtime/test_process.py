@@ -8,12 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.runtime.world import until
+from tests.waiting import wait_until
 
 if TYPE_CHECKING:
     from tests.runtime.world import World
-
-pytestmark = pytest.mark.asyncio
 
 
 async def test_a_worker_announces_itself_answers_and_stops_in_order(world: World) -> None:
@@ -26,7 +24,7 @@ async def test_a_worker_announces_itself_answers_and_stops_in_order(world: World
         async def is_ready() -> bool:
             return (await worker.get("/readyz"))[0] == 200
 
-        await until(is_ready, what="ready")
+        await wait_until(is_ready, what="ready")
         await world.add(["a", "b"], slow_s=0.3)
         await world.entered(2)
         status, text = await worker.get("/metrics")
@@ -79,7 +77,7 @@ async def test_a_stopped_partition_turns_readiness_red_and_says_which(world: Wor
             status, text = await worker.get("/readyz")
             return status == 503 and "partition 3 of toy.sums" in text
 
-        await until(says_which, what="reason")
+        await wait_until(says_which, what="reason")
         assert "sluice_stopped_partitions 1.0" in (await worker.get("/metrics"))[1]
 
 

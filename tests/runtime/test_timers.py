@@ -6,18 +6,14 @@ import time
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-import pytest
-
 from services.runtime.message import Effects, Lane, Timer, TimerKey
 from services.runtime.timers import record
-from tests.runtime.world import until
+from tests.waiting import wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.runtime.world import World
-
-pytestmark = pytest.mark.asyncio
 
 
 async def fired(world: World, count: int) -> list[str]:
@@ -26,7 +22,7 @@ async def fired(world: World, count: int) -> list[str]:
     async def enough() -> bool:
         return bool(await world.value("select count(*) >= $1 from firing", count))
 
-    await until(enough, what=f"{count} timers")
+    await wait_until(enough, what=f"{count} timers")
     return [row["subject"] for row in await world.fetch("select subject from firing order by number")]
 
 
@@ -41,7 +37,7 @@ async def test_timers_fire_in_the_order_in_which_they_are_due_and_publish(world:
         async def is_published() -> bool:
             return "remind/third" in await world.answered()
 
-        await until(is_published, what="timer's message")
+        await wait_until(is_published, what="timer's message")
     assert await world.value("select count(*) from timer") == 0
 
 
@@ -56,7 +52,7 @@ async def test_a_timer_set_again_moves_and_a_cleared_one_does_not_fire(world: Wo
         async def none_left() -> bool:
             return not await world.value("select count(*) from timer")
 
-        await until(none_left, what="no timers")
+        await wait_until(none_left, what="no timers")
     assert await fired(world, 1) == ["moved"]
 
 
@@ -69,7 +65,7 @@ async def test_a_timer_whose_handling_fails_is_parked_and_the_others_fire(world:
         async def is_parked() -> bool:
             return bool(await world.value("select count(*) from timer where parked_at is not null"))
 
-        await until(is_parked, what="parked timer")
+        await wait_until(is_parked, what="parked timer")
     failure = await world.value("select failure from timer")
     assert "RuntimeError" in failure
     assert "Zhang San" not in failure

@@ -31,9 +31,10 @@ from services.runtime.publisher import murmur2
 from services.runtime.settings import RuntimeSettings
 from services.runtime.topics import Topics, places_of
 from tests.runtime.toy.service import CONSUMED, PRODUCED, SCHEMA, toy
+from tests.waiting import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+    from collections.abc import AsyncIterator, Sequence
 
     from aiokafka import ConsumerRecord
 
@@ -42,17 +43,6 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 PARTITIONS = 4
-
-
-async def until(condition: Callable[[], Awaitable[Any]], *, within_s: float = 20, what: str = "") -> Any:
-    """Return the condition's first true answer; fail when there is none in time."""
-    deadline = time.monotonic() + within_s
-    answer = None
-    while time.monotonic() < deadline:
-        if answer := await condition():
-            return answer
-        await asyncio.sleep(0.03)
-    raise AssertionError(f"not within {within_s} s: {what or condition} (last: {answer!r})")
 
 
 class World:
@@ -164,7 +154,7 @@ class World:
         async def enough() -> bool:
             return bool(await self.value("select count(*) >= $1 from entry", count))
 
-        await until(enough, within_s=within_s, what=f"{count} entries")
+        await wait_until(enough, deadline_s=within_s, what=f"{count} entries")
         return await self.entries()
 
     async def settled(self, *, within_s: float = 20) -> None:
@@ -173,7 +163,7 @@ class World:
         async def all_behind() -> bool:
             return await self._remaining() == 0
 
-        await until(all_behind, within_s=within_s, what="everything consumed")
+        await wait_until(all_behind, deadline_s=within_s, what="everything consumed")
 
     async def _remaining(self) -> int:
         logs = await self._topics.logs(places_of(dict.fromkeys(CONSUMED, PARTITIONS)))
@@ -218,7 +208,7 @@ class World:
         async def is_ready() -> bool:
             return not consumer.reasons_not_ready()
 
-        await until(is_ready, within_s=within_s, what="worker ready")
+        await wait_until(is_ready, deadline_s=within_s, what="worker ready")
 
     @asynccontextmanager
     async def process(self, **environment: str) -> AsyncIterator[Process]:
@@ -348,7 +338,7 @@ class Process:
         async def is_ready() -> bool:
             return (await self.get("/readyz"))[0] == 200
 
-        await until(is_ready, what="worker process ready")
+        await wait_until(is_ready, what="worker process ready")
 
     def signal(self, number: signal.Signals) -> None:
         """Send it a signal."""

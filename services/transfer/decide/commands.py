@@ -203,7 +203,9 @@ def decide_resolve(ledger: Ledger, message: Message, command: TransferResolve) -
     else:
         transfer = ledger.transfers.get(transfer_id)
         if transfer is not None and not payouts.is_open(transfer, refund):
-            ledger.refuse(message, Refusal("state_conflict", detail=f"the refund is {refund.status}"), transfer=transfer)
+            ledger.refuse(
+                message, Refusal("state_conflict", detail=f"the refund is {refund.status}"), transfer=transfer
+            )
             return
     if transfer is None:
         return
@@ -220,7 +222,9 @@ def _find(ledger: Ledger, message: Message, transfer_id: UUID, statuses: Collect
         ledger.refuse(message, Refusal("transfer_unknown", field="transfer_id"), transfer_id=transfer_id)
         return None
     if transfer.status not in statuses:
-        ledger.refuse(message, Refusal("state_conflict", detail=f"the transfer is {transfer.status}"), transfer=transfer)
+        ledger.refuse(
+            message, Refusal("state_conflict", detail=f"the transfer is {transfer.status}"), transfer=transfer
+        )
         return None
     return transfer
 

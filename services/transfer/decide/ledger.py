@@ -189,9 +189,7 @@ class Ledger:
         transfer.event_body = orjson.dumps(self._transfer_body(transfer_id, transfer, extra))
         self._publish(lane, transfer_id, transfer)
 
-    def _transfer_body(
-        self, transfer_id: str, transfer: Transfer, extra: Mapping[str, Any] | None
-    ) -> dict[str, Any]:
+    def _transfer_body(self, transfer_id: str, transfer: Transfer, extra: Mapping[str, Any] | None) -> dict[str, Any]:
         body: dict[str, Any] = {
             "transfer_id": transfer_id,
             "seq": transfer.seq,
@@ -202,9 +200,7 @@ class Ledger:
             "fee_minor": transfer.fee_minor,
             "currency": transfer.currency,
             "status": transfer.status,
-            "requested_at": self.now_text
-            if transfer.requested_at is self.now
-            else as_text(transfer.requested_at),
+            "requested_at": self.now_text if transfer.requested_at is self.now else as_text(transfer.requested_at),
             "occurred_at": self.now_text,
         }
         if transfer.payer_customer_id is not None:

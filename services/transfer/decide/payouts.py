@@ -186,9 +186,7 @@ def decide_failed(
         _end_refunded(ledger, lane, transfer, refusal)
 
 
-def decide_returned(
-    ledger: Ledger, lane: Lane, transfer: Transfer, refund: Refund | None, refusal: Refusal
-) -> None:
+def decide_returned(ledger: Ledger, lane: Lane, transfer: Transfer, refund: Refund | None, refusal: Refusal) -> None:
     """Take back a payout that the bank returned: reversed when it had been posted, freed when it had not."""
     came_back_after_all = refund is None and transfer.status == Status.SETTLED and transfer.kind == Kind.WITHDRAWAL
     if not came_back_after_all:

@@ -188,7 +188,9 @@ def _refuse_accounts(
     if payee is None:
         return None
     if payee.posted_minor + transfer.amount_minor > LARGEST_BALANCE_MINOR:
-        return Refusal("amount_invalid", field="amount_minor", detail="the payee's balance would leave the ledger's range")
+        return Refusal(
+            "amount_invalid", field="amount_minor", detail="the payee's balance would leave the ledger's range"
+        )
     return (
         _refuse_status(payee, "payee")
         or _refuse_restriction(ledger, payee, "credit", "payee")

@@ -58,8 +58,7 @@ async def on_sums(connection: Connection, batch: Batch, now: datetime) -> Effect
     await connection.copy_records_to_table(
         "entry",
         records=[
-            (message.id, message.topic, message.lane.partition, message.offset, add.amount)
-            for message, add in adds
+            (message.id, message.topic, message.lane.partition, message.offset, add.amount) for message, add in adds
         ],
         columns=["id", "topic", "partition", "record_offset", "amount"],
     )
@@ -73,9 +72,7 @@ async def on_sums(connection: Connection, batch: Batch, now: datetime) -> Effect
             for message, add in adds
             if add.timer_after_s is not None
         ],
-        timers_cleared=[
-            TimerKey(add.timer_kind, add.clear_timer) for _, add in adds if add.clear_timer is not None
-        ],
+        timers_cleared=[TimerKey(add.timer_kind, add.clear_timer) for _, add in adds if add.clear_timer is not None],
     )
 
 
@@ -112,9 +109,7 @@ def toy() -> Service:
         schema=SCHEMA,
         subscriptions=(
             Subscription("notes", {"toy.notes": {"toy.note": Note}}, on_notes, tombstones=True),
-            Subscription(
-                "sums", {"toy.sums": {"toy.add": Add}, "toy.more_sums": {"toy.add": Add}}, on_sums
-            ),
+            Subscription("sums", {"toy.sums": {"toy.add": Add}, "toy.more_sums": {"toy.add": Add}}, on_sums),
         ),
         follow_up_topics=frozenset({"toy.follow_ups"}),
         migrations=Path(__file__).with_name("migrations"),

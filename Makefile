@@ -1,0 +1,54 @@
+# Every target does its own set-up: the virtual environment, the locked packages, Kafka's jars.
+
+PYTHON := $(or $(shell command -v python3.11),$(shell command -v python3))
+BIN := .venv/bin
+.DEFAULT_GOAL := help
+.PHONY: help install demo test test-tools check bench schemas lock clean
+
+help: ## Say what there is
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+install: .venv/installed ## Everything into .venv, so that .venv/bin/sluice runs
+
+demo: .venv/installed ## Live through a day that reaches every outcome (under two minutes after set-up)
+	@$(BIN)/sluice demo
+
+test: .venv/installed ## All tests that need nothing outside this folder (under ten minutes)
+	@$(BIN)/python -m pytest -m "not tools"
+
+test-tools: .venv/installed ## Checks that need system programs: kcat
+	@$(BIN)/python -m pytest -m tools
+
+check: .venv/packages ## Format, lint, types, layers, generated files
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(BIN)/python -m schemas.generate --check
+
+bench: .venv/installed ## Measure the service against the bare floor (about fifteen minutes)
+	@$(BIN)/python -m benchmarks
+
+schemas: .venv/packages ## Write the generated JSON Schema files and the AsyncAPI document
+	@$(BIN)/python -m schemas.generate
+
+lock: ## Pin every package with its hashes (needs uv)
+	uv pip compile -q pyproject.toml --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -o requirements.lock
+	uv pip compile -q pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -o requirements-dev.lock
+
+clean: ## Remove what the targets above made here
+	rm -rf .venv .sluice .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+
+.venv/packages: requirements-dev.lock pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or later is needed, as python3.11 or python3."; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(f"Python 3.11 or later is needed; {sys.executable} is {sys.version.split()[0]}." if sys.version_info < (3, 11) else 0)'
+	@echo "Making .venv with $(PYTHON) ..."
+	@$(PYTHON) -m venv .venv
+	@echo "Installing about 100 locked packages, 250 MB: a minute or two ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+.venv/installed: .venv/packages local/kafka_jars.sha256
+	@$(BIN)/python -c 'from local.kafka import jars; jars()'
+	@touch $@

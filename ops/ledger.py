@@ -1,0 +1,272 @@
+"""`sluice statement`, `sluice transfer` and `sluice audit`: what the ledger says, for people and for programs."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from datetime import UTC, date, datetime
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+import orjson
+from rich.table import Table
+
+from ops.console import console
+from ops.database import connect
+from ops.money import amount_text
+from ops.running import find_running
+from services.runtime.clock import clock_from_setting
+from services.transfer import records
+from services.transfer.calendar import BUSINESS_ZONE
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from collections.abc import Iterable, Mapping
+
+    from services.transfer.records import Audit, TransferRecord
+
+
+class NotFound(Exception):
+    """There is no such account or transfer, or the words given are no time; the text says which."""
+
+
+# --- Statement ---
+
+
+def show_statement(
+    wallet: str, since: str | None, until: str | None, at: str | None, limit: int, *, as_json: bool
+) -> None:
+    """Print an account's balance and its latest entries, or only its balance at a moment."""
+    said = asyncio.run(_read_statement(wallet, since, until, at, limit))
+    if as_json:
+        _print_json(said)
+    else:
+        _print_statement(console(), said)
+
+
+async def _read_statement(
+    wallet: str, since: str | None, until: str | None, at: str | None, limit: int
+) -> dict[str, Any]:
+    running = find_running()
+    first = _moment(since) if since else datetime(1970, 1, 1, tzinfo=UTC)
+    last = _moment(until) if until else datetime(9999, 1, 1, tzinfo=UTC)
+    async with connect(running, "transfer") as connection:
+        account = await records.read_account(connection, wallet)
+        platform = {} if account else await records.read_platform_balance(connection, wallet)
+        if account is None and not platform:
+            raise NotFound(f"There is no account {wallet}: a wallet's id begins with `wallet:`.")
+        said: dict[str, Any] = {"account_id": wallet, **_balance(account, platform)}
+        if at is not None and account is not None:
+            moment = _moment(at)
+            said["at"] = moment
+            said["posted_minor_then"] = await records.read_balance_at(connection, wallet, moment)
+        else:
+            entries = await records.read_statement(connection, wallet, first, last, limit)
+            said["entries"] = [dict(entry) for entry in reversed(entries)]
+        return said
+
+
+def _balance(account: Mapping[str, Any] | None, platform: Mapping[str, int]) -> dict[str, Any]:
+    if account is None:
+        return {"posted_minor_by_currency": dict(platform)}
+    available = account["posted_minor"] - account["reserved_minor"]
+    return {
+        "customer_id": account["customer_id"],
+        "currency": account["currency"],
+        "tier": account["tier"],
+        "status": account["status"],
+        "debit_restricted_until": account["debit_restricted_until"],
+        "credit_restricted_until": account["credit_restricted_until"],
+        "posted_minor": account["posted_minor"],
+        "reserved_minor": account["reserved_minor"],
+        "available_minor": available,
+        "spendable_minor": available + account["overdraft_limit_minor"],
+    }
+
+
+def _print_statement(out: Console, said: Mapping[str, Any]) -> None:
+    currency = said.get("currency")
+    out.print(f"[bold]{said['account_id']}[/bold]")
+    if currency is None:
+        for held, minor in said["posted_minor_by_currency"].items():
+            out.print(f"  posted {amount_text(minor, held)}")
+    else:
+        out.print(f"  {said['status']}, tier {said['tier']}, customer {said['customer_id']}")
+        for side in ("debit", "credit"):
+            if said[f"{side}_restricted_until"]:
+                out.print(f"  {side}s are restricted until {_when(said[f'{side}_restricted_until'])}")
+        names = ("posted", "reserved", "available", "spendable")
+        figures = (f"{name} {amount_text(said[f'{name}_minor'], currency)}" for name in names)
+        out.print(f"  {', '.join(figures)}")
+    if "at" in said:
+        then = amount_text(said["posted_minor_then"], currency or "")
+        out.print(f"  at {_when(said['at'])} posted {then}")
+    else:
+        out.print(_entries_table(said["entries"]))
+
+
+def _entries_table(entries: Iterable[Mapping[str, Any]]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    table.add_column("when", no_wrap=True)
+    table.add_column("what")
+    table.add_column("other party", overflow="fold")
+    for name in ("amount", "balance"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("transfer", overflow="fold")
+    for entry in entries:
+        after = entry["after_minor"]
+        table.add_row(
+            _when(entry["moved_at"]),
+            _WHAT.get(entry["purpose"], "{}").format(entry["kind"]),
+            entry["counterparty"],
+            amount_text(entry["amount_minor"], entry["currency"], signed=True),
+            "" if after is None else amount_text(after, entry["currency"]),
+            str(entry["transfer_id"]),
+        )
+    return table
+
+
+_WHAT = {
+    "transfer": "{}",
+    "fee": "fee of {}",
+    "refund": "refund of {}",
+    "fee_refund": "fee of {} back",
+    "suspense": "{} that could not be booked",
+}
+
+
+# --- Transfer ---
+
+
+def show_transfer(transfer_id: str, *, as_json: bool) -> None:
+    """Print everything known of one transfer."""
+    try:
+        wanted = UUID(transfer_id)
+    except ValueError:
+        raise NotFound(f"{transfer_id!r} is not a transfer's id: it is a UUID.") from None
+    record = asyncio.run(_read_transfer(wanted))
+    if as_json:
+        _print_json(_transfer_json(record))
+    else:
+        _print_transfer(console(), record)
+
+
+async def _read_transfer(transfer_id: UUID) -> TransferRecord:
+    async with connect(find_running(), "transfer") as connection:
+        record = await records.read_transfer(connection, transfer_id)
+    if record is None:
+        raise NotFound(f"There is no transfer or refund {transfer_id}.")
+    return record
+
+
+def _transfer_json(record: TransferRecord) -> dict[str, Any]:
+    hidden = {"content_hash", "event_body", "payee_name_sealed"}
+    return {
+        "transfer": {name: value for name, value in record.transfer.items() if name not in hidden},
+        "steps": [
+            {"seq": step["seq"], "type": step["type"], "at": step["occurred_at"], "event": orjson.loads(step["body"])}
+            for step in record.steps
+        ],
+        "movements": [dict(movement) for movement in record.movements],
+        "refunds": [dict(refund) for refund in record.refunds],
+        "waits_for": [dict(timer) for timer in record.timers],
+    }
+
+
+def _print_transfer(out: Console, record: TransferRecord) -> None:
+    transfer = record.transfer
+    currency = transfer["currency"]
+    out.print(f"[bold]{transfer['transfer_id']}[/bold] is [bold]{transfer['status']}[/bold]")
+    fee = f", fee {amount_text(transfer['fee_minor'], currency)}" if transfer["fee_minor"] else ""
+    amount = amount_text(transfer["amount_minor"], currency)
+    out.print(f"  {transfer['kind']} of {amount}{fee}")
+    out.print(f"  from {transfer['payer']} to {transfer['payee']}")
+    for step in record.steps:
+        event = orjson.loads(step["body"])
+        out.print(f"  {_when(step['occurred_at'])}  {step['type']}{_because(event)}")
+    for movement in record.movements:
+        moved = amount_text(movement["amount_minor"], movement["currency"])
+        parties = f"{movement['debit_account']} → {movement['credit_account']}"
+        out.print(f"  {_when(movement['moved_at'])}  {movement['purpose']} {moved}: {parties}")
+    for refund in record.refunds:
+        given = amount_text(refund["amount_minor"], currency)
+        out.print(f"  refund {refund['refund_id']} of {given} is {refund['status']}")
+    for timer in record.timers:
+        waits = f"stuck: {timer['failure']}" if timer["parked_at"] else f"due {_when(timer['due_at'])}"
+        out.print(f"  waits for `{timer['kind']}`, {waits}")
+
+
+def _because(event: Mapping[str, Any]) -> str:
+    details = []
+    if reason := event.get("reason"):
+        figures = [f"{name} {value}" for name, value in reason.items() if name in _FIGURES]
+        details.append(f"because of {reason['code']}" + (f" ({', '.join(figures)})" if figures else ""))
+    details += [f"{name} {event[name]}" for name in _TOLD if name in event]
+    return f": {', '.join(details)}" if details else ""
+
+
+_FIGURES = frozenset({"field", "detail", "shortfall_minor", "limit_minor", "available_at"})
+_TOLD = ("execute_at", "attempts_left", "expires_at", "refund_due_on", "refund_id", "expected", "found")
+
+
+# --- Audit ---
+
+
+def show_audit(*, as_json: bool) -> bool:
+    """Print whether everything adds up; return whether it does."""
+    audit = asyncio.run(_audit())
+    if as_json:
+        _print_json(
+            {
+                "clean": audit.clean,
+                "findings": [{"rule": finding.rule, "rows": finding.rows} for finding in audit.findings],
+                "accounts": audit.accounts,
+                "transfers": audit.transfers,
+                "entries": audit.entries,
+            }
+        )
+    else:
+        _print_audit(console(), audit)
+    return audit.clean
+
+
+async def _audit() -> Audit:
+    running = find_running()
+    async with connect(running, "transfer") as connection:
+        return await records.audit(connection, clock_from_setting(running.clock).now())
+
+
+def _print_audit(out: Console, audit: Audit) -> None:
+    looked_at = f"{audit.accounts:,} accounts, {audit.transfers:,} transfers, {audit.entries:,} entries"
+    out.print(f"{'Everything adds up' if audit.clean else 'Something does not add up'}: {looked_at}.")
+    for finding in audit.findings:
+        out.print(f"[bold]Broken: {finding.rule}[/bold]")
+        for row in finding.rows:
+            out.print("  " + ", ".join(f"{name} {value}" for name, value in row.items()))
+
+
+# --- Words ---
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, default=_plain, indent=2, ensure_ascii=False))  # noqa: T201 - the command's output
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    return value.isoformat() if isinstance(value, date) else str(value)
+
+
+def _when(moment: datetime) -> str:
+    return moment.astimezone(BUSINESS_ZONE).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _moment(text: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise NotFound(f"{text!r} is not a time: write 2026-11-23 or 2026-11-23T08:30:00+08:00.") from None
+    # A time without an offset is meant as people there read their clocks.
+    return moment if moment.tzinfo else moment.replace(tzinfo=BUSINESS_ZONE)
