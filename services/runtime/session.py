@@ -251,6 +251,7 @@ class Session(ConsumerRebalanceListener):
     async def poll(self, timeout_s: float) -> Mapping[Place, Sequence[Record]]:
         """Return at most a batch of records of claimed partitions, as soon as there are some."""
         assignment = self._assignment
+        fetched: Mapping[TopicPartition, Sequence[Record]]
         try:
             # During a rebalance the client waits for its end, however long.
             async with asyncio.timeout(timeout_s + _REBALANCE_GRACE_S):
@@ -276,12 +277,16 @@ class Session(ConsumerRebalanceListener):
     async def _poll_carefully(self) -> Mapping[TopicPartition, Sequence[Record]]:
         for where, offset in self.next_offsets.items():
             self._consumer.seek(self._partition(where), offset)
-        partitions = [self._partition(where) for where in self.next_offsets]
+        behind = [where for where, offset in self.next_offsets.items() if self._log_end(where) > offset]
+        partitions = [self._partition(where) for where in behind]
         # In any order, so that a busy partition does not keep the others from their turn.
         for partition in random.sample(partitions, len(partitions)):
             if records := await self._read_carefully(partition):
                 return {partition: records}
         return {}
+
+    def _log_end(self, where: Place) -> int:
+        return self._consumer.highwater(self._partition(where)) or 0
 
     async def _read_carefully(self, partition: TopicPartition) -> Sequence[Record]:
         """Return what can be read of a partition, or else the one record that can't, without its headers."""

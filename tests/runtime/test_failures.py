@@ -77,6 +77,19 @@ async def test_malformed_and_unknown_messages_never_stop_a_consumer(world: World
     assert {letter.key for letter in letters} == {b"k"}
 
 
+async def test_a_record_that_the_client_cannot_read_is_dead_lettered_without_its_headers(world: World) -> None:
+    await world.add([f"a{n}" for n in range(5)], partition=0)
+    await world.send_unreadable("toy.sums", 0)
+    await world.add([f"b{n}" for n in range(5)], partition=0)
+    await world.add([f"c{n}" for n in range(5)], partition=1)
+    async with world.worker():
+        assert len(set(await world.entered(15))) == 15
+        await world.settled()
+    (letter,) = await world.read("toy.sums.dlq")
+    assert (letter.key, letter.value) == (b"key", b"value")
+    assert dict(letter.headers)["dlq-offset"] == b"5"
+
+
 async def test_a_record_that_fills_its_topic_is_dead_lettered_all_the_same(world: World) -> None:
     huge = b"\xff" * 1_048_000
     await world.send([("toy.sums", b"k", huge, [], 0), ("toy.sums", b"l", b"?", [("h", b"x" * 1_040_000)], 0)])

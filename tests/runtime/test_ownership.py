@@ -32,7 +32,7 @@ async def test_a_second_worker_takes_its_share_and_nothing_happens_twice(world: 
             await world.ready(second)
 
             async def both_own() -> bool:
-                return await world.value("select count(distinct owner) from lane") == 2
+                return bool(await world.value("select count(distinct owner) = 2 from lane"))
 
             await wait_until(both_own, what="two owners")
         await world.add(ids[300:])

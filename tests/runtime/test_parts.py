@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import os
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import asyncpg
 import pytest
@@ -81,9 +81,12 @@ class TestBrake:
             brake.failed()
         brake.succeeded(1_000_000)
         with pytest.raises(Braked):
-            for _ in range(200):
-                brake.succeeded(5)
-                brake.failed()
+            self.fail_one_in_six(brake)
+
+    def fail_one_in_six(self, brake: Brake) -> None:
+        for _ in range(200):
+            brake.succeeded(5)
+            brake.failed()
 
 
 class TestProgress:
@@ -106,7 +109,7 @@ class TestProgress:
 
 
 class TestDeadLetter:
-    def rejected(self, **changes: object) -> Rejected:
+    def rejected(self, **changes: Any) -> Rejected:
         whole = Rejected("t", 3, 77, b"k", b"v", (("ce_id", b"1"),), "malformed", "amount: missing")
         return whole._replace(**changes)
 
@@ -186,7 +189,12 @@ class TestQueries:
 
     @pytest.mark.parametrize(
         "text",
-        ["select 1\n", "-- name: a\nselect 1\n-- name: a\nselect 2\n", "-- name: a\n-- no\n", "-- name: A b\nselect 1\n"],
+        [
+            "select 1\n",
+            "-- name: a\nselect 1\n-- name: a\nselect 2\n",
+            "-- name: a\n-- no\n",
+            "-- name: A b\nselect 1\n",
+        ],
     )
     def test_a_file_that_is_not_well_formed_is_refused(self, tmp_path: Path, text: str) -> None:
         file = tmp_path / "queries.sql"
@@ -201,7 +209,7 @@ class TestMigrations:
         (folder / name).write_text(text)
         return folder
 
-        async def test_they_are_applied_once_in_order_and_never_changed(self, world: World, tmp_path: Path) -> None:
+    async def test_they_are_applied_once_in_order_and_never_changed(self, world: World, tmp_path: Path) -> None:
         folder = self.write(tmp_path / "svc" / "migrations", "0001_a.sql", "create table a (x int)")
         self.write(folder, "0003_c.sql", "insert into a values (3)")
         assert await migrate(world.dsn, "other", [folder]) == ["svc/0001_a.sql", "svc/0003_c.sql"]
@@ -218,7 +226,7 @@ class TestMigrations:
         with pytest.raises(MigrationError, match="missing"):
             await migrate(world.dsn, "other", [folder])
 
-        async def test_one_that_fails_leaves_nothing(self, world: World, tmp_path: Path) -> None:
+    async def test_one_that_fails_leaves_nothing(self, world: World, tmp_path: Path) -> None:
         folder = self.write(tmp_path / "svc" / "migrations", "0001_a.sql", "create table a (x int); select 1/0")
         with pytest.raises(asyncpg.DivisionByZeroError):
             await migrate(world.dsn, "other", [folder])

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import signal
+import struct
 import sys
 import time
 import uuid
@@ -19,8 +20,11 @@ import aiohttp
 import asyncpg
 import orjson
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.record.util import calc_crc32c as crc32c
 from confluent_kafka import TopicPartition as Partition
-from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._listoffsets import OffsetSpec
+from confluent_kafka.cimpl import NewTopic
 
 from schemas.envelope import encode_headers
 from services.runtime.app import MIGRATIONS
@@ -43,6 +47,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 PARTITIONS = 4
+_CHECKSUM_AT = 17
 
 
 class World:
@@ -86,7 +91,7 @@ class World:
     async def producer(self) -> AIOKafkaProducer:
         """The test's own producer."""
         if self._producer is None:
-            self._producer = AIOKafkaProducer(bootstrap_servers=self.bootstrap, enable_idempotence=True)
+            self._producer = AIOKafkaProducer(bootstrap_servers=self.bootstrap)
             await self._producer.start()
         return self._producer
 
@@ -108,6 +113,18 @@ class World:
         """Send one `toy.add` of 1 for each id, keyed by it."""
         value = orjson.dumps({"amount": 1, **fields})
         await self.send([(topic, i.encode(), value, self.headers(i), partition) for i in ids])
+
+    async def send_unreadable(self, topic: str, partition: int) -> None:
+        """Send a record with a header whose name is not UTF-8, as a client in C can."""
+        producer = await self.producer
+        builder = producer.create_batch()
+        builder.append(timestamp=1, key=b"key", value=b"value", headers=[("NAME", b"")])
+        built = bytearray(builder._build())
+        at = built.index(b"NAME")
+        built[at : at + 4] = b"\xff\xfe\xff\xfe"
+        struct.pack_into(">I", built, _CHECKSUM_AT, crc32c(bytes(built[_CHECKSUM_AT + 4 :])))
+        builder._buffer = bytes(built)
+        await (await producer.send_batch(builder, self.prefix + topic, partition=partition))
 
     @staticmethod
     def headers(id_: str, type_: str = "toy.add") -> list[tuple[str, bytes]]:
