@@ -46,7 +46,7 @@ class Topics:
     def __init__(self, settings: RuntimeSettings, client_id: str) -> None:
         self._prefix = settings.topic_prefix
         # Its own log would come unstructured; what fails is raised.
-        self._options = {**admin_options(settings, client_id), "log_level": 0}
+        self._options: dict[str, str | int | float | bool] = {**admin_options(settings, client_id), "log_level": 0}
         self._admin = AdminClient(self._options)
 
     async def partition_counts(self, topics: Collection[str]) -> dict[str, int]:
@@ -74,7 +74,7 @@ class Topics:
         key, value = message.key(), message.value()
         kind, timestamp_ms = message.timestamp()
         sizes = (len(key or b""), len(value or b""))
-        where = (message.topic(), message.partition(), message.offset())
+        where = (self._prefix + place.topic, place.partition, message.offset() or offset)
         return ConsumerRecord(*where, timestamp_ms, kind, key, value, None, *sizes, ())
 
     def _logs(self, places: Collection[Place]) -> dict[Place, Log]:

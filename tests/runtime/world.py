@@ -351,6 +351,10 @@ class Process:
     async def ready(self) -> None:
         """Wait until it announces itself and says that it is ready."""
         await self.announced()
+        await self.settled_ready()
+
+    async def settled_ready(self) -> None:
+        """Wait until it says that it is ready."""
 
         async def is_ready() -> bool:
             return (await self.get("/readyz"))[0] == 200
