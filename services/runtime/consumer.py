@@ -144,6 +144,7 @@ class Consumer:
                 await _first_of(self._consume(session), self._watch(session))
             finally:
                 self._session = None
+                self._trouble = "between two sessions"
                 self._database_trouble = None
 
     def _stop_at(self, braked: Braked) -> None:

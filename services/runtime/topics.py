@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from services.runtime.intake import Record
     from services.runtime.settings import RuntimeSettings
 
-_REQUEST_TIMEOUT_S = 10.0
+_REQUEST_TIMEOUT_S = 5.0
+# Past the client's own time limit, so that its error comes first.
+_ANSWER_TIMEOUT_S = 7.0
 
 
 class TopicMissing(Exception):
@@ -89,7 +91,7 @@ class Topics:
         described = {}
         for topic in topics:
             try:
-                found = futures[self._prefix + topic].result(_REQUEST_TIMEOUT_S)
+                found = futures[self._prefix + topic].result(_ANSWER_TIMEOUT_S)
             except KafkaException as error:
                 raise TopicMissing(f"topic {topic}: {error.args[0].name()}") from error
             described[topic] = (str(found.topic_id), len(found.partitions))
@@ -98,7 +100,7 @@ class Topics:
     def _offsets(self, places: Collection[Place], spec: OffsetSpec) -> Mapping[Place, int]:
         asked = {TopicPartition(self._prefix + place.topic, place.partition): place for place in places}
         futures = self._admin.list_offsets(dict.fromkeys(asked, spec), request_timeout=_REQUEST_TIMEOUT_S)
-        return {asked[partition]: future.result(_REQUEST_TIMEOUT_S).offset for partition, future in futures.items()}
+        return {asked[partition]: future.result(_ANSWER_TIMEOUT_S).offset for partition, future in futures.items()}
 
 
 def places_of(counts: Mapping[str, int]) -> Sequence[Place]:

@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import pytest
+
 from local.kafka import start_kafka
+from services.runtime.liveness import Hopeless
+from services.runtime.service import Subscription
+from tests.runtime.toy.service import Add, toy
 from tests.runtime.world import make_world
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
+    from datetime import datetime
     from pathlib import Path
 
+    from services.runtime.database import Connection
+    from services.runtime.message import Batch, Effects
     from tests.runtime.world import World
 
 
@@ -57,3 +66,23 @@ async def test_a_frozen_worker_that_wakes_up_does_nothing_twice(world: World) ->
         await frozen.settled_ready()
     assert sorted(await world.entries()) == sorted([*ids, "last"])
     assert set(await world.answered()) == {*ids, "last"}
+
+
+async def test_a_worker_that_stands_still_is_rebuilt_once_and_then_gives_up(world: World) -> None:
+    async def never_ends(_connection: Connection, _batch: Batch, _now: datetime) -> Effects:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    stuck = Subscription("sums", {"toy.sums": {"toy.add": Add}}, never_ends)
+    service = replace(toy(), subscriptions=(stuck,))
+    await world.add(["a"])
+    with pytest.raises(Hopeless, match="Stalled"):
+        async with world.worker(service, stall_timeout_s=1), asyncio.timeout(30):
+            await world.ended()
+
+
+async def test_a_worker_that_fails_for_an_unknown_reason_gives_up(world: World) -> None:
+    await world.fetch("alter table lane rename to street")
+    with pytest.raises(Hopeless, match="UndefinedTableError"):
+        async with world.worker(), asyncio.timeout(30):
+            await world.ended()

@@ -61,6 +61,7 @@ class World:
         self._topics = Topics(self.settings(), "test")
         self._admin = AdminClient({"bootstrap.servers": bootstrap})
         self._producer: AIOKafkaProducer | None = None
+        self._running: list[asyncio.Task[None]] = []
 
     # Topics.
 
@@ -209,6 +210,7 @@ class World:
         pool = await create_pool(settings.database_url.get_secret_value(), SCHEMA, "toy", size=3)
         consumer = Consumer(service or toy(), settings, pool, clock_from_setting(settings.clock), stopping)
         task = asyncio.create_task(consumer.run())
+        self._running.append(task)
         try:
             yield consumer
         finally:
@@ -218,6 +220,10 @@ class World:
                     await task
             finally:
                 pool.terminate()
+
+    async def ended(self) -> None:
+        """Wait until a worker of this process ends by itself."""
+        await asyncio.wait(self._running, return_when=asyncio.FIRST_COMPLETED)
 
     async def ready(self, consumer: Consumer, *, within_s: float = 15) -> None:
         """Wait until a worker of this process has nothing to complain of."""
