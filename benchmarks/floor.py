@@ -69,11 +69,12 @@ async def main() -> None:
         records = [record for batch in polled.values() for record in batch]
         if not records:
             continue
-        requests = [TransferRequest.model_validate_json(record.value) for record in records]
+        requests = [TransferRequest.model_validate_json(record.value or b"") for record in records]
         outcomes: list[tuple[UUID, str]] = []
         async with connection.transaction():
             wallets = {party for request in requests for party in (request.payer, request.payee)}
-            balances = dict(await connection.fetch(LOAD, list(wallets)))
+            rows = await connection.fetch(LOAD, list(wallets))
+            balances: dict[str, int] = {row[0]: row[1] for row in rows}
             transfers, postings = [], []
             for request in requests:
                 id_, payer, payee, amount = request.transfer_id, request.payer, request.payee, request.amount_minor

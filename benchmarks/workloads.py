@@ -34,7 +34,7 @@ class Workload:
 
 def transfers(workload: Workload, seed: int = 1) -> Iterator[tuple[str, str, bytes]]:
     """Yield (transfer id, key, body) of each transfer of a workload."""
-    pick = random.Random(seed)  # noqa: S311 - a repeatable load, not a secret
+    pick = random.Random(seed)
     for _ in range(workload.transfers):
         payer = 0 if pick.random() < workload.hot_share else pick.randrange(workload.wallets)
         payee = (payer + 1 + pick.randrange(workload.wallets - 1)) % workload.wallets
@@ -129,10 +129,10 @@ class Watcher:
         heard = time.monotonic()
         while len(self.arrived) < count:
             for message in self._consumer.consume(5000, 0.05):
-                headers = dict(message.headers() or ())
+                headers: dict[str, Any] = dict(message.headers() or ())
                 if headers.get("ce_type") in FINAL:
                     heard = time.monotonic()
-                    self.arrived[_id_of(headers, message.value())] = time.perf_counter()
+                    self.arrived[_id_of(headers, message.value() or b"")] = time.perf_counter()
             if time.monotonic() - heard > timeout_s:
                 text = f"only {len(self.arrived)} of {count} transfers ended"
                 raise TimeoutError(text)
@@ -143,6 +143,6 @@ class Watcher:
         self._consumer.close()
 
 
-def _id_of(headers: dict[str, bytes], value: bytes) -> str:
+def _id_of(headers: dict[str, Any], value: bytes) -> str:
     subject = headers.get("ce_subject")
-    return subject.decode() if subject else str(orjson.loads(value)["transfer_id"])
+    return str(subject.decode()) if subject else str(orjson.loads(value)["transfer_id"])

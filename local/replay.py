@@ -26,7 +26,6 @@ from local.settings import runtime_settings
 from local.up import started
 from ops.running import NotRunning, Running, find_running
 from schemas.envelope import encode_headers
-from services.runtime.clock import clock_from_setting
 from services.runtime.kafka import admin_options
 from services.transfer import records
 
@@ -336,7 +335,7 @@ class Replay:
             firsts = await records.read_first_events(connection, [uuid.UUID(id_) for id_ in unseen])
             for id_, event in firsts.items():
                 self._outcomes.balances[str(id_)] = _balance_of(orjson.loads(event), history, str(id_))
-            audit = await records.audit(connection, clock_from_setting(self._running.clock).now())
+            audit = await records.audit(connection)
         finally:
             await connection.close()
         off = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from confluent_kafka import KafkaError, KafkaException
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
 from schemas.topics import TOPICS, Topic
 
@@ -23,7 +23,7 @@ class TopicError(Exception):
 
 
 def create_topics(
-    admin_options: Mapping[str, object], prefix: str, partitions: int, *, replication_factor: int = 1
+    admin_options: Mapping[str, str | bool], prefix: str, partitions: int, *, replication_factor: int = 1
 ) -> None:
     """Create the topics that are missing; those that are there must have the same partition count.
 
@@ -42,7 +42,7 @@ def create_topics(
                 raise TopicError(f"The topic {name} could not be created: {error.args[0].str()}.") from error
 
 
-def require_topics(admin_options: Mapping[str, object], prefix: str) -> None:
+def require_topics(admin_options: Mapping[str, str | bool], prefix: str) -> None:
     """Make sure that every topic is there; raises TopicError naming those that are not."""
     present = _partition_counts(AdminClient(dict(admin_options)))
     if missing := sorted(prefix + topic.name for topic in TOPICS if prefix + topic.name not in present):

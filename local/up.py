@@ -20,7 +20,7 @@ import aiohttp
 
 from local.daemon import EngineError
 from local.engines import Engines, start_engines
-from local.processes import Keeper, Misconfigured, Slot
+from local.processes import Keeper, Slot
 from local.secrets import keys_of
 from local.settings import LocalSettings, load_local_settings
 from local.setup import SERVICES, set_up
@@ -120,7 +120,8 @@ class _System:
     def _set_clock(self) -> None:
         if self._plan.movable_clock and self._clock == "real":
             path = self._home / "clock"
-            path.write_text("0")
+            if not path.exists():
+                path.write_text("0")
             self._clock = f"file:{path}"
 
     async def _start_engines(self) -> dict[str, str]:
@@ -258,7 +259,7 @@ class _System:
 
 
 async def _why_not(client: aiohttp.ClientSession, slot: Slot) -> str | None:
-    """Say why a slot is not ready, or None when it is; what has no health page is ready once it has announced itself."""
+    """Say why a slot is not ready, or None when it is; without a health page it need only be announced."""
     if slot.announced is None:
         return f"{slot.name} has not started"
     if "health" not in slot.announced:
@@ -289,7 +290,11 @@ def _say(text: str) -> None:
 
 @contextmanager
 def started(
-    home: Path | None = None, *, workers: int = 1, movable_clock: bool = False, quiet: bool = True
+    home: Path | None = None,
+    *,
+    workers: int = 1,
+    movable_clock: bool = False,
+    environment: Mapping[str, str] | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Run `sluice up` in a process of its own for as long as the context; yield its endpoints.
 
@@ -307,9 +312,9 @@ def started(
         with said.open("wb") as output:
             child = subprocess.Popen(  # noqa: S603 - our own command line
                 command,
-                env=os.environ | {"SLUICE_HOME": str(place)},
-                stdout=output if quiet else None,
-                stderr=subprocess.STDOUT if quiet else None,
+                env=os.environ | dict(environment or {}) | {"SLUICE_HOME": str(place)},
+                stdout=output,
+                stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
         try:

@@ -143,6 +143,7 @@ def main() -> None:
 def _exit_code(error: Exception) -> int | None:
     """Return 2 for what settings mend, 1 for what another try or an operator mends, None for a bug."""
     from local.daemon import EngineError
+    from local.demo import DemoError
     from local.processes import Misconfigured
     from local.replay import ReplayError
     from local.topics import TopicError
@@ -162,6 +163,7 @@ def _exit_code(error: Exception) -> int | None:
         NotReady,
         NotRunning,
         ReplayError,
+        DemoError,
         NotFound,
         NothingToAccept,
         Unreachable,

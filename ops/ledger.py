@@ -15,14 +15,13 @@ from ops.console import console
 from ops.database import connect
 from ops.money import amount_text
 from ops.running import find_running
-from services.runtime.clock import clock_from_setting
 from services.transfer import records
 from services.transfer.calendar import BUSINESS_ZONE
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from collections.abc import Iterable, Mapping
+
+    from rich.console import Console
 
     from services.transfer.records import Audit, TransferRecord
 
@@ -67,7 +66,7 @@ async def _read_statement(
         return said
 
 
-def _balance(account: Mapping[str, Any] | None, platform: Mapping[str, int]) -> dict[str, Any]:
+def _balance(account: records.Row | None, platform: Mapping[str, int]) -> dict[str, Any]:
     if account is None:
         return {"posted_minor_by_currency": dict(platform)}
     available = account["posted_minor"] - account["reserved_minor"]
@@ -232,9 +231,8 @@ def show_audit(*, as_json: bool) -> bool:
 
 
 async def _audit() -> Audit:
-    running = find_running()
-    async with connect(running, "transfer") as connection:
-        return await records.audit(connection, clock_from_setting(running.clock).now())
+    async with connect(find_running(), "transfer") as connection:
+        return await records.audit(connection)
 
 
 def _print_audit(out: Console, audit: Audit) -> None:

@@ -220,7 +220,7 @@ def _one_line(text: str) -> str:
 # --- Writing ---
 
 
-def encode_headers(  # noqa: PLR0913 - the envelope's attributes
+def encode_headers(
     type: str,  # noqa: A002 - the envelope's word
     *,
     id: str,  # noqa: A002 - the envelope's word

@@ -42,7 +42,9 @@ Method = Literal["sms_otp", "fingerprint", "face"]
 # --- Commands ---
 
 
-class _Order(Wire):
+class Order(Wire):
+    """What a request and a quote have in common."""
+
     kind: TransferKind
     payer: Party
     payee: Party
@@ -56,7 +58,7 @@ class _Order(Wire):
     case_id: UUID | None = None
 
 
-class TransferRequest(_Order):
+class TransferRequest(Order):
     """Move money once. The same id and content again is answered again and moves nothing."""
 
     transfer_id: UUID
@@ -70,7 +72,7 @@ class TransferBatch(Wire):
     items: Annotated[tuple[TransferRequest, ...], Field(min_length=1, max_length=1000)]
 
 
-class TransferQuote(_Order):
+class TransferQuote(Order):
     """Ask what a request would cost and whether it would be accepted now."""
 
     quote_id: UUID

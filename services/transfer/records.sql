@@ -307,11 +307,11 @@ where
     )
 limit 100
 
--- Events that have waited for their publication longer than a minute.
+-- Events that have waited for their publication longer than a minute, by the clock that stamped them.
 -- name: audit_outbox
 select lane_group, partition, batch_number, created_at
 from outbox
-where created_at < $1
+where created_at < now() - interval '1 minute'
 limit 100
 
 -- Timers that failed and wait for a person.

@@ -10,7 +10,7 @@ import orjson
 from schemas.envelope import encode_headers
 from services.runtime.message import Outgoing
 from services.transfer.decide import payouts
-from services.transfer.decide.ledger import EVENTS, SOURCE, as_reason, as_text, type_of
+from services.transfer.decide.ledger import EVENTS, SOURCE, as_reason, as_text, identity_of
 from services.transfer.decide.requests import (
     Check,
     climb,
@@ -103,8 +103,8 @@ def _take_answer(ledger: Ledger, key: AnswerKey, content_hash: bytes, published:
     # A batch is answered item by item, and its items are remembered as transfers.
     if event is None or key.scope == "batch_id":
         return Answer(key, content_hash, None, None, None, None, ledger.now)
-    headers = dict(event.headers)
-    return Answer(key, content_hash, event.key, type_of(headers), headers["ce_id"].decode(), event.value, ledger.now)
+    type_, event_id = identity_of(event)
+    return Answer(key, content_hash, event.key, type_, event_id, event.value, ledger.now)
 
 
 def _answer_again(ledger: Ledger, message: Message, known: Answer) -> None:
@@ -234,7 +234,7 @@ def _find(ledger: Ledger, message: Message, transfer_id: UUID, statuses: Collect
 
 def decide_quote(ledger: Ledger, message: Message, command: TransferQuote) -> None:
     """Decide a `transfer.quote`: what the same request would cost and come to now; nothing changes."""
-    transfer = new_transfer(ledger, message, command, b"")
+    transfer = new_transfer(ledger, message, command, command.quote_id, b"")
     check = climb(ledger, transfer, command.payee_name, today=True)
     payer = ledger.accounts.get(command.payer)
     body: dict[str, Any] = {
@@ -287,5 +287,5 @@ def _reject_item(ledger: Ledger, message: Message, item: TransferRequest, refusa
     if item.transfer_id in ledger.transfers:
         decide_request(ledger, message, item)
         return
-    transfer = new_transfer(ledger, message, item, content_hash)
+    transfer = new_transfer(ledger, message, item, item.transfer_id, content_hash)
     fail(ledger, message.lane, transfer, refusal)

@@ -25,7 +25,7 @@ def decide_message(ledger: Ledger, message: Message) -> None:
     decide = COMMANDS.get(message.type)
     if decide is not None:
         decide(ledger, message, message.data)
-    elif message.type in REMEMBERED:
+    elif message.data is not None and message.type in REMEMBERED:
         commands.decide_once(ledger, message, message.data, REMEMBERED[message.type])
     else:
         _decide_result(ledger, message)

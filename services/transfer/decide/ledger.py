@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from copy import copy
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
@@ -20,7 +20,6 @@ from services.transfer.model import (
     AnswerKey,
     Movement,
     Refund,
-    RefundStatus,
     Refusal,
     Step,
     Transfer,
@@ -69,8 +68,8 @@ class Savepoint:
 class Ledger:
     """The facts of a batch, changed in memory so that its second debit sees its first.
 
-    Everything to be recorded collects here: `opened`, `touched`, `reconfigured`, `created`, `changed`, `steps`, `movements`,
-    `refunds_made`, `refunds_changed`, `answered`, `states`; `outgoing` and `timers` go to the runtime.
+    Everything to be recorded collects here: `opened`, `touched`, `reconfigured`, `created`, `changed`, `steps`,
+    `movements`, `refunds_made`, `refunds_changed`, `answered`, `states`; `outgoing` and `timers` go to the runtime.
     """
 
     def __init__(self, facts: Facts, rules: Rules, now: datetime) -> None:
@@ -317,12 +316,10 @@ class Ledger:
     def renew_answer(self, key: AnswerKey) -> None:
         """Have a repeat of a command answered with the event just made, which ended what the command began."""
         event = self.outgoing[-1]
-        headers = dict(event.headers)
+        type_, event_id = identity_of(event)
         known = self.answers.get(key)
         content_hash = known.content_hash if known else b""
-        answer = Answer(
-            key, content_hash, event.key, type_of(headers), headers["ce_id"].decode(), event.value, self.now
-        )
+        answer = Answer(key, content_hash, event.key, type_, event_id, event.value, self.now)
         self.answers[key] = self.answered[key] = answer
 
     # --- Timers ---
@@ -394,9 +391,11 @@ def as_reason(refusal: Refusal) -> dict[str, Any]:
     return reason
 
 
-def type_of(headers: Mapping[str, bytes]) -> str:
-    """Return the short type of one of our own messages: `sluice.transfer.settled.v1` is `transfer.settled`."""
-    return headers["ce_type"].decode().removeprefix("sluice.").rpartition(".")[0]
+def identity_of(event: Outgoing) -> tuple[str, str]:
+    """Return the short type and the id of one of our own messages."""
+    headers = dict(event.headers)
+    type_ = (headers["ce_type"] or b"").decode()
+    return type_.removeprefix("sluice.").rpartition(".")[0], (headers["ce_id"] or b"").decode()
 
 
 def book_of(party: str) -> str:

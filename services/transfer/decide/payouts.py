@@ -23,6 +23,8 @@ from services.transfer.model import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from services.runtime.message import Lane
     from services.transfer.decide.ledger import Ledger
 
@@ -297,7 +299,7 @@ def give_limits_back(ledger: Ledger, transfer: Transfer, amount_minor: int, *, i
 
 # --- Answers that contradict an end already reached ---
 
-_ENDS: Final = {
+_ENDS: Final[Mapping[str, frozenset[str]]] = {
     Status.SETTLED: frozenset({"settled"}),
     Status.REFUNDED: frozenset({"failed", "returned", "unknown"}),
     RefundStatus.FAILED: frozenset({"failed", "returned", "unknown"}),
@@ -314,7 +316,7 @@ def _compare(ledger: Ledger, lane: Lane, transfer: Transfer, refund: Refund | No
     _raise_discrepancy(ledger, lane, transfer, transfer.status, str(payout.status), found, extra)
 
 
-def _raise_discrepancy(  # noqa: PLR0913 - the event's own fields
+def _raise_discrepancy(
     ledger: Ledger, lane: Lane, transfer: Transfer, status: str, expected: str, found: str, extra: dict[str, Any]
 ) -> None:
     said = {**extra, "expected": expected, "found": found}

@@ -30,8 +30,8 @@ def decide_refund(ledger: Ledger, message: Message, command: TransferRefund) -> 
     """Decide a `transfer.refund`: refused, done at once, or on its way to the bank that the money came from."""
     transfer = ledger.transfers.get(command.transfer_id)
     if transfer is None:
-        refusal = Refusal("transfer_unknown", field="transfer_id")
-        ledger.refuse(message, refusal, transfer_id=command.transfer_id)
+        unknown = Refusal("transfer_unknown", field="transfer_id")
+        ledger.refuse(message, unknown, transfer_id=command.transfer_id)
         return
     left = transfer.amount_minor - transfer.refunded_minor - transfer.refunding_minor
     amount = left if command.amount_minor is None else command.amount_minor

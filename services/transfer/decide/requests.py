@@ -25,8 +25,9 @@ from services.transfer.model import (
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from uuid import UUID
 
-    from schemas.transfer import TransferRequest
+    from schemas.transfer import Order, TransferRequest
     from services.runtime.message import Lane, Message
     from services.transfer.decide.ledger import Ledger
     from services.transfer.policy import Limits, Tier
@@ -70,7 +71,7 @@ _ENDED_BADLY: Final = frozenset({Status.FAILED, Status.CANCELLED, Status.EXPIRED
 def start(ledger: Ledger, message: Message, request: TransferRequest, content_hash: bytes) -> Refusal | None:
     """Make the transfer that a request asks for, and its first event."""
     lane = message.lane
-    transfer = new_transfer(ledger, message, request, content_hash)
+    transfer = new_transfer(ledger, message, request, request.transfer_id, content_hash)
     if message.key is None or message.key.decode("utf-8", "replace") != transfer.key:
         ledger.mis_keyed += 1
     # The money of a top-up is here already: it can be neither early nor late.
@@ -95,12 +96,12 @@ def start(ledger: Ledger, message: Message, request: TransferRequest, content_ha
     return None
 
 
-def new_transfer(ledger: Ledger, message: Message, request: TransferRequest, content_hash: bytes) -> Transfer:
+def new_transfer(ledger: Ledger, message: Message, request: Order, transfer_id: UUID, content_hash: bytes) -> Transfer:
     """Return a transfer that has no event yet."""
     payer = ledger.accounts.get(request.payer)
     payee = ledger.accounts.get(request.payee)
     return Transfer(
-        transfer_id=request.transfer_id,
+        transfer_id=transfer_id,
         content_hash=content_hash,
         kind=request.kind,
         payer=request.payer,

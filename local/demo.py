@@ -1,0 +1,556 @@
+"""`sluice demo`: a day, and the week after it, in which everything happens once, told as it happens."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import signal
+import tempfile
+import time
+import uuid
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import asyncpg
+import orjson
+from confluent_kafka import Consumer, Producer, TopicPartition
+from rich.console import Console
+from rich.table import Table
+
+from local.up import started
+from ops.money import amount_text
+from schemas.envelope import encode_headers
+from services.transfer import records
+from services.transfer.calendar import BUSINESS_ZONE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+_SEED: Final = 20260928
+_MORNING: Final = datetime(2026, 9, 28, 9, 0, tzinfo=BUSINESS_ZONE)
+"""A Monday before the National Day holidays: three business days take until 9 October."""
+
+_PATIENCE_S: Final = 20.0
+_POLICY: Final = Path(__file__).with_name("demo_policy.toml")
+_CURRENCY: Final = "CNY"
+
+STATUSES: Final = frozenset(
+    {"scheduled", "verification_required", "sent", "delayed", "settled", "refunding", "refunded", "failed"}
+    | {"cancelled", "expired"}
+)
+"""Every status but `held`, which needs a maintenance window."""
+
+REASONS: Final = frozenset(
+    {
+        "insufficient_balance",
+        "payer_unknown",
+        "payee_unknown",
+        "same_account",
+        "payee_name_mismatch",
+        "payee_name_unverified",
+        "account_restricted",
+        "limit_single",
+        "limit_daily_amount",
+        "limit_daily_count",
+        "limit_monthly_amount",
+        "amount_invalid",
+        "currency_mismatch",
+        "verification_failed",
+        "verification_expired",
+        "expired",
+        "rail_timeout",
+        "rail_rejected",
+        "rail_returned",
+        "duplicate_id_conflict",
+        "transfer_unknown",
+        "state_conflict",
+        "refund_exceeds",
+        "batch_rejected",
+        "account_exists",
+        "account_unknown",
+        "tier_unknown",
+    }
+)
+"""Every reason that the transfer service can give without the maintenance, closing and risk services."""
+
+_BANK: Final = {
+    "rules": [
+        {"payee": "bank:DEMO:WRONG", "answers": [{"answer": "failed", "rail_code": "AC01"}]},
+        {"payee": "bank:DEMO:REJECT", "answers": [{"answer": "failed", "rail_code": "MS03", "detail": "try later"}]},
+        {"payee": "bank:DEMO:RETURN", "answers": [{"answer": "settled"}, {"answer": "returned", "after_s": 600}]},
+        {"payee": "bank:DEMO:SILENT", "answers": [], "inquiry": "silent"},
+        {"payee": "bank:DEMO:LOST", "answers": [], "inquiry": "unknown"},
+        {
+            "payee": "bank:DEMO:LATE",
+            "answers": [{"answer": "failed"}, {"answer": "settled", "after_s": 600}],
+        },
+    ]
+}
+
+
+class DemoError(Exception):
+    """The day did not go as it should; the text says what was awaited."""
+
+
+@dataclass(slots=True)
+class Seen:
+    """What the day's events said."""
+
+    statuses: Counter[str] = field(default_factory=Counter)
+    reasons: Counter[str] = field(default_factory=Counter)
+    events: list[dict[str, Any]] = field(default_factory=list)
+
+
+def run(*, keep: bool) -> None:
+    """Live through the day; exit 1 when it missed an outcome or the ledger does not add up."""
+    console = Console(highlight=False)
+    console.print("Starting Kafka, PostgreSQL, the transfer service and a sandbox bank …")
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="sluice-demo-") as directory:
+        home = Path(directory)
+        clock = home / "clock"
+        clock.write_text(str((_MORNING - datetime.now(UTC)).total_seconds()))
+        (home / "bank.json").write_text(json.dumps(_BANK))
+        with started(home, movable_clock=True, environment={"SLUICE_POLICY": str(_POLICY)}) as endpoints:
+            console.print(f"Up after {time.monotonic() - began:.0f} s. The clocks say Monday morning.\n")
+            day = Day(endpoints, clock, console)
+            day.live()
+            is_well = day.report()
+            if keep:
+                _keep(console, home)
+    if not is_well:
+        raise SystemExit(1)
+
+
+def _keep(console: Console, home: Path) -> None:
+    console.print("\nEverything stays up until Ctrl-C. In another terminal:")
+    console.print(f"  export SLUICE_HOME={home}", soft_wrap=True)
+    console.print("  .venv/bin/sluice statement wallet:tea-shop")
+    # Wake up for either, and end in good order.
+    signal.sigwait({signal.SIGINT, signal.SIGTERM})
+
+
+class Day:
+    """The day's story: each scene sends commands, waits for what they come to, and tells it."""
+
+    def __init__(self, endpoints: Mapping[str, Any], clock: Path, console: Console) -> None:
+        self._endpoints = endpoints
+        self._clock = clock
+        self._console = console
+        self._dice = random.Random(_SEED)  # noqa: S311 - the same day every time
+        self._seen = Seen()
+        self._producer = Producer(
+            {
+                "bootstrap.servers": endpoints["kafka"],
+                "acks": "all",
+                "partitioner": "murmur2_random",
+                "linger.ms": 1,
+                "log_level": 0,
+            }
+        )
+        self._consumer = Consumer(
+            {"bootstrap.servers": endpoints["kafka"], "group.id": "demo", "enable.auto.commit": False, "log_level": 0}
+        )
+        topic = self._consumer.list_topics("transfer.events", 10).topics["transfer.events"]
+        self._consumer.assign([TopicPartition("transfer.events", number, 0) for number in topic.partitions])
+
+    def live(self) -> None:
+        """Play every scene, in order."""
+        for scene in (
+            self._open_wallets,
+            self._pay_in,
+            self._pay,
+            self._repeat,
+            self._refuse,
+            self._check_names,
+            self._verify,
+            self._restrict,
+            self._wait,
+            self._batch,
+            self._reach_limits,
+            self._give_back,
+            self._pay_out,
+            self._lose_patience,
+            self._be_busy,
+        ):
+            scene()
+
+    # --- Scenes ---
+
+    def _open_wallets(self) -> None:
+        self._title("Wallets are opened")
+        for name, customer, tier in (
+            ("tea-shop", "tea-shop-owner", "standard"),
+            ("courier", "courier", "standard"),
+            ("student", "student", "starter"),
+            ("landlord", "landlord", "standard"),
+        ):
+            self._open(name, customer, tier)
+        self._profile("landlord", "房东")
+        self._account("tea-shop", "account.configure", {"low_balance_threshold_minor": 100_000})
+        self._tell("wallet:tea-shop", what="account.configured")
+        self._tell(self._account("student", "account.open", {"customer_id": "another", "currency": "CNY"}))
+        self._tell(self._account("nobody", "account.configure", {"low_balance_threshold_minor": 1}))
+        self._tell(self._account("courier", "account.configure", {"tier": "golden"}))
+
+    def _pay_in(self) -> None:
+        self._title("Money comes in from the bank")
+        for name, minor in (("tea-shop", 6_000_000), ("courier", 5_000_000), ("student", 500_000)):
+            self._tell(self._request("top_up", "bank:DEMO:0001", f"wallet:{name}", minor), "settled")
+        lost = self._request("top_up", "bank:DEMO:0001", "wallet:nobody", 12_300)
+        self._tell(lost, "failed")
+        self._tell(lost, "refunded", "it waited in suspense and went back to the bank")
+        self._tell(self._request("interest", "platform:interest", "wallet:courier", 120), "settled")
+        self._tell(self._request("fee", "wallet:courier", "platform:fees", 500), "settled")
+
+    def _pay(self) -> None:
+        self._title("People pay each other")
+        self._tell(self._p2p("courier", "tea-shop", 3_200), "settled")
+        asked = str(uuid.UUID(int=self._dice.getrandbits(128), version=4))
+        order = {"kind": "withdrawal", "payer": "wallet:courier", "payee": "bank:DEMO:0002", "amount_minor": 50_000}
+        self._send("transfer.quote", "wallet:courier", {"quote_id": asked, "currency": _CURRENCY, **order})
+        self._tell(asked)
+        self._tell(self._request("withdrawal", "wallet:courier", "bank:DEMO:0002", 50_000), "settled")
+        # Nearly everything goes out, and the shop hears of it before a payment fails.
+        for _ in range(3):
+            self._tell(self._p2p("tea-shop", "landlord", 1_970_000), "settled")
+        self._tell("wallet:tea-shop", what="account.low_balance")
+        self._tell(self._p2p("tea-shop", "landlord", 900_000), "failed")
+
+    def _repeat(self) -> None:
+        self._title("The same request comes twice, and once with another amount")
+        id_ = self._p2p("courier", "tea-shop", 700)
+        self._tell(id_, "settled")
+        self._p2p("courier", "tea-shop", 700, id_=id_)
+        self._tell(id_, "settled", "said again, moved once")
+        self._p2p("courier", "tea-shop", 800, id_=id_)
+        self._tell(id_, what="transfer.command_refused")
+
+    def _refuse(self) -> None:
+        self._title("What cannot be done is refused, with the reason")
+        self._tell(self._p2p("courier", "courier", 100), "failed")
+        self._tell(self._p2p("courier", "tea-shop", 0), "failed")
+        self._tell(self._p2p("courier", "tea-shop", 100, currency="USD"), "failed")
+        self._tell(self._p2p("nobody", "tea-shop", 100), "failed")
+        self._tell(self._p2p("courier", "nobody", 100), "failed")
+        for type_ in ("transfer.cancel", "transfer.verification_resend"):
+            unknown = str(uuid.UUID(int=self._dice.getrandbits(128), version=4))
+            self._send(type_, "wallet:courier", {"transfer_id": unknown})
+            self._tell(unknown, what="transfer.command_refused")
+
+    def _check_names(self) -> None:
+        self._title("The payee's name is checked")
+        self._tell(self._p2p("courier", "landlord", 1_000, payee_name="房东"), "settled")
+        self._tell(self._p2p("courier", "landlord", 1_000, payee_name="房客"), "failed")
+        self._tell(self._p2p("courier", "tea-shop", 1_000, payee_name="茶店"), "failed")
+
+    def _verify(self) -> None:
+        self._title("Large amounts want proof of who asks")
+        id_ = self._p2p("landlord", "courier", 2_100_000)
+        self._tell(id_, "verification_required")
+        self._verify_with(id_, "passed")
+        self._tell(id_, "settled")
+        id_ = self._p2p("landlord", "courier", 2_200_000)
+        self._tell(id_, "verification_required")
+        self._move_clock(timedelta(minutes=6))
+        self._tell(id_, "failed")
+        id_ = self._p2p("landlord", "courier", 2_300_000)
+        self._tell(id_, "verification_required")
+        for outcome in ("verification_required", "failed"):
+            self._verify_with(id_, "failed")
+            self._tell(id_, outcome)
+        self._move_clock(timedelta(minutes=20))
+
+    def _restrict(self) -> None:
+        self._title("An account is restricted for a while")
+        until = (self._now() + timedelta(hours=1)).isoformat()
+        data = {"scope": "debit", "reason": "reported lost", "until": until}
+        self._account("student", "account.restrict", data)
+        self._tell("wallet:student", what="account.restricted")
+        self._tell(self._p2p("student", "tea-shop", 500), "failed")
+        self._move_clock(timedelta(hours=1, minutes=1))
+        self._tell("wallet:student", what="account.released")
+
+    def _wait(self) -> None:
+        self._title("Some transfers wait for their time")
+        later = self._now() + timedelta(hours=2)
+        rent = self._p2p("courier", "landlord", 150_000, execute_at=later.isoformat())
+        self._tell(rent, "scheduled")
+        regretted = self._p2p("courier", "landlord", 99_000, execute_at=later.isoformat())
+        self._tell(regretted, "scheduled")
+        self._send("transfer.cancel", "wallet:courier", {"transfer_id": regretted})
+        self._tell(regretted, "cancelled")
+        self._send("transfer.cancel", "wallet:courier", {"transfer_id": regretted})
+        self._tell(regretted, what="transfer.command_refused")
+        short = {"execute_at": later.isoformat(), "expires_at": (later - timedelta(hours=1)).isoformat()}
+        missed = self._p2p("courier", "landlord", 1_000, **short)
+        self._tell(missed, "scheduled")
+        self._move_clock(timedelta(hours=2, minutes=1))
+        self._tell(missed, "expired")
+        self._tell(rent, "settled")
+
+    def _batch(self) -> None:
+        self._title("Wages are paid all together or not at all")
+        items = [self._order("p2p", "wallet:courier", f"wallet:{name}", 10_000) for name in ("landlord", "nobody")]
+        batch = {"batch_id": str(uuid.UUID(int=self._dice.getrandbits(128), version=4)), "atomic": True, "items": items}
+        self._send("transfer.batch", "wallet:courier", batch)
+        for item in items:
+            self._tell(item["transfer_id"], "failed")
+
+    def _reach_limits(self) -> None:
+        self._title("The student's tier has small limits")
+        self._tell(self._p2p("student", "tea-shop", 70_000), "failed")
+        self._tell(self._p2p("student", "tea-shop", 60_000), "settled")
+        self._tell(self._p2p("student", "tea-shop", 50_000), "failed")
+        for _ in range(3):
+            self._tell(self._p2p("student", "tea-shop", 1_000), "settled")
+        self._tell(self._p2p("student", "tea-shop", 1_000), "failed")
+        self._move_clock(timedelta(days=1))
+        self._tell(self._p2p("student", "tea-shop", 50_000), "settled")
+        self._tell(self._p2p("student", "tea-shop", 20_000), "failed")
+
+    def _give_back(self) -> None:
+        self._title("Payments are given back")
+        id_ = self._p2p("courier", "tea-shop", 8_000)
+        self._tell(id_, "settled")
+        self._refund(id_, "wallet:courier", 3_000)
+        self._tell(id_, what="transfer.refunded")
+        self._refund(id_, "wallet:courier", 6_000)
+        self._tell(id_, what="transfer.command_refused")
+        self._refund(id_, "wallet:courier", None)
+        self._tell(id_, "refunded")
+        id_ = self._request("top_up", "bank:DEMO:0001", "wallet:landlord", 40_000)
+        self._tell(id_, "settled")
+        self._refund(id_, "wallet:landlord", None)
+        self._tell(id_, "refunding")
+        self._tell(id_, "refunded")
+
+    def _pay_out(self) -> None:
+        self._title("Banks refuse, return and contradict themselves")
+        for account, outcome in (("WRONG", "refunded"), ("REJECT", "refunded")):
+            id_ = self._request("withdrawal", "wallet:courier", f"bank:DEMO:{account}", 30_000)
+            self._tell(id_, "sent")
+            self._tell(id_, outcome)
+        returned = self._request("withdrawal", "wallet:courier", "bank:DEMO:RETURN", 30_000)
+        self._tell(returned, "settled")
+        late = self._request("withdrawal", "wallet:courier", "bank:DEMO:LATE", 30_000)
+        self._tell(late, "refunded")
+        self._move_clock(timedelta(minutes=11))
+        self._tell(returned, "refunded")
+        self._tell(late, what="transfer.discrepancy")
+
+    def _lose_patience(self) -> None:
+        self._title("A bank is silent over the holidays")
+        lost = self._request("withdrawal", "wallet:courier", "bank:DEMO:LOST", 45_000)
+        self._tell(lost, "sent")
+        silent = self._request("withdrawal", "wallet:courier", "bank:DEMO:SILENT", 55_000)
+        self._tell(silent, "sent")
+        self._move_clock(timedelta(minutes=3))
+        for id_ in (lost, silent):
+            self._tell(id_, "delayed")
+        self._tell(lost, "refunded", "the bank said twice that it has no record of it")
+        self._move_clock(timedelta(days=11))
+        self._tell(silent, what="transfer.refund_overdue")
+        evidence = {"outcome": "settled", "evidence": "the bank's letter", "by": "operator"}
+        self._send("transfer.resolve", "wallet:courier", {"transfer_id": silent, **evidence})
+        self._tell(silent, "settled", "a person asked the bank")
+
+    def _be_busy(self) -> None:
+        count, names = 3_000, [f"customer-{number}" for number in range(40)]
+        self._title(f"The evening rush: {count:,} transfers between {len(names)} wallets")
+        for name in names:
+            self._send("account.open", f"wallet:{name}", self._opening(name, name, "unlimited"))
+            self._request("top_up", "bank:DEMO:0001", f"wallet:{name}", 1_000_000)
+        for name in names:
+            self._await(_is_opening_of(f"wallet:{name}"), f"the opening of wallet:{name}")
+        began = time.monotonic()
+        ids = {self._busy_transfer(names) for _ in range(count)}
+        ended: Counter[str] = Counter()
+        while ids:
+            for event in self._listen(f"{len(ids)} transfers of the rush"):
+                if event.get("transfer_id") in ids and event.get("status") in {"settled", "failed"}:
+                    ids.discard(event["transfer_id"])
+                    ended[event["status"]] += 1
+        said = ", ".join(f"{number:,} {status}" for status, number in ended.most_common())
+        self._say(f"{said} after {time.monotonic() - began:.1f} s")
+
+    def _busy_transfer(self, names: Sequence[str]) -> str:
+        payer, payee = self._dice.sample(names, 2)
+        if self._dice.random() < 0.2:
+            return self._request("withdrawal", f"wallet:{payer}", "bank:DEMO:0003", self._dice.randrange(1, 90_000))
+        return self._p2p(payer, payee, self._dice.randrange(1, 200_000))
+
+    # --- Commands ---
+
+    def _opening(self, name: str, customer: str, tier: str) -> dict[str, Any]:
+        return {"account_id": f"wallet:{name}", "customer_id": customer, "currency": _CURRENCY, "tier": tier}
+
+    def _open(self, name: str, customer: str, tier: str) -> None:
+        self._send("account.open", f"wallet:{name}", self._opening(name, customer, tier))
+        self._tell(f"wallet:{name}", what="account.opened")
+
+    def _account(self, name: str, type_: str, data: Mapping[str, Any]) -> str:
+        return self._send(type_, f"wallet:{name}", {"account_id": f"wallet:{name}", **data})
+
+    def _profile(self, customer: str, name: str) -> None:
+        self._send("customer.profile", customer, {"customer_id": customer, "name": name}, topic="customer.profiles")
+
+    def _order(self, kind: str, payer: str, payee: str, minor: int, **more: Any) -> dict[str, Any]:
+        id_ = more.pop("id_", None) or str(uuid.UUID(int=self._dice.getrandbits(128), version=4))
+        order = {"transfer_id": id_, "kind": kind, "payer": payer, "payee": payee, "amount_minor": minor}
+        return {**order, "currency": _CURRENCY, **more}
+
+    def _request(self, kind: str, payer: str, payee: str, minor: int, **more: Any) -> str:
+        order = self._order(kind, payer, payee, minor, **more)
+        self._send("transfer.request", payer if payer.startswith("wallet:") else payee, order)
+        return str(order["transfer_id"])
+
+    def _p2p(self, payer: str, payee: str, minor: int, **more: Any) -> str:
+        return self._request("p2p", f"wallet:{payer}", f"wallet:{payee}", minor, **more)
+
+    def _verify_with(self, transfer_id: str, outcome: str) -> None:
+        data = {"transfer_id": transfer_id, "method": "sms_otp", "outcome": outcome}
+        self._send("transfer.verify", "wallet:landlord", data)
+
+    def _refund(self, transfer_id: str, key: str, minor: int | None) -> None:
+        refund_id = str(uuid.UUID(int=self._dice.getrandbits(128), version=4))
+        data = {"refund_id": refund_id, "transfer_id": transfer_id, "reason": "returned goods", "amount_minor": minor}
+        self._send("transfer.refund", key, data)
+
+    def _send(self, type_: str, key: str, data: Mapping[str, Any], topic: str = "transfer.commands") -> str:
+        id_ = str(uuid.UUID(int=self._dice.getrandbits(128), version=4))
+        headers: Any = encode_headers(type_, id=id_, source="demo", time=datetime.now(UTC).isoformat(), subject=key)
+        self._producer.produce(topic, key=key, value=orjson.dumps(data), headers=headers)
+        self._producer.poll(0)
+        return id_
+
+    # --- Events ---
+
+    def _tell(self, subject: str, status: str | None = None, note: str = "", *, what: str | None = None) -> None:
+        """Wait for the event about a transfer, account, quote or command, and tell it."""
+
+        def is_it(event: Mapping[str, Any]) -> bool:
+            names = {event.get(name) for name in ("transfer_id", "account_id", "quote_id", "command_id")}
+            fits_status = status is None or event.get("status") == status
+            return subject in names and fits_status and (what is None or event["type"] == what)
+
+        event = self._await(is_it, f"{what or status or 'an answer'} for {subject}")
+        self._say(_sentence(event) + (f" ({note})" if note else ""))
+
+    def _await(self, is_it: Callable[[Mapping[str, Any]], bool], what: str) -> dict[str, Any]:
+        while True:
+            for place, event in enumerate(self._seen.events):
+                if is_it(event):
+                    return self._seen.events.pop(place)
+            self._seen.events += self._listen(what)
+
+    def _listen(self, what: str) -> list[dict[str, Any]]:
+        self._producer.flush(_PATIENCE_S)
+        deadline = time.monotonic() + _PATIENCE_S
+        while time.monotonic() < deadline:
+            events = [self._note(message) for message in self._consumer.consume(1_000, 0.1) if message.error() is None]
+            if events:
+                return events
+        raise DemoError(f"The day stood still: nothing came for {_PATIENCE_S:g} s while waiting for {what}.")
+
+    def _note(self, message: Any) -> dict[str, Any]:
+        headers = dict(message.headers())
+        event: dict[str, Any] = orjson.loads(message.value())
+        event["type"] = headers["ce_type"].decode().removeprefix("sluice.").removesuffix(".v1")
+        if event["type"].startswith("transfer.") and "seq" in event:
+            self._seen.statuses[event["status"]] += 1
+        if "reason" in event:
+            self._seen.reasons[event["reason"]["code"]] += 1
+        return event
+
+    # --- Time and words ---
+
+    def _now(self) -> datetime:
+        return datetime.now(UTC) + timedelta(seconds=float(self._clock.read_text()))
+
+    def _move_clock(self, by: timedelta) -> None:
+        half = self._clock.with_suffix(".new")
+        half.write_text(str(float(self._clock.read_text()) + by.total_seconds()))
+        half.replace(self._clock)
+        self._console.print(f"  [dim]… the clocks move to {self._now().astimezone(BUSINESS_ZONE):%a %d %b %H:%M}[/dim]")
+
+    def _title(self, text: str) -> None:
+        self._console.print(f"[bold]{text}[/bold]")
+
+    def _say(self, text: str) -> None:
+        self._console.print(f"  {self._now().astimezone(BUSINESS_ZONE):%H:%M:%S}  {text}", soft_wrap=True)
+
+    # --- The end ---
+
+    def report(self) -> bool:
+        """Print what the day reached and whether the ledger adds up; return whether all is well."""
+        missed = sorted((STATUSES - self._seen.statuses.keys()) | (REASONS - self._seen.reasons.keys()))
+        table = Table("status", "events", "reason", "times", box=None, pad_edge=False, title="The day in numbers")
+        statuses, reasons = self._seen.statuses.most_common(), self._seen.reasons.most_common()
+        for place in range(max(len(statuses), len(reasons))):
+            left = statuses[place] if place < len(statuses) else ("", "")
+            right = reasons[place] if place < len(reasons) else ("", "")
+            table.add_row(left[0], f"{left[1]}", right[0], f"{right[1]}")
+        self._console.print()
+        self._console.print(table)
+        audit = asyncio.run(_audit(self._endpoints["database"]))
+        looked_at = f"{audit.accounts:,} accounts, {audit.transfers:,} transfers, {audit.entries:,} entries"
+        self._console.print(f"\nAudit of {looked_at}: {'everything adds up' if audit.clean else 'NOT CLEAN'}.")
+        for finding in audit.findings:
+            self._console.print(f"  broken: {finding.rule}: {finding.rows[:3]}")
+        if missed:
+            self._console.print(f"The day missed: {', '.join(missed)}.")
+        else:
+            self._console.print(f"The day reached all {len(STATUSES)} statuses and all {len(REASONS)} reasons.")
+        return audit.clean and not missed
+
+
+def _is_opening_of(account_id: str) -> Callable[[Mapping[str, Any]], bool]:
+    return lambda event: event["type"] == "account.opened" and event["account_id"] == account_id
+
+
+async def _audit(dsn: str) -> records.Audit:
+    connection = await asyncpg.connect(dsn, server_settings={"search_path": "transfer"})
+    try:
+        return await records.audit(connection)
+    finally:
+        await connection.close()
+
+
+def _sentence(event: Mapping[str, Any]) -> str:
+    """Say an event as one would to a colleague."""
+    reason = event.get("reason")
+    because = f" because of [yellow]{reason['code']}[/yellow]{_figures(reason, event)}" if reason else ""
+    if event["type"] == "transfer.quoted":
+        fee = amount_text(event["fee_minor"], _CURRENCY)
+        return f"quoted: would {event['would']}, fee {fee}{because}"
+    if event["type"] == "transfer.command_refused":
+        return f"{event['command_type']} is refused{because}"
+    if event["type"].startswith("account."):
+        available = amount_text(event["available_minor"], event["currency"])
+        return (
+            f"{event['account_id']}: {event['type'].removeprefix('account.').replace('_', ' ')}, available {available}"
+        )
+    amount = amount_text(event["amount_minor"], event["currency"])
+    fee = f" and fee {amount_text(event['fee_minor'], event['currency'])}" if event["fee_minor"] else ""
+    happened = event["type"].removeprefix("transfer.").replace("_", " ")
+    due = f", money back by {event['refund_due_on']}" if "refund_due_on" in event else ""
+    return f"{event['kind']} {amount}{fee}, {event['payer']} → {event['payee']}: [cyan]{happened}[/cyan]{because}{due}"
+
+
+def _figures(reason: Mapping[str, Any], event: Mapping[str, Any]) -> str:
+    currency = event.get("currency", _CURRENCY)
+    said = []
+    if "shortfall_minor" in reason:
+        said.append(f"{amount_text(reason['shortfall_minor'], currency)} short")
+    if "limit_minor" in reason:
+        said.append(f"limit {amount_text(reason['limit_minor'], currency)}")
+    if "detail" in reason:
+        said.append(reason["detail"])
+    if "available_at" in reason:
+        said.append(f"again {datetime.fromisoformat(reason['available_at']).astimezone(BUSINESS_ZONE):%d %b %H:%M}")
+    return f" ({', '.join(said)})" if said else ""
