@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import orjson
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ValidationError, create_model
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -121,9 +121,19 @@ def _decode_structured(value: bytes, models: Mapping[str, type[BaseModel]]) -> E
         _time(_member(event, "time")),
         _member(event, "correlationid"),
         _member(event, "traceparent"),
-        # Parsed again so that both modes go through the same strict JSON rules.
-        _validate(model, orjson.dumps(event["data"])),
+        _data_of(_validate(_event_of(model), value)),
     )
+
+
+@lru_cache(maxsize=256)
+def _event_of(model: type[BaseModel]) -> type[BaseModel]:
+    """Return the model of a structured event: both modes go through the same strict JSON rules."""
+    return create_model(f"{model.__name__}Event", __base__=BaseModel, data=(model, ...))
+
+
+def _data_of(event: BaseModel) -> BaseModel:
+    data: BaseModel = event.data  # type: ignore[attr-defined]
+    return data
 
 
 def _validate(model: type[BaseModel], value: bytes) -> BaseModel:
