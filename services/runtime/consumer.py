@@ -309,6 +309,8 @@ class Consumer:
     async def _run_timers(self, session: Session) -> None:
         if not session.is_claimed:
             self._next_due = None
+            # Without lanes there are no timers to be on time for: waiting for records must not become spinning.
+            self._next_look_s = time.monotonic() + self._settings.timer_interval_s
         elif self._time_to_timers_s() <= 0:
             for work in self._timer_works(await self._due_timers(session)):
                 await self._settle(session, work)

@@ -252,6 +252,8 @@ class Session(ConsumerRebalanceListener):
         """Return at most a batch of records of claimed partitions, as soon as there are some."""
         assignment = self._assignment
         fetched: Mapping[TopicPartition, Sequence[Record]]
+        # A client that has records, or is told not to wait, does not let others run: heartbeats, the watch, health.
+        await asyncio.sleep(0)
         try:
             # During a rebalance the client waits for its end, however long.
             async with asyncio.timeout(timeout_s + _REBALANCE_GRACE_S):
