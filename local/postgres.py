@@ -116,18 +116,20 @@ def start_postgres(directory: Path, *, port: int | None = None) -> Postgres:
 
 
 def _initialise(directory: Path, data: Path, password_file: Path, user: pwd.struct_passwd | None) -> None:
-    shutil.rmtree(data, ignore_errors=True)
+    # A cluster that was interrupted in the making is never taken for one: it gets its name when it is whole.
+    half = data.with_name("data.part")
+    shutil.rmtree(half, ignore_errors=True)
     password_file.touch(mode=0o600)
     password_file.write_text(secrets.token_urlsafe(24))
-    data.mkdir(mode=0o700)
+    half.mkdir(mode=0o700)
     if user is not None:
-        for path in (password_file, data):
+        for path in (password_file, half):
             os.chown(path, user.pw_uid, user.pw_gid)
     _run(
         [
             str(_binaries() / "initdb"),
             "-D",
-            str(data),
+            str(half),
             "-U",
             "postgres",
             "--auth=scram-sha-256",
@@ -138,6 +140,7 @@ def _initialise(directory: Path, data: Path, password_file: Path, user: pwd.stru
         directory,
         user,
     )
+    half.rename(data)
 
 
 def _run(arguments: Sequence[str], directory: Path, user: pwd.struct_passwd | None) -> None:
