@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Annotated, Literal
+from uuid import UUID
 
 from pydantic import Field
 
@@ -102,3 +103,33 @@ class AccountReleased(AccountState):
 
     scope: Scope
     restriction_reason: Text | None = None
+
+
+class AccountClosing(AccountState):
+    """No new movements, except the closing's own and what comes back; what is under way is awaited."""
+
+    case_id: UUID | None = None
+
+
+class AccountDrained(AccountState):
+    """Nothing is under way any more in a wallet that is closing."""
+
+    case_id: UUID | None = None
+
+
+class AccountReinstated(AccountState):
+    """The closing was called off; the wallet takes movements again."""
+
+    case_id: UUID | None = None
+
+
+class AccountClosed(AccountState):
+    """The wallet is empty and takes no movements."""
+
+    case_id: UUID | None = None
+
+
+class AccountReopened(AccountState):
+    """A closed wallet takes movements again."""
+
+    case_id: UUID | None = None

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from schemas.fields import CustomerId, Name, ShortText, TierName, Wire
+from schemas.fields import NO_NUL, CustomerId, Name, ShortText, TierName, Wire
 
 _TIME_OF_DAY = r"^([01]\d|2[0-3]):[0-5]\d(:[0-5]\d)?$"
 
@@ -42,7 +42,7 @@ class CustomerProfile(Wire):
     id_number: ShortText | None = None
     phone: ShortText | None = None
     phone_verified: bool = False
-    email: Annotated[str, Field(max_length=320)] | None = None
+    email: Annotated[str, Field(max_length=320, pattern=NO_NUL)] | None = None
     locale: Literal["zh-CN", "en"] = "zh-CN"
     time_zone: ShortText = "Asia/Shanghai"
     tier: TierName = "standard"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
@@ -10,17 +11,38 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import orjson
 from pydantic import BaseModel, ValidationError, create_model
 
+from schemas.fields import NO_NUL, parse_time
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from pydantic_core import ErrorDetails
 
 LARGEST_VALUE: Final = 256 * 1024
 """The most a message's value may weigh, in bytes."""
 
-_LONGEST_ID: Final = 256
+_LONGEST_ATTRIBUTE: Final = 256
 _LONGEST_DETAIL: Final = 500
+_LONGEST_ECHO: Final = 60
+_MOST_FINDINGS: Final = 5
 _PREFIX: Final = "sluice."
 _VERSION: Final = ".v1"
-_STRUCTURED: Final = "application/cloudevents+json"
+_REQUIRED_HEADERS: Final = ("ce_specversion", "ce_id", "ce_source", "ce_type")
+_REQUIRED_MEMBERS: Final = ("specversion", "id", "source", "type")
+_MEMBERS: Final = (*_REQUIRED_MEMBERS, "datacontenttype", "subject", "time", "correlationid", "traceparent")
+_PERSONAL: Final = frozenset(
+    {"name", "payee_name", "phone", "id_number", "email", "payer", "payee", "reference", "evidence", "by"}
+)
+"""The fields whose values no dead letter's detail repeats."""
+_SAFE: Final = re.compile(rf"[A-Za-z0-9 _.:+-]{{0,{_LONGEST_ECHO}}}")
+_KINDS: Final[Mapping[type, str]] = {
+    type(None): "null",
+    bool: "a boolean",
+    int: "a number",
+    float: "a number with a fraction",
+    list: "an array",
+    dict: "an object",
+}
 
 Headers = list[tuple[str, bytes]]
 
@@ -41,7 +63,7 @@ class Envelope:
 
 @dataclass(frozen=True, slots=True)
 class Malformed:
-    """A record that is no message of its topic; `detail` says in one line what to mend, and echoes no values."""
+    """A record that is no message of its topic; `detail` says in one line what to mend, nothing personal in it."""
 
     reason: Literal["malformed", "unknown_type"]
     detail: str
@@ -54,81 +76,105 @@ class _Unreadable(Exception):
 def decode(
     headers: Sequence[tuple[str, bytes | None]], value: bytes | None, models: Mapping[str, type[BaseModel]]
 ) -> Envelope | Malformed:
-    """Read a record of a topic whose types are `models`; never raises, whatever the bytes."""
+    """Read a record of a topic whose types are `models`; never raises, whatever the bytes.
+
+    Of a header that occurs twice, the last counts, as Kafka's own clients have it. A record without a content
+    type is read as JSON.
+    """
     try:
         if value is None:
             raise _Unreadable("the value is null; this topic's messages have a JSON object as value")
         if len(value) > LARGEST_VALUE:
             raise _Unreadable(f"the value has {len(value)} bytes; at most {LARGEST_VALUE} are allowed")
         attributes = dict(headers)
-        content_type = _content_type(attributes.get("content-type"))
-        if content_type == _STRUCTURED:
-            return _decode_structured(value, models)
-        if content_type is not None and content_type != "application/json":
-            raise _Unreadable("content-type must be application/json or application/cloudevents+json")
+        content_type = attributes.get("content-type")
+        if content_type and not _is_binary_mode(content_type):
+            return _decode_structured(attributes, value, models)
         return _decode_binary(attributes, value, models)
     except _Unreadable as error:
         return Malformed("malformed", _one_line(str(error)))
 
 
+def _is_binary_mode(content_type: bytes) -> bool:
+    if content_type == b"application/json":
+        return True
+    media_type = content_type.partition(b";")[0].strip().lower()
+    if media_type not in {b"application/json", b"application/cloudevents+json"}:
+        raise _Unreadable("content-type must be application/json or application/cloudevents+json")
+    return media_type == b"application/json"
+
+
 def _decode_binary(
     attributes: Mapping[str, bytes | None], value: bytes, models: Mapping[str, type[BaseModel]]
 ) -> Envelope | Malformed:
-    id_ = _attribute(attributes, "ce_id")
-    source = _attribute(attributes, "ce_source")
-    full_type = _attribute(attributes, "ce_type")
-    if id_ is None or source is None or full_type is None:
-        raise _missing([name for name in ("ce_id", "ce_source", "ce_type") if not attributes.get(name)])
-    _check_version(_attribute(attributes, "ce_specversion"))
+    for name in _REQUIRED_HEADERS:
+        if not attributes.get(name):
+            raise _missing([name for name in _REQUIRED_HEADERS if not attributes.get(name)])
+    if attributes["ce_specversion"] != b"1.0":
+        raise _Unreadable("ce_specversion must be 1.0")
+    full_type = _header(attributes, "ce_type") or ""
     short = short_type(full_type)
-    model = models.get(short) if short else None
-    if short is None or model is None:
+    model = models.get(short)
+    if model is None:
         return _unknown(full_type, models)
+    time = _header(attributes, "ce_time")
     return Envelope(
         short,
-        id_,
-        source,
-        _attribute(attributes, "ce_subject"),
-        _time(_attribute(attributes, "ce_time")),
-        _attribute(attributes, "ce_correlationid"),
-        _attribute(attributes, "traceparent"),
+        _header(attributes, "ce_id") or "",
+        _header(attributes, "ce_source") or "",
+        _header(attributes, "ce_subject"),
+        None if time is None else _time(time, "ce_time"),
+        _header(attributes, "ce_correlationid"),
+        _trace(attributes),
         _validate(model, value),
     )
 
 
-def _decode_structured(value: bytes, models: Mapping[str, type[BaseModel]]) -> Envelope | Malformed:
+def _decode_structured(
+    attributes: Mapping[str, bytes | None], value: bytes, models: Mapping[str, type[BaseModel]]
+) -> Envelope | Malformed:
+    event = _json_object(value)
+    members = {name: _member(event, name) for name in _MEMBERS}
+    missing = [name for name in _REQUIRED_MEMBERS if not members[name]]
+    if missing:
+        raise _missing(missing)
+    if members["specversion"] != "1.0":
+        raise _Unreadable("specversion must be 1.0")
+    if members["datacontenttype"] and not _is_binary_mode(members["datacontenttype"].encode()):
+        raise _Unreadable("datacontenttype must be application/json")
+    full_type = members["type"] or ""
+    short = short_type(full_type)
+    model = models.get(short)
+    if model is None:
+        return _unknown(full_type, models)
+    if not isinstance(event.get("data"), dict):
+        raise _Unreadable("data is missing or no JSON object")
+    return Envelope(
+        short,
+        members["id"] or "",
+        members["source"] or "",
+        members["subject"],
+        None if members["time"] is None else _time(members["time"], "time"),
+        members["correlationid"],
+        members["traceparent"] or _trace(attributes),
+        _data_of(_validate(_event_of(model), value)),
+    )
+
+
+def _json_object(value: bytes) -> dict[str, Any]:
     try:
         event = orjson.loads(value)
     except orjson.JSONDecodeError as error:
-        raise _Unreadable(f"the value is not JSON: {error.msg} at byte {error.pos}") from None
+        raise _Unreadable(f"the value is not JSON: {error.msg} at character {error.pos}") from None
     if not isinstance(event, dict):
-        raise _Unreadable("the value is not a JSON object")
-    id_, source, full_type = (_member(event, name) for name in ("id", "source", "type"))
-    if id_ is None or source is None or full_type is None:
-        raise _missing([name for name in ("id", "source", "type") if not event.get(name)])
-    _check_version(_member(event, "specversion"))
-    short = short_type(full_type)
-    model = models.get(short) if short else None
-    if short is None or model is None:
-        return _unknown(full_type, models)
-    if not isinstance(event.get("data"), dict):
-        raise _Unreadable("data is missing or not a JSON object")
-    return Envelope(
-        short,
-        id_,
-        source,
-        _member(event, "subject"),
-        _time(_member(event, "time")),
-        _member(event, "correlationid"),
-        _member(event, "traceparent"),
-        _data_of(_validate(_event_of(model), value)),
-    )
+        raise _Unreadable("the value is no JSON object")
+    return event
 
 
 @lru_cache(maxsize=256)
 def _event_of(model: type[BaseModel]) -> type[BaseModel]:
     """Return the model of a structured event: both modes go through the same strict JSON rules."""
-    return create_model(f"{model.__name__}Event", __base__=BaseModel, data=(model, ...))
+    return create_model(f"{model.__name__}Event", data=(model, ...))
 
 
 def _data_of(event: BaseModel) -> BaseModel:
@@ -136,53 +182,34 @@ def _data_of(event: BaseModel) -> BaseModel:
     return data
 
 
-def _validate(model: type[BaseModel], value: bytes) -> BaseModel:
-    try:
-        return model.model_validate_json(value)
-    except ValidationError as error:
-        raise _Unreadable(_describe(error)) from None
-    except (ValueError, RecursionError):
-        raise _Unreadable("the value is not JSON that can be read") from None
-
-
-def _describe(error: ValidationError) -> str:
-    """Say which fields are wrong and why, without what they contain."""
-    findings = error.errors(include_url=False, include_input=False, include_context=False)
-    return "; ".join(
-        f"{'.'.join(str(part) for part in finding['loc']) or 'the value'}: {finding['msg']}" for finding in findings[:5]
-    )
-
-
 @lru_cache(maxsize=1024)
-def short_type(full_type: str) -> str | None:
-    """Return `transfer.request` for `sluice.transfer.request.v1`, None for what is not a type of version 1."""
+def short_type(full_type: str) -> str:
+    """Return `transfer.request` for `sluice.transfer.request.v1`, nothing for what is no type of version 1."""
     if full_type.startswith(_PREFIX) and full_type.endswith(_VERSION):
         return full_type[len(_PREFIX) : -len(_VERSION)]
-    return None
+    return ""
 
 
 def _unknown(full_type: str, models: Mapping[str, type[BaseModel]]) -> Malformed:
-    known = ", ".join(f"{_PREFIX}{name}{_VERSION}" for name in sorted(models))
-    return Malformed("unknown_type", _one_line(f"ce_type {full_type[:60]!r} is not one of this topic's: {known}"))
+    known = ", ".join(sorted(models))
+    shown = ascii(full_type[:_LONGEST_ECHO])
+    detail = f"ce_type {shown} is unknown here; it must be {_PREFIX}<name>{_VERSION} with a name of: {known}"
+    return Malformed("unknown_type", _one_line(detail))
 
 
 def _missing(names: Sequence[str]) -> _Unreadable:
-    return _Unreadable(f"no CloudEvents envelope: {', '.join(names)} missing")
+    return _Unreadable(f"no envelope: {', '.join(names)} missing; every record is a CloudEvent 1.0")
 
 
-def _check_version(version: str | None) -> None:
-    if version != "1.0":
-        raise _Unreadable("ce_specversion must be 1.0")
-
-
-def _attribute(attributes: Mapping[str, bytes | None], name: str) -> str | None:
+def _header(attributes: Mapping[str, bytes | None], name: str) -> str | None:
     raw = attributes.get(name)
     if not raw:
         return None
     try:
-        return _checked(raw.decode(), name)
+        text = raw.decode()
     except UnicodeDecodeError:
         raise _Unreadable(f"the header {name} is not UTF-8") from None
+    return _checked(text, name)
 
 
 def _member(event: Mapping[str, Any], name: str) -> str | None:
@@ -190,41 +217,83 @@ def _member(event: Mapping[str, Any], name: str) -> str | None:
     if value is None or value == "":
         return None
     if not isinstance(value, str):
-        raise _Unreadable(f"{name} is not a string")
+        raise _Unreadable(f"{name} must be a string, and is {_kind(value)}")
     return _checked(value, name)
 
 
 def _checked(text: str, name: str) -> str:
-    if len(text) > _LONGEST_ID:
-        raise _Unreadable(f"{name} is longer than {_LONGEST_ID} characters")
+    if len(text) > _LONGEST_ATTRIBUTE:
+        raise _Unreadable(f"{name} has {len(text)} characters; at most {_LONGEST_ATTRIBUTE} are allowed")
     if "\x00" in text:
         raise _Unreadable(f"{name} contains the NUL character")
     return text
 
 
-def _content_type(raw: bytes | None) -> str | None:
-    return None if not raw else _media_type(raw)
-
-
-@lru_cache(maxsize=256)
-def _media_type(raw: bytes) -> str:
-    return raw.decode("latin-1").partition(";")[0].strip().lower()
-
-
-def _time(text: str | None) -> datetime | None:
-    if text is None:
+def _trace(attributes: Mapping[str, bytes | None]) -> str | None:
+    # A broken trace must not stop money: it is dropped, as W3C Trace Context has it.
+    raw = attributes.get("traceparent")
+    if not raw or not raw.isascii() or len(raw) > _LONGEST_ATTRIBUTE or b"\x00" in raw:
         return None
+    return raw.decode("ascii")
+
+
+def _time(text: str, name: str) -> datetime:
     try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise _Unreadable("ce_time is not an RFC 3339 time") from None
-    if moment.tzinfo is None:
-        raise _Unreadable("ce_time has no offset")
-    return moment
+        return parse_time(text)
+    except ValueError as error:
+        raise _Unreadable(f"{name}: {error}") from None
+
+
+# --- What is wrong with a body ---
+
+
+def _validate(model: type[BaseModel], value: bytes) -> BaseModel:
+    try:
+        return model.model_validate_json(value)
+    except ValidationError as error:
+        raise _Unreadable(_describe(error)) from None
+
+
+def _describe(error: ValidationError) -> str:
+    """Say which fields are wrong, why, and what they are instead unless that is personal."""
+    findings = error.errors(include_url=False, include_context=False)
+    sentences = [_finding(finding) for finding in findings[:_MOST_FINDINGS]]
+    if len(findings) > _MOST_FINDINGS:
+        sentences.append(f"and {len(findings) - _MOST_FINDINGS} more")
+    return "; ".join(sentences)
+
+
+def _finding(finding: ErrorDetails) -> str:
+    where = ".".join(str(part) for part in finding["loc"]) or "the value"
+    if finding["type"] == "missing":
+        return f"{where}: is missing"
+    if finding["type"] == "json_invalid":
+        return f"{where}: {finding['msg']}"
+    expected = finding["msg"].removeprefix("Value error, ")
+    if finding["type"] == "string_pattern_mismatch" and NO_NUL in expected:
+        expected = "must not contain the NUL character"
+    personal = not _PERSONAL.isdisjoint(finding["loc"])
+    found = "" if personal else f" (found {_shown(finding['input'])})"
+    return f"{where}: {expected}{found}"
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, str) and _SAFE.fullmatch(value):
+        return repr(value)
+    if isinstance(value, bool) or (isinstance(value, int) and abs(value) < 2**64):
+        return str(value).lower()
+    return _kind(value)
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, str):
+        return f"a string of {len(value)} characters"
+    return _KINDS.get(type(value), "a value of another type")
 
 
 def _one_line(text: str) -> str:
-    return " ".join(text.split())[:_LONGEST_DETAIL]
+    line = "".join(character if character.isprintable() else " " for character in text)
+    return line if len(line) <= _LONGEST_DETAIL else f"{line[: _LONGEST_DETAIL - 1]}…"
 
 
 # --- Writing ---

@@ -5,12 +5,18 @@ from __future__ import annotations
 import re
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
 _INT64 = 2**63
 _RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+_TIME_EXPECTED = "must be an RFC 3339 time with an offset, as 2026-11-23T08:30:00Z"
+_EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
+_LATEST = datetime(9999, 1, 1, tzinfo=UTC)
+
+NO_NUL: Final = r"^[^\u0000]*$"
+"""The pattern of every text: what PostgreSQL can store."""
 
 
 class Wire(BaseModel):
@@ -19,30 +25,36 @@ class Wire(BaseModel):
     model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
 
 
-def _storable(text: str) -> str:
-    if "\x00" in text:
-        message = "must not contain the NUL character"
-        raise ValueError(message)
-    return text
+def parse_time(text: str) -> datetime:
+    """Return the moment, in UTC, that an RFC 3339 time with offset names; finer than microseconds is cut off.
 
-
-def _parsed(value: Any) -> Any:
-    # By hand, since a strict model takes no text for a time, and a lax one takes numbers and bare dates.
-    if isinstance(value, datetime):
-        return value
-    if isinstance(value, str) and _RFC_3339.fullmatch(value):
-        with suppress(ValueError):  # which would quote the value
-            return datetime.fromisoformat(value.upper())
-    message = "must be an RFC 3339 time with an offset, as 2026-11-23T08:30:00Z"
-    raise ValueError(message)
+    Raises:
+        ValueError: It is no such time, or not between the years 1970 and 9998; says so without quoting it.
+    """
+    moment = None
+    if _RFC_3339.fullmatch(text):
+        with suppress(ValueError):  # which would quote the text
+            moment = datetime.fromisoformat(text.upper())
+    if moment is None:
+        raise ValueError(_TIME_EXPECTED)
+    return _within_range(moment)
 
 
 def _within_range(moment: datetime) -> datetime:
     # A zone's offset must not push a moment out of the years that can be stored.
-    if not datetime(1970, 1, 1, tzinfo=UTC) <= moment <= datetime(9999, 1, 1, tzinfo=UTC):
+    if not _EARLIEST <= moment < _LATEST:
         message = "must lie between the years 1970 and 9998"
         raise ValueError(message)
     return moment.astimezone(UTC)
+
+
+def _parsed(value: Any) -> Any:
+    # By hand, since a strict model takes no text for a time, and a lax one takes numbers and bare dates.
+    if isinstance(value, str):
+        return parse_time(value)
+    if isinstance(value, datetime) and value.tzinfo is not None:
+        return _within_range(value)
+    raise ValueError(_TIME_EXPECTED)
 
 
 Minor = Annotated[
@@ -55,7 +67,6 @@ Currency = Annotated[str, Field(pattern=r"^[A-Z]{3}$", description="ISO 4217 cod
 Moment = Annotated[
     AwareDatetime,
     BeforeValidator(_parsed),
-    AfterValidator(_within_range),
     Field(description="RFC 3339 time with offset.", examples=["2026-11-23T08:30:00Z"]),
 ]
 BusinessDate = Annotated[
@@ -63,14 +74,16 @@ BusinessDate = Annotated[
     Field(pattern=r"^\d{4}-\d{2}-\d{2}$", description="A business day in Asia/Shanghai.", examples=["2026-11-26"]),
 ]
 
-_ID = r"[!-~]{1,120}"
+_WALLET = r"wallet:[!-~]{1,128}"
+_BANK = r"bank:[A-Za-z0-9]{2,16}:[!-~]{1,64}"
+_PLATFORM = r"platform:[a-z][a-z0-9_-]{0,63}"
 Wallet = Annotated[
-    str, Field(pattern=rf"^wallet:{_ID}$", description="A wallet: `wallet:<id>`.", examples=["wallet:alice"])
+    str, Field(pattern=rf"^{_WALLET}$", description="A wallet: `wallet:<id>`.", examples=["wallet:alice"])
 ]
 Party = Annotated[
     str,
     Field(
-        pattern=rf"^(wallet:{_ID}|bank:[A-Za-z0-9]{{2,16}}:[!-~]{{1,64}}|platform:[a-z][a-z0-9_-]{{0,63}})$",
+        pattern=rf"^({_WALLET}|{_BANK}|{_PLATFORM})$",
         description="`wallet:<id>`, `bank:<bank code>:<account number>` or `platform:<name>`.",
         examples=["wallet:bob"],
     ),
@@ -78,14 +91,16 @@ Party = Annotated[
 BankAccount = Annotated[
     str,
     Field(
-        pattern=r"^bank:[A-Za-z0-9]{2,16}:[!-~]{1,64}$",
+        pattern=rf"^{_BANK}$",
         description="`bank:<bank code>:<account number>`.",
         examples=["bank:ICBC:6222020000000001"],
     ),
 ]
-CustomerId = Annotated[str, AfterValidator(_storable), Field(min_length=1, max_length=128, examples=["customer-1"])]
-Name = Annotated[str, AfterValidator(_storable), Field(min_length=1, max_length=200, examples=["王小明"])]
-ShortText = Annotated[str, AfterValidator(_storable), Field(min_length=1, max_length=140)]
-Text = Annotated[str, AfterValidator(_storable), Field(max_length=2000)]
+CustomerId = Annotated[str, Field(min_length=1, max_length=128, pattern=NO_NUL, examples=["customer-1"])]
+Name = Annotated[str, Field(min_length=1, max_length=200, pattern=NO_NUL, examples=["王小明"])]
+Reference = Annotated[str, Field(max_length=140, pattern=NO_NUL, description="A line for the payee.")]
+ShortText = Annotated[str, Field(min_length=1, max_length=140, pattern=NO_NUL)]
+Text = Annotated[str, Field(max_length=2000, pattern=NO_NUL)]
+MessageId = Annotated[str, Field(min_length=1, max_length=256, pattern=NO_NUL)]
 TierName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,63}$", examples=["standard"])]
 """The name of a tier in the policy."""

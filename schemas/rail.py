@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from schemas.fields import BankAccount, Currency, Minor, Name, ShortText, Text, Wire
+from schemas.fields import BankAccount, Currency, Minor, Name, Reference, ShortText, Text, Wire
 
 
 class PayoutInstructed(Wire):
@@ -15,7 +15,7 @@ class PayoutInstructed(Wire):
     payee_name: Name | None = None
     amount_minor: Minor
     currency: Currency
-    reference: ShortText
+    reference: Reference
     return_of: UUID | None = None
 
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Final, Literal
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 from pydantic import Field
 
-from schemas.fields import Minor, Moment, Text, Wire
+from schemas.fields import Minor, Moment, ShortText, Text, Wire
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 RefundKind = Literal["none", "automatic", "manual"]
 
@@ -21,40 +25,42 @@ class ReasonEntry:
     refund: RefundKind = "none"
 
 
-REASONS: Final[dict[str, ReasonEntry]] = {
-    "insufficient_balance": ReasonEntry("AM04", retryable=True),
-    "payer_unknown": ReasonEntry("AC02"),
-    "payee_unknown": ReasonEntry("AC03"),
-    "same_account": ReasonEntry("AC03"),
-    "payee_name_mismatch": ReasonEntry("BE01"),
-    "payee_name_unverified": ReasonEntry("BE01", retryable=True),
-    "account_closed": ReasonEntry("AC04"),
-    "account_closing": ReasonEntry("AC07"),
-    "account_restricted": ReasonEntry("AC06", retryable=True),
-    "limit_single": ReasonEntry("AM02"),
-    "limit_daily_amount": ReasonEntry("AM14", retryable=True),
-    "limit_daily_count": ReasonEntry("SL15", retryable=True),
-    "limit_monthly_amount": ReasonEntry("SL16", retryable=True),
-    "amount_invalid": ReasonEntry("AM12"),
-    "currency_mismatch": ReasonEntry("AM03"),
-    "maintenance": ReasonEntry("AB08", retryable=True),
-    "verification_failed": ReasonEntry("AG08", retryable=True),
-    "verification_expired": ReasonEntry("DS24", retryable=True),
-    "expired": ReasonEntry("DS24", retryable=True),
-    "risk_restricted": ReasonEntry("FR01", retryable=True),
-    "rail_timeout": ReasonEntry("AB05", retryable=True, refund="automatic"),
-    "rail_rejected": ReasonEntry("MS03", retryable=True, refund="automatic"),
-    "rail_returned": ReasonEntry("MS03", retryable=True, refund="automatic"),
-    "duplicate_id_conflict": ReasonEntry("AM05"),
-    "transfer_unknown": ReasonEntry(None),
-    "state_conflict": ReasonEntry(None),
-    "refund_exceeds": ReasonEntry(None),
-    "batch_rejected": ReasonEntry(None, retryable=True),
-    "account_exists": ReasonEntry(None),
-    "account_unknown": ReasonEntry(None),
-    "tier_unknown": ReasonEntry(None),
-    "regulatory": ReasonEntry("RR04"),
-}
+REASONS: Final[Mapping[str, ReasonEntry]] = MappingProxyType(
+    {
+        "insufficient_balance": ReasonEntry("AM04", retryable=True),
+        "payer_unknown": ReasonEntry("AC02"),
+        "payee_unknown": ReasonEntry("AC03"),
+        "same_account": ReasonEntry("AC03"),
+        "payee_name_mismatch": ReasonEntry("BE01"),
+        "payee_name_unverified": ReasonEntry("BE01", retryable=True),
+        "account_closed": ReasonEntry("AC04"),
+        "account_closing": ReasonEntry("AC07"),
+        "account_restricted": ReasonEntry("AC06", retryable=True),
+        "limit_single": ReasonEntry("AM02"),
+        "limit_daily_amount": ReasonEntry("AM14", retryable=True),
+        "limit_daily_count": ReasonEntry("SL15", retryable=True),
+        "limit_monthly_amount": ReasonEntry("SL16", retryable=True),
+        "amount_invalid": ReasonEntry("AM12"),
+        "currency_mismatch": ReasonEntry("AM03"),
+        "maintenance": ReasonEntry("AB08", retryable=True),
+        "verification_failed": ReasonEntry("AG08", retryable=True),
+        "verification_expired": ReasonEntry("DS24", retryable=True),
+        "expired": ReasonEntry("DS24", retryable=True),
+        "risk_restricted": ReasonEntry("FR01", retryable=True),
+        "rail_timeout": ReasonEntry("AB05", retryable=True, refund="automatic"),
+        "rail_rejected": ReasonEntry("MS03", retryable=True, refund="automatic"),
+        "rail_returned": ReasonEntry("MS03", retryable=True, refund="automatic"),
+        "duplicate_id_conflict": ReasonEntry("AM05"),
+        "transfer_unknown": ReasonEntry(None),
+        "state_conflict": ReasonEntry(None),
+        "refund_exceeds": ReasonEntry(None),
+        "batch_rejected": ReasonEntry(None, retryable=True),
+        "account_exists": ReasonEntry(None),
+        "account_unknown": ReasonEntry(None),
+        "tier_unknown": ReasonEntry(None),
+        "regulatory": ReasonEntry("RR04"),
+    }
+)
 """`retryable` says that a new request, with a new id, may succeed later; a refused id stays refused."""
 
 ReasonCode = Literal[
@@ -97,10 +103,10 @@ class Reason(Wire):
     """Why something was not done, for programs; the customer's words for it live with the templates."""
 
     code: Annotated[ReasonCode, Field(examples=["insufficient_balance"])]
-    iso20022: str | None = None
+    iso20022: Annotated[str, Field(pattern=r"^[A-Z0-9]{4}$", examples=["AM04"])] | None = None
     retryable: bool
     refund: RefundKind
-    field: str | None = None
+    field: ShortText | None = None
     detail: Text | None = None
     shortfall_minor: Minor | None = None
     limit_minor: Minor | None = None

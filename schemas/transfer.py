@@ -11,13 +11,16 @@ from schemas.fields import (
     BusinessDate,
     Currency,
     CustomerId,
+    MessageId,
     Minor,
     Moment,
     Name,
     NonNegativeMinor,
     Party,
+    Reference,
     ShortText,
     Text,
+    Wallet,
     Wire,
 )
 from schemas.reasons import Reason
@@ -51,7 +54,7 @@ class Order(Wire):
     payee_name: Name | None = None
     amount_minor: Minor
     currency: Currency
-    reference: ShortText | None = None
+    reference: Reference | None = None
     execute_at: Moment | None = None
     expires_at: Moment | None = None
     on_maintenance: Literal["hold", "reject"] = "hold"
@@ -152,6 +155,21 @@ class TransferFailed(TransferEvent):
     reason: Reason
 
 
+class Alternative(Wire):
+    """Another way to do what is not possible now."""
+
+    kind: ShortText
+    text: Text
+
+
+class TransferHeld(TransferEvent):
+    """Maintenance: the transfer waits for the window's end, and is checked again then."""
+
+    window_id: UUID
+    resume_at: Moment | None = None
+    alternatives: tuple[Alternative, ...] = ()
+
+
 class TransferScheduled(TransferEvent):
     """The transfer waits for the time it was asked for."""
 
@@ -211,8 +229,8 @@ class TransferDiscrepancy(TransferEvent):
     """A bank's answer contradicts the end already reached; nothing moved because of it."""
 
     refund_id: UUID | None = None
-    expected: str
-    found: str
+    expected: Text
+    found: Text
 
 
 class LimitsLeft(Wire):
@@ -231,7 +249,7 @@ class TransferQuoted(Wire):
     fee_minor: NonNegativeMinor
     spendable_minor: Minor
     limits_left: LimitsLeft
-    would: Literal["settle", "refuse", "verify"]
+    would: Literal["settle", "refuse", "verify", "hold"]
     reason: Reason | None = None
     occurred_at: Moment
 
@@ -239,9 +257,9 @@ class TransferQuoted(Wire):
 class TransferCommandRefused(Wire):
     """A command was refused; the transfer or account that it names stays as it is."""
 
-    command_type: str
-    command_id: str
+    command_type: MessageId
+    command_id: MessageId
     transfer_id: UUID | None = None
-    account_id: str | None = None
+    account_id: Wallet | None = None
     reason: Reason
     occurred_at: Moment
