@@ -214,8 +214,7 @@ class Consumer:
             with metrics.stage("transaction"):
                 settled = await self._transact_until_done(session, work)
             self._count(work)
-            with metrics.stage("publish"):
-                await session.publish(settled.outgoing, settled.keys)
+            await session.publish_behind(settled.outgoing, settled.keys)
 
     async def _narrow(self, session: Session, work: Work, error: Exception) -> None:
         if work.size > 1:

@@ -112,6 +112,7 @@ class Session(ConsumerRebalanceListener):
         self._last_publish_s = time.monotonic()
         self._last_commit_s = 0.0
         self._commit: asyncio.Task[None] | None = None
+        self._publishing: asyncio.Task[None] | None = None
         self._stack = contextlib.AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -167,6 +168,9 @@ class Session(ConsumerRebalanceListener):
         _LOG.info("partitions_assigned", service=self._service.name, partitions=len(places))
 
     async def _let_go(self) -> None:
+        if self._publishing is not None:
+            # Its failure is the loop's to notice; the rows stay in the outbox for the next owner.
+            await asyncio.wait([self._publishing])
         with contextlib.suppress(*TRANSIENT):
             async with asyncio.timeout(_CLOSE_TIMEOUT_S):
                 await self._sweep()
@@ -204,6 +208,7 @@ class Session(ConsumerRebalanceListener):
         if assignment is None or self.is_claimed:
             return
         async with self.busy:
+            await self.finish_publishing()
             lanes = self._lanes_of(assignment.places)
             async with self._pool.acquire() as connection:
                 async with connection.transaction():
@@ -318,13 +323,30 @@ class Session(ConsumerRebalanceListener):
         """Publish what outbox rows hold, and remember to delete them."""
         if outgoing:
             self.unpublished_since = time.monotonic()
-            await self._publisher.publish(outgoing)
+            with metrics.stage("publish"):
+                await self._publisher.publish(outgoing)
             self.unpublished_since = None
         self.published.extend(keys)
         self._last_publish_s = time.monotonic()
 
+    async def publish_behind(self, outgoing: Sequence[Outgoing], keys: Sequence[OutboxKey]) -> None:
+        """Publish while the next batch is handled, once what was begun before has ended.
+
+        Raises what the publishing before raised; the producer is then of no more use.
+        """
+        await self.finish_publishing()
+        self._publishing = asyncio.create_task(self.publish(outgoing, keys))
+
+    async def finish_publishing(self) -> None:
+        """Wait until everything begun is published; raises what publishing raised."""
+        if self._publishing is not None:
+            await self._publishing
+            self._publishing = None
+
     async def keep_house(self) -> None:
         """Do what is due between batches: commit to Kafka, sweep the outbox, look at doubtful partitions."""
+        if self._publishing is not None and self._publishing.done():
+            await self.finish_publishing()
         self._commit_soon()
         if self.published and time.monotonic() - self._last_publish_s > _SWEEP_AFTER_S:
             await self._sweep()
