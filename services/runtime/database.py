@@ -106,7 +106,7 @@ def _holds_statement(body: str) -> bool:
 async def create_pool(dsn: str, schema: str, application_name: str, *, size: int = 2) -> Pool:
     """Return a pool of at most `size` connections that see `schema` only; the first is made at once.
 
-    A transaction left idle for 30 s is aborted, so that a frozen process can not keep a lane.
+    A transaction left idle for 10 s is aborted, so that a frozen process can not keep a lane.
     """
     return await asyncpg.create_pool(
         dsn,
@@ -124,7 +124,7 @@ async def create_pool(dsn: str, schema: str, application_name: str, *, size: int
             "application_name": application_name,
             "jit": "off",
             "timezone": "UTC",
-            "idle_in_transaction_session_timeout": "30s",
+            "idle_in_transaction_session_timeout": "10s",
             "lock_timeout": "20s",
         },
     )

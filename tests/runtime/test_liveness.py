@@ -58,7 +58,7 @@ async def test_a_frozen_worker_that_wakes_up_does_nothing_twice(world: World) ->
         await world.add(ids[:300])
         frozen.signal(signal.SIGSTOP)
         await world.add(ids[300:])
-        await world.entered(600, within_s=45)
+        await world.entered(600, within_s=60)
         frozen.signal(signal.SIGCONT)
         await world.add(["last"])
         await world.entered(601)

@@ -75,7 +75,7 @@ class World:
     def _await_leaders(self, topics: Sequence[str]) -> None:
         asked = {Partition(self.prefix + topic, n): OffsetSpec.latest() for topic in topics for n in range(PARTITIONS)}
         deadline = time.monotonic() + 20
-        while any(future.exception() for future in self._admin.list_offsets(asked).values()):
+        while any(future.exception() for future in self._admin.list_offsets(asked, request_timeout=2).values()):
             assert time.monotonic() < deadline, "no leaders for the new topics"
 
     def delete_topics(self, *topics: str) -> None:
