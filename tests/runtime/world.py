@@ -59,7 +59,7 @@ class World:
         self.pool = pool
         self.prefix = f"t{uuid.uuid4().hex[:8]}."
         self._topics = Topics(self.settings(), "test")
-        self._admin = AdminClient({"bootstrap.servers": bootstrap})
+        self._admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
         self._producer: AIOKafkaProducer | None = None
         self._running: list[asyncio.Task[None]] = []
 
