@@ -1,8 +1,11 @@
-"""The generated documents are current, valid, and serve whoever wrote or read by the released ones."""
+"""The generated documents are current and valid, and their examples are what they say."""
 
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,88 +13,165 @@ import jsonschema
 import pytest
 
 from schemas import generate
-from schemas.compatibility import breaks_publishers, breaks_readers
+from schemas.examples import EXAMPLES
 from schemas.generate import FOLDER, READ_BY_US
 from schemas.registry import TOPICS
+from schemas.topics import TOPICS as LISTED
 
-RELEASED = Path(generate.__file__).with_name("released") / "v1"
+
+def _read(name: str) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads((FOLDER / name).read_text("utf-8"))
+    return document
 
 
-def _read(folder: Path, name: str) -> dict[str, Any]:
-    return json.loads((folder / f"{name}.v1.json").read_text("utf-8"))
+TYPES = sorted({name for types in TOPICS.values() for name in types})
 
 
 def test_generated_files_are_what_the_models_say() -> None:
     assert generate.stale() == []
 
 
-TYPES = sorted({name for types in TOPICS.values() for name in types})
+@pytest.mark.parametrize("name", TYPES)
+def test_each_schema_is_a_valid_schema(name: str) -> None:
+    schema = _read(f"{name}.v1.json")
+    jsonschema.Draft202012Validator.check_schema(schema)
+    assert schema["$id"] == f"urn:sluice:schema:{name}.v1"
+    assert schema["title"] == f"sluice.{name}.v1"
+    assert schema["description"]
 
 
 @pytest.mark.parametrize("name", TYPES)
-def test_each_schema_is_a_valid_schema(name: str) -> None:
-    jsonschema.Draft202012Validator.check_schema(_read(FOLDER, name))
+def test_each_example_is_what_schema_and_model_accept(name: str) -> None:
+    schema = _read(f"{name}.v1.json")
+    assert schema["examples"]
+    model = next(types[name] for types in TOPICS.values() if name in types)
+    for example in schema["examples"]:
+        jsonschema.Draft202012Validator(schema).validate(example)
+        model.model_validate_json(json.dumps(example))
 
 
-def test_the_asyncapi_document_refers_only_to_what_is_there() -> None:
-    document = json.loads((FOLDER / "asyncapi.json").read_text("utf-8"))
+@pytest.mark.parametrize("name", TYPES)
+def test_no_example_has_a_field_that_its_type_lacks(name: str) -> None:
+    for example in EXAMPLES[name]:
+        assert example.keys() <= _read(f"{name}.v1.json")["properties"].keys()
+
+
+def test_every_example_is_of_a_type() -> None:
+    assert sorted(EXAMPLES) == TYPES
+
+
+def test_generating_twice_gives_the_same_bytes() -> None:
+    assert dict(generate.documents()) == dict(generate.documents())
+
+
+# --- The AsyncAPI document ---
+
+
+@pytest.fixture(scope="module")
+def document() -> dict[str, Any]:
+    return _read("asyncapi.json")
+
+
+def _resolve(document: dict[str, Any], reference: str) -> Any:
+    assert reference.startswith("#/")
+    found: Any = document
+    for part in reference[2:].split("/"):
+        found = found[part.replace("~1", "/").replace("~0", "~")]
+    return found
+
+
+def _references(part: Any) -> list[str]:
+    inner = part.values() if isinstance(part, dict) else part if isinstance(part, list) else ()
+    own = [part["$ref"]] if isinstance(part, dict) and "$ref" in part else []
+    return own + [found for each in inner for found in _references(each)]
+
+
+def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
+    for reference in _references(document):
+        if reference.startswith("#"):
+            assert _resolve(document, reference)
+        else:
+            assert (FOLDER / reference).is_file()
+
+
+def test_it_has_the_fields_that_the_specification_wants(document: dict[str, Any]) -> None:
+    allowed = {"asyncapi", "id", "info", "servers", "defaultContentType", "channels", "operations", "components"}
     assert document["asyncapi"] == "3.0.0"
-    assert set(document["channels"]) == set(TOPICS)
-    for channel in document["channels"].values():
-        for message in channel["messages"].values():
-            assert message["$ref"].removeprefix("#/components/messages/") in document["components"]["messages"]
+    assert document.keys() <= allowed
+    assert document["info"].keys() >= {"title", "version"}
     for operation in document["operations"].values():
-        assert operation["channel"]["$ref"].removeprefix("#/channels/") in document["channels"]
-    for message in document["components"]["messages"].values():
-        assert (FOLDER / message["payload"]["schema"]["$ref"]).exists()
+        assert operation["action"] in {"send", "receive"}
+        assert operation["channel"].keys() == {"$ref"}
 
 
-@pytest.mark.parametrize(("topic", "name"), [(topic, name) for topic in TOPICS for name in TOPICS[topic]])
-def test_no_change_breaks_an_existing_publisher_or_reader(topic: str, name: str) -> None:
-    released, current = _read(RELEASED, name), _read(FOLDER, name)
-    breaks = breaks_publishers if topic in READ_BY_US else breaks_readers
-    assert breaks(released, current) == []
+def test_each_topic_is_a_channel_with_its_key_and_how_long_it_is_kept(document: dict[str, Any]) -> None:
+    assert set(document["channels"]) == set(TOPICS)
+    listed = {topic.name: topic for topic in LISTED}
+    for name, channel in document["channels"].items():
+        topic = listed[name]
+        configuration = channel["bindings"]["kafka"]["topicConfiguration"]
+        assert channel["address"] == name
+        assert channel["x-key"] == topic.key
+        assert configuration["cleanup.policy"] == ["compact" if topic.compact else "delete"]
+        kept = topic.retention and topic.retention.total_seconds() * 1000
+        assert configuration.get("retention.ms") == kept
+        assert set(channel["messages"]) == set(TOPICS[name])
 
 
-def test_no_released_type_is_gone() -> None:
-    assert {path.name for path in RELEASED.glob("*.json")} <= {path.name for path in FOLDER.glob("*.json")}
+def test_each_channel_is_sent_or_received_with_all_its_messages(document: dict[str, Any]) -> None:
+    operated = {}
+    for operation in document["operations"].values():
+        name = operation["channel"]["$ref"].removeprefix("#/channels/")
+        operated[name] = operation
+        prefix = f"#/channels/{name}/messages/"
+        assert [each["$ref"] for each in operation["messages"]] == [f"{prefix}{type_}" for type_ in TOPICS[name]]
+    assert set(operated) == set(TOPICS)
+    assert {name for name, each in operated.items() if each["action"] == "receive"} == READ_BY_US
 
 
-# --- The comparison itself ---
+def test_each_message_has_its_envelope_and_schema(document: dict[str, Any]) -> None:
+    messages = document["components"]["messages"]
+    assert sorted(messages) == TYPES
+    for name, message in messages.items():
+        jsonschema.Draft202012Validator.check_schema(message["headers"])
+        assert message["headers"]["properties"]["ce_type"] == {"const": f"sluice.{name}.v1"}
+        assert set(message["headers"]["required"]) <= message["headers"]["properties"].keys()
+        assert message["payload"]["schema"]["$ref"] == f"./{name}.v1.json"
+        assert "key" in message["bindings"]["kafka"]
 
 
-def _object(required: tuple[str, ...] = (), **properties: dict[str, Any]) -> dict[str, Any]:
-    return {"type": "object", "properties": properties, "required": list(required)}
+# --- The command ---
 
 
-TEXT, NUMBER = {"type": "string"}, {"type": "integer"}
-OPTIONAL = {"anyOf": [TEXT, {"type": "null"}]}
-
-COMPARISONS = [
-    # released, current, breaks publishers, breaks readers
-    (_object(a=TEXT), _object(a=TEXT), False, False),
-    (_object(a=TEXT), _object(a=TEXT, b=NUMBER), False, False),
-    (_object(("a",), a=TEXT), _object(("a",), a=TEXT, b=OPTIONAL), False, False),
-    (_object(a=TEXT), _object(("a",), a=TEXT), True, False),
-    (_object(("a",), a=TEXT), _object(a=TEXT), False, True),
-    (_object(a=TEXT, b=NUMBER), _object(a=TEXT), True, True),
-    (_object(a=TEXT), _object(a=NUMBER), True, True),
-    (_object(a=OPTIONAL), _object(a=TEXT), True, False),
-    (_object(a=TEXT), _object(a=OPTIONAL), False, True),
-    (_object(a={**TEXT, "maxLength": 9}), _object(a={**TEXT, "maxLength": 8}), True, False),
-    (_object(a={**TEXT, "maxLength": 8}), _object(a={**TEXT, "maxLength": 9}), False, True),
-    (_object(a={**NUMBER, "minimum": 0}), _object(a={**NUMBER, "minimum": 1}), True, False),
-    (_object(a=NUMBER), _object(a={**NUMBER, "minimum": 0}), True, False),
-    (_object(a={"enum": ["x", "y"]}), _object(a={"enum": ["x"]}), True, False),
-    (_object(a={"enum": ["x"]}), _object(a={"enum": ["x", "y"]}), False, True),
-    (_object(a={**TEXT, "pattern": "^a"}), _object(a={**TEXT, "pattern": "^b"}), True, True),
-    (_object(a={"type": "array", "items": TEXT}), _object(a={"type": "array", "items": NUMBER}), True, True),
-]
+def _run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "schemas.generate", *arguments], cwd=folder, capture_output=True, text=True, check=False
+    )
 
 
-@pytest.mark.parametrize(("released", "current", "publishers", "readers"), COMPARISONS)
-def test_what_breaks_whom(
-    released: dict[str, Any], current: dict[str, Any], *, publishers: bool, readers: bool
-) -> None:
-    assert bool(breaks_publishers(released, current)) is publishers
-    assert bool(breaks_readers(released, current)) is readers
+@pytest.fixture
+def room(tmp_path: Path) -> Path:
+    shutil.copytree(FOLDER.parent, tmp_path / "schemas", ignore=shutil.ignore_patterns("__pycache__"))
+    return tmp_path
+
+
+def test_a_stale_file_fails_the_check_until_it_is_written_again(room: Path) -> None:
+    assert _run(room, "--check").returncode == 0
+    (room / "schemas/generated/transfer.request.v1.json").write_text("{}")
+    (room / "schemas/generated/transfer.verify.v1.json").unlink()
+    (room / "schemas/generated/transfer.gone.v1.json").write_text("{}")
+    stale = _run(room, "--check")
+    assert stale.returncode == 1
+    for name in ("transfer.gone", "transfer.request", "transfer.verify"):
+        assert f"{name}.v1.json" in stale.stderr
+    assert _run(room).returncode == 0
+    assert _run(room, "--check").returncode == 0
+
+
+def test_a_change_that_breaks_someone_is_not_released(room: Path) -> None:
+    models = room / "schemas/transfer.py"
+    models.write_text(models.read_text("utf-8").replace('"fingerprint", ', ""), "utf-8")
+    refused = _run(room, "--release")
+    assert refused.returncode == 1
+    assert "transfer.verify" in refused.stderr
+    assert "fingerprint" in (room / "schemas/released/v1/transfer.verify.v1.json").read_text("utf-8")
