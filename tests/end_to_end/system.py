@@ -1,0 +1,131 @@
+"""A whole running system in a test, and the clients of its publishers and readers, which are not the services' own."""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+import uuid
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import orjson
+from confluent_kafka import Consumer, Producer, TopicPartition
+
+from local.up import started
+from schemas.envelope import encode_headers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+
+class System:
+    """A system started by `sluice up`."""
+
+    def __init__(self, home: Path, endpoints: Mapping[str, Any]) -> None:
+        self.home = home
+        self.kafka = endpoints["kafka"]
+        self.database = endpoints["database"]
+        self._producer = Producer(
+            {
+                "bootstrap.servers": self.kafka,
+                "acks": "all",
+                "enable.idempotence": True,
+                "partitioner": "murmur2_random",
+                "message.timeout.ms": 120_000,
+                "log_level": 0,
+            }
+        )
+
+    def endpoints(self) -> dict[str, Any]:
+        """Return the endpoints as they are written now."""
+        said: dict[str, Any] = json.loads((self.home / "run.json").read_text())
+        return said
+
+    def send(self, type_: str, key: str | bytes | None, data: Any, *, topic: str = "transfer.commands") -> str:
+        """Publish a command without waiting; return its `ce_id`."""
+        id_ = str(uuid.uuid4())
+        headers: Any = encode_headers(type_, id=id_, source="test", time="2026-01-01T00:00:00Z", subject="test")
+        value = data if isinstance(data, bytes) else orjson.dumps(data)
+        self._producer.produce(topic, key=key, value=value, headers=headers, on_delivery=_must_arrive)
+        self._producer.poll(0)
+        return id_
+
+    def flush(self) -> None:
+        """Wait until the brokers have everything."""
+        assert self._producer.flush(120) == 0
+
+    def open_wallets(self, count: int, *, tier: str = "unlimited", overdraft_minor: int = 0) -> list[str]:
+        """Ask for wallets and return their ids."""
+        wallets = [f"wallet:{number}" for number in range(count)]
+        for wallet in wallets:
+            opening = {"account_id": wallet, "customer_id": f"of-{wallet}", "currency": "CNY", "tier": tier}
+            self.send("account.open", wallet, {**opening, "overdraft_limit_minor": overdraft_minor})
+        return wallets
+
+    def request(self, kind: str, payer: str, payee: str, amount_minor: int, **more: Any) -> str:
+        """Ask for a transfer and return its id."""
+        id_ = str(uuid.uuid4())
+        data = {"transfer_id": id_, "kind": kind, "payer": payer, "payee": payee, "amount_minor": amount_minor}
+        key = payer if payer.startswith("wallet:") else payee
+        self.send("transfer.request", key, {**data, "currency": "CNY", **more})
+        return id_
+
+
+def _must_arrive(error: object, _message: object) -> None:
+    assert error is None, f"a command was not taken: {error}"
+
+
+class Reader:
+    """Reads a topic from its beginning, as an outside consumer does."""
+
+    def __init__(self, kafka: str, topic: str = "transfer.events") -> None:
+        self._consumer = Consumer(
+            {
+                "bootstrap.servers": kafka,
+                "group.id": f"reader-{uuid.uuid4()}",
+                "enable.auto.commit": False,
+                "log_level": 0,
+            }
+        )
+        partitions = self._consumer.list_topics(topic, 20).topics[topic].partitions
+        self._consumer.assign([TopicPartition(topic, number, 0) for number in partitions])
+        self.records: list[tuple[dict[str, str], bytes]] = []
+
+    def read(self) -> list[tuple[dict[str, str], dict[str, Any]]]:
+        """Return what came since the last call: headers and body."""
+        new = []
+        for message in self._consumer.consume(5_000, 0.2):
+            if message.error() is None:
+                headers = {name: value.decode() for name, value in message.headers() or ()}
+                self.records.append((headers, message.value() or b""))
+                new.append((headers, orjson.loads(message.value() or b"null")))
+        return new
+
+    def read_until(self, is_enough: Callable[[], bool], deadline_s: float = 60) -> None:
+        """Read on until a condition holds; fail when it does not in time."""
+        deadline = time.monotonic() + deadline_s
+        while not is_enough():
+            assert time.monotonic() < deadline, f"not within {deadline_s} s; {len(self.records)} records were read"
+            self.read()
+
+    def close(self) -> None:
+        self._consumer.close()
+
+
+@contextmanager
+def running_system(
+    home: Path, *, workers: int = 1, bank: Mapping[str, Any] | None = None, movable_clock: bool = False
+) -> Iterator[System]:
+    """Start a system whose data are in a directory, and stop it at the end."""
+    home.mkdir(parents=True, exist_ok=True)
+    if bank is not None:
+        (home / "bank.json").write_text(json.dumps(bank))
+    with started(home, workers=workers, movable_clock=movable_clock) as endpoints:
+        yield System(home, endpoints)
+
+
+def dice(seed: int) -> random.Random:
+    """Return a repeatable source of choices."""
+    return random.Random(seed)
