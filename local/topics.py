@@ -2,30 +2,36 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Final
 
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
+from ops.errors import UserError
 from schemas.topics import TOPICS, Topic
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from confluent_kafka.admin._metadata import TopicMetadata
+
 LARGEST_MESSAGE_BYTES: Final = 1024 * 1024
 """A dead letter carries a record of 256 KiB and its headers; this leaves room."""
 
 _TIMEOUT_S: Final = 30
+_ANSWER_WITHIN_S: Final = 10
+_LOOK_EVERY_S: Final = 0.05
 
 
-class TopicError(Exception):
+class TopicError(UserError):
     """Topics are missing, or are not as the contract wants them; the text says which, and what to do."""
 
 
 def create_topics(
     admin_options: Mapping[str, str | bool], prefix: str, partitions: int, *, replication_factor: int = 1
 ) -> None:
-    """Create the topics that are missing; those that are there must have the same partition count.
+    """Create the topics that are missing, and wait until they can be used; all must have the same partition count.
 
     Raises TopicError.
     """
@@ -40,6 +46,8 @@ def create_topics(
         except KafkaException as error:
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                 raise TopicError(f"The topic {name} could not be created: {error.args[0].str()}.") from error
+    # Somebody else may have created them meanwhile, and otherwise.
+    _check_counts(_wait_for_leaders(admin, {prefix + topic.name for topic in TOPICS}), prefix, partitions)
 
 
 def require_topics(admin_options: Mapping[str, str | bool], prefix: str) -> None:
@@ -64,11 +72,28 @@ def config_of(topic: Topic) -> dict[str, str]:
 
 
 def _partition_counts(admin: AdminClient) -> dict[str, int]:
+    return {name: len(topic.partitions) for name, topic in _topics(admin).items()}
+
+
+def _wait_for_leaders(admin: AdminClient, names: set[str]) -> dict[str, int]:
+    deadline = time.monotonic() + _TIMEOUT_S
+    while missing := names - {name for name, topic in _topics(admin).items() if _has_leaders(topic)}:
+        if time.monotonic() > deadline:
+            raise TopicError(f"These topics have no leader after {_TIMEOUT_S} s: {', '.join(sorted(missing))}.")
+        time.sleep(_LOOK_EVERY_S)
+    return _partition_counts(admin)
+
+
+def _has_leaders(topic: TopicMetadata) -> bool:
+    return bool(topic.partitions) and all(partition.leader >= 0 for partition in topic.partitions.values())
+
+
+def _topics(admin: AdminClient) -> Mapping[str, TopicMetadata]:
     try:
-        metadata = admin.list_topics(timeout=_TIMEOUT_S)
+        topics: Mapping[str, TopicMetadata] = admin.list_topics(timeout=_ANSWER_WITHIN_S).topics
     except KafkaException as error:
         raise TopicError(f"Kafka does not answer: {error.args[0].str()}.") from error
-    return {name: len(topic.partitions) for name, topic in metadata.topics.items()}
+    return topics
 
 
 def _check_counts(present: Mapping[str, int], prefix: str, partitions: int) -> None:

@@ -9,12 +9,13 @@ from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 import pytest
+import pytest_asyncio
 
 from local.engines import Engines, start_engines
+from local.setup import SERVICES
 from local.topics import create_topics
 from services.runtime.app import MIGRATIONS as RUNTIME_MIGRATIONS
 from services.runtime.database import migrate
-from services.transfer.app import MIGRATIONS as TRANSFER_MIGRATIONS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -26,8 +27,8 @@ PARTITIONS = 3
 def engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engines]:
     """One Kafka and one PostgreSQL for the whole run; without them the tests fail, they do not skip."""
     directory = tmp_path_factory.mktemp("engines")
-    kafka, database = os.environ.get("KAFKA_BOOTSTRAP_SERVERS"), os.environ.get("DATABASE_URL")
-    with start_engines(directory, kafka, database) as started:
+    bootstrap, dsn = os.environ.get("KAFKA_BOOTSTRAP_SERVERS") or None, os.environ.get("DATABASE_URL") or None
+    with start_engines(directory, bootstrap, dsn) as started:
         yield started
 
 
@@ -48,13 +49,15 @@ def with_database(dsn: str, name: str) -> str:
     return urlunsplit(urlsplit(dsn)._replace(path=f"/{name}"))
 
 
-@pytest.fixture(scope="session")
-async def template(postgres_dsn: str) -> str:
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def template(postgres_dsn: str) -> AsyncIterator[str]:
     """The name of a database with all migrations applied, from which each test's is copied."""
     name = f"template_{uuid.uuid4().hex[:8]}"
     await _execute(postgres_dsn, f'create database "{name}"')
-    await migrate(with_database(postgres_dsn, name), "transfer", [RUNTIME_MIGRATIONS, TRANSFER_MIGRATIONS])
-    return name
+    for service, migrations in SERVICES.items():
+        await migrate(with_database(postgres_dsn, name), service, [RUNTIME_MIGRATIONS, migrations])
+    yield name
+    await _execute(postgres_dsn, f'drop database "{name}" with (force)')
 
 
 @pytest.fixture
