@@ -92,16 +92,26 @@ class Reader:
         partitions = self._consumer.list_topics(topic, 20).topics[topic].partitions
         self._consumer.assign([TopicPartition(topic, number, 0) for number in partitions])
         self.records: list[tuple[dict[str, str], bytes]] = []
+        self.latest: dict[str, dict[str, Any]] = {}
 
-    def read(self) -> list[tuple[dict[str, str], dict[str, Any]]]:
-        """Return what came since the last call: headers and body."""
-        new = []
+    def read(self) -> int:
+        """Take what has come: into `records`, and into `latest` by transfer; return how much it was."""
+        before = len(self.records)
         for message in self._consumer.consume(5_000, 0.2):
             if message.error() is None:
                 headers = {name: value.decode() for name, value in message.headers() or ()}
                 self.records.append((headers, message.value() or b""))
-                new.append((headers, orjson.loads(message.value() or b"null")))
-        return new
+                self._note(orjson.loads(message.value() or b"{}"))
+        return len(self.records) - before
+
+    def _note(self, event: dict[str, Any]) -> None:
+        known = self.latest.get(event.get("transfer_id", ""), {"seq": 0})
+        if event.get("seq", 0) > known["seq"]:
+            self.latest[event["transfer_id"]] = event
+
+    def status(self, transfer_id: str) -> str | None:
+        """Return where a transfer stands by the events read so far."""
+        return self.latest.get(transfer_id, {}).get("status")
 
     def read_until(self, is_enough: Callable[[], bool], deadline_s: float = 60) -> None:
         """Read on until a condition holds; fail when it does not in time."""
