@@ -296,7 +296,8 @@ def main() -> None:
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
-    sys.stdout.write(json.dumps({"service": "bank", "pid": os.getpid()}) + "\n")
+    announced = {"service": "bank", "pid": os.getpid(), "behaviour": str(home / "bank.json")}
+    sys.stdout.write(json.dumps(announced) + "\n")
     sys.stdout.flush()
     topic = f"{settings.topic_prefix}rail.results"
     while not stopping:

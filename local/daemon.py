@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 import psutil
 
 from local.lifeline import die_with_parent
+from ops.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -23,7 +24,7 @@ _POLL_S: Final = 0.05
 _LINES_QUOTED: Final = 15
 
 
-class EngineError(Exception):
+class EngineError(UserError):
     """An engine did not start or stop; the text says which, why, and where its log is."""
 
 
@@ -37,6 +38,8 @@ class Command:
     directory: Path
     user: int | None = None
     group: int | None = None
+    stop_signal: signal.Signals = signal.SIGTERM
+    """What has it stop in good order without waiting for its clients."""
 
     @property
     def log(self) -> Path:
@@ -61,14 +64,19 @@ class Daemon:
         """The process id."""
         return self._process.pid
 
+    @property
+    def exit_code(self) -> int | None:
+        """What the process ended with; None while it runs."""
+        return self._process.poll()
+
     def is_alive(self) -> bool:
         """Tell whether the process still runs."""
-        return self._process.poll() is None
+        return self.exit_code is None
 
-    def stop(self, number: signal.Signals = signal.SIGTERM, timeout_s: float = 30) -> None:
+    def stop(self, timeout_s: float = 30) -> None:
         """Ask the process to end, and end it when it does not in time."""
         with suppress(ProcessLookupError):
-            self._process.send_signal(number)
+            self._process.send_signal(self._command.stop_signal)
         try:
             self._process.wait(timeout_s)
         except subprocess.TimeoutExpired:
@@ -88,7 +96,7 @@ def start(command: Command, is_ready: Callable[[], bool], timeout_s: float = 60)
     Raises EngineError with the log's last lines when it ends or is silent for `timeout_s`.
     """
     command.directory.mkdir(parents=True, exist_ok=True)
-    end_leftover(command.pid_file)
+    end_leftover(command)
     if command.log.exists():
         # Why the last one ended stands at its end.
         command.log.replace(command.log.with_suffix(".log.1"))
@@ -103,34 +111,42 @@ def start(command: Command, is_ready: Callable[[], bool], timeout_s: float = 60)
             start_new_session=True,
             user=command.user,
             group=command.group,
-            preexec_fn=die_with_parent,  # noqa: PLW1509 - one system call, nothing else
+            preexec_fn=die_with_parent(command.stop_signal),  # noqa: PLW1509 - one system call, nothing else
         )
-    command.pid_file.write_text(f"{process.pid} {psutil.Process(process.pid).create_time()}\n")
     daemon = Daemon(command, process)
-    deadline = time.monotonic() + timeout_s
-    while not is_ready():
-        if not daemon.is_alive() or time.monotonic() > deadline:
-            state = "is silent" if daemon.is_alive() else f"ended with {process.returncode}"
-            daemon.kill()
-            raise EngineError(f"{command.name} {state}; the end of {command.log}:\n{_tail(command.log)}")
-        time.sleep(_POLL_S)
+    try:
+        command.pid_file.write_text(f"{process.pid} {psutil.Process(process.pid).create_time()}\n")
+        _wait_until_ready(command, daemon, is_ready, timeout_s)
+    except BaseException:
+        # Also when whoever waits is told to stop.
+        daemon.kill()
+        raise
     return daemon
 
 
-def end_leftover(pid_file: Path) -> None:
+def _wait_until_ready(command: Command, daemon: Daemon, is_ready: Callable[[], bool], timeout_s: float) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not is_ready():
+        if not daemon.is_alive() or time.monotonic() > deadline:
+            state = "is silent" if daemon.is_alive() else f"ended with {daemon.exit_code}"
+            raise EngineError(f"{command.name} {state}; the end of {command.log}:\n{_tail(command.log)}")
+        time.sleep(_POLL_S)
+
+
+def end_leftover(command: Command) -> None:
     """End the engine that an earlier run left behind; a number that another process has by now is left alone."""
     try:
-        number, started = pid_file.read_text().split()
+        number, started = command.pid_file.read_text().split()
         process = psutil.Process(int(number))
         if abs(process.create_time() - float(started)) < 1:
-            process.send_signal(signal.SIGINT)
+            process.send_signal(command.stop_signal)
             process.wait(20)
     except (FileNotFoundError, ValueError, psutil.NoSuchProcess):
         pass
     except psutil.TimeoutExpired:
         process.kill()
         process.wait(20)
-    pid_file.unlink(missing_ok=True)
+    command.pid_file.unlink(missing_ok=True)
 
 
 def _tail(path: Path) -> str:

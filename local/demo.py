@@ -13,15 +13,17 @@ from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import asyncpg
 import orjson
+import typer
 from confluent_kafka import Consumer, Producer, TopicPartition
 from rich.console import Console
 from rich.table import Table
 
 from local.up import started
+from ops.errors import UserError
 from ops.money import amount_text
 from schemas.envelope import encode_headers
 from services.transfer import records
@@ -92,7 +94,7 @@ _BANK: Final = {
 }
 
 
-class DemoError(Exception):
+class DemoError(UserError):
     """The day did not go as it should; the text says what was awaited."""
 
 
@@ -105,7 +107,7 @@ class Seen:
     events: list[dict[str, Any]] = field(default_factory=list)
 
 
-def run(*, keep: bool) -> None:
+def run(*, keep: Annotated[bool, typer.Option("--keep", help="Leave everything running at the end.")] = False) -> None:
     """Live through the day; exit 1 when it missed an outcome or the ledger does not add up."""
     console = Console(highlight=False)
     console.print("Starting Kafka, PostgreSQL, the transfer service and a sandbox bank …")

@@ -70,7 +70,7 @@ class Postgres:
 
     def stop(self) -> None:
         """Stop in good order, without waiting for clients."""
-        self._daemon.stop(signal.SIGINT)
+        self._daemon.stop()
 
     def kill(self) -> None:
         """End the server at once, as a crash would."""
@@ -109,8 +109,9 @@ def start_postgres(directory: Path, *, port: int | None = None) -> Postgres:
     arguments = [str(_binaries() / "postgres"), "-D", str(data), "-p", str(port)]
     for name, value in _SETTINGS.items():
         arguments += ["-c", f"{name}={value}"]
-    owner = (user.pw_uid, user.pw_gid) if user else (None, None)
-    command = Command("postgres", arguments, environment(LC_ALL="C.UTF-8"), directory, *owner)
+    user_id, group_id = (user.pw_uid, user.pw_gid) if user else (None, None)
+    # SIGTERM would wait for clients.
+    command = Command("postgres", arguments, environment(LC_ALL="C.UTF-8"), directory, user_id, group_id, signal.SIGINT)
     daemon = start(command, lambda: _answers(port, command))
     return Postgres(command, daemon, port, password_file.read_text().strip())
 

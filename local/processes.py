@@ -8,11 +8,12 @@ import logging
 import signal
 import time
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from logging.handlers import RotatingFileHandler
 from typing import TYPE_CHECKING, Any, Final
 
 from local.lifeline import die_with_parent
+from ops.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -22,16 +23,20 @@ _FIRST_DELAY_S: Final = 0.2
 _LAST_DELAY_S: Final = 5.0
 _RAN_WELL_S: Final = 20.0
 _LOG_BYTES: Final = 10_000_000
+_CHUNK_BYTES: Final = 65_536
+_QUOTED_BYTES: Final = 1_000
 _MISCONFIGURED: Final = 2
 
 
-class Misconfigured(Exception):
+class Misconfigured(UserError):
     """A process says that a person must mend its settings; the text is what it said."""
+
+    exit_code = 2
 
 
 @dataclass(slots=True)
 class Slot:
-    """A place for one process; `announced` is the JSON line that its present process said when it was up."""
+    """A place for one process; `announced` is what its latest process said of itself once it was up."""
 
     name: str
     command: Sequence[str]
@@ -39,7 +44,19 @@ class Slot:
     log: Path
     process: asyncio.subprocess.Process | None = None
     announced: dict[str, Any] | None = None
-    last_words: list[str] = field(default_factory=list)
+    last_words: bytes = b""
+
+    @property
+    def is_up(self) -> bool:
+        """Whether the present process has announced itself."""
+        if self.process is None or self.process.returncode is not None or self.announced is None:
+            return False
+        return bool(self.announced["pid"] == self.process.pid)
+
+    def quote(self) -> str:
+        """Return the last line that the process logged; empty when it said nothing."""
+        lines = self.last_words.decode("utf-8", "replace").splitlines()
+        return lines[-1] if lines else ""
 
 
 class Keeper:
@@ -49,22 +66,24 @@ class Keeper:
         self._slot = slot
         self._on_change = on_change
         self._tell = tell
-        self._is_stopping = False
+        self._stopping = asyncio.Event()
 
     async def run(self) -> None:
         """Keep the slot filled; raises Misconfigured when starting again cannot help."""
         delay_s = _FIRST_DELAY_S
-        while not self._is_stopping:
+        while not self._stopping.is_set():
             started = time.monotonic()
             code = await self._run_once()
-            if self._is_stopping:
+            if self._stopping.is_set():
                 return
             if code == _MISCONFIGURED:
-                raise Misconfigured(" ".join(self._slot.last_words[-3:]) or f"{self._slot.name} is misconfigured")
+                raise Misconfigured(self._slot.quote() or f"{self._slot.name} is misconfigured.")
             if time.monotonic() - started > _RAN_WELL_S:
                 delay_s = _FIRST_DELAY_S
             self._tell(f"{self._slot.name} ended ({_how(code)}); it is started again in {delay_s:g} s")
-            await asyncio.sleep(delay_s)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(delay_s):
+                    await self._stopping.wait()
             delay_s = min(delay_s * 2, _LAST_DELAY_S)
 
     async def _run_once(self) -> int:
@@ -75,37 +94,41 @@ class Keeper:
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
+            # Ctrl-C in the terminal reaches the supervisor alone, which knows the order.
             start_new_session=True,
-            preexec_fn=die_with_parent,
+            # What is killed loses nothing, and what hangs must not stay.
+            preexec_fn=die_with_parent(signal.SIGKILL),
         )
-        if self._is_stopping:
+        if self._stopping.is_set():
             slot.process.terminate()
         async with asyncio.TaskGroup() as reading:
             reading.create_task(self._listen(slot.process.stdout))
             reading.create_task(self._write_log(slot.process.stderr))
-        code = await slot.process.wait()
-        slot.announced = None
-        return code
+        return await slot.process.wait()
 
     async def _listen(self, output: asyncio.StreamReader | None) -> None:
         while output is not None and (line := await output.readline()):
             with suppress(json.JSONDecodeError):
-                self._slot.announced = json.loads(line)
-                self._on_change()
+                said = json.loads(line)
+                if isinstance(said, dict) and "service" in said and "pid" in said:
+                    self._slot.announced = said
+                    self._on_change()
 
     async def _write_log(self, output: asyncio.StreamReader | None) -> None:
         handler = RotatingFileHandler(self._slot.log, maxBytes=_LOG_BYTES, backupCount=2)
+        handler.terminator = ""
         try:
-            while output is not None and (line := await output.readline()):
-                text = line.decode("utf-8", "replace").rstrip("\n")
-                self._slot.last_words = [*self._slot.last_words[-4:], text]
+            # Not by lines: one may be longer than what a reader holds.
+            while output is not None and (chunk := await output.read(_CHUNK_BYTES)):
+                self._slot.last_words = (self._slot.last_words + chunk)[-_QUOTED_BYTES:]
+                text = chunk.decode("utf-8", "replace")
                 handler.emit(logging.LogRecord("", logging.INFO, "", 0, text, None, None))
         finally:
             handler.close()
 
     async def stop(self, timeout_s: float) -> None:
         """Ask the present process to end, and end it when it does not in time."""
-        self._is_stopping = True
+        self._stopping.set()
         process = self._slot.process
         if process is None or process.returncode is not None:
             return

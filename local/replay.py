@@ -13,10 +13,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import asyncpg
 import orjson
+import typer
 from confluent_kafka import Consumer, Producer, TopicPartition
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -24,7 +25,8 @@ from rich.table import Table
 
 from local.settings import runtime_settings
 from local.up import started
-from ops.running import NotRunning, Running, find_running
+from ops.errors import UserError
+from ops.running import NotRunning, Running, find_running, running_from
 from schemas.envelope import encode_headers
 from services.runtime.kafka import admin_options
 from services.transfer import records
@@ -45,7 +47,7 @@ _PATIENCE_S: Final = 60.0
 _SHOWN: Final = 20
 
 
-class ReplayError(Exception):
+class ReplayError(UserError):
     """The history cannot be read or did not come through; the text says where and why."""
 
 
@@ -81,7 +83,11 @@ class Outcomes:
     last_ended: float = 0.0
 
 
-def run(directory: Path, rate: float | None, report_file: Path | None) -> None:
+def run(
+    directory: Annotated[Path, typer.Argument(help="Folder with customers.csv, accounts.csv and transfers.csv.")],
+    rate: Annotated[float | None, typer.Option(help="Transfers a second; without it, as fast as can be.")] = None,
+    report_file: Annotated[Path | None, typer.Option("--json", help="Also write the report to this file.")] = None,
+) -> None:
     """Replay a directory on the running system, or on a temporary one; exit 1 when anything is off."""
     console = Console()
     history = read_history(directory)
@@ -101,7 +107,7 @@ def _system(console: Console) -> Iterator[Running]:
     except NotRunning:
         console.print("Nothing is running here: starting Kafka, PostgreSQL and the services for this replay …")
         with started() as said:
-            yield Running(said["kafka"], said["database"], said["topic_prefix"], said["clock"], said["services"])
+            yield running_from(said)
 
 
 # --- Reading ---

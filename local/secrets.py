@@ -5,8 +5,12 @@ from __future__ import annotations
 import base64
 import json
 import os
-from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+from local.private_files import write_privately
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _NAMES: Final = ("SLUICE_MASTER_KEY", "SLUICE_NAME_KEY")
 _KEY_BYTES: Final = 32
@@ -19,6 +23,5 @@ def keys_of(home: Path) -> dict[str, str]:
         kept = json.loads(path.read_text())
     else:
         kept = {name: base64.b64encode(os.urandom(_KEY_BYTES)).decode() for name in _NAMES}
-        path.touch(mode=0o600)
-        path.write_text(json.dumps(kept))
+        write_privately(path, json.dumps(kept))
     return {name: os.environ.get(name) or kept[name] for name in _NAMES}

@@ -4,21 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from typing import Final
+
+import asyncpg
 
 from local.settings import LocalSettings, load_local_settings, runtime_settings
 from local.topics import TopicError, create_topics, require_topics
+from ops.console import console
+from ops.errors import UserError
+from ops.running import find_running
 from services.runtime.app import MIGRATIONS as RUNTIME_MIGRATIONS
 from services.runtime.database import MigrationError, migrate
 from services.runtime.kafka import admin_options
 from services.runtime.settings import SettingsError
 from services.transfer.app import MIGRATIONS as TRANSFER_MIGRATIONS
 
-SERVICES = {"transfer": TRANSFER_MIGRATIONS}
+SERVICES: Final = {"transfer": TRANSFER_MIGRATIONS}
 """Every service with its migrations; its module is `services.<name>` and its schema its name."""
 
 
+class NotMigrated(UserError):
+    """The tables could not be brought up to date; the text says why."""
+
+
 async def set_up(settings: LocalSettings, bootstrap: str, dsn: str) -> None:
-    """Make topics and tables ready; raises SettingsError, TopicError or MigrationError."""
+    """Make topics and tables ready; raises SettingsError, TopicError or NotMigrated."""
     runtime = runtime_settings(bootstrap, dsn)
     options = admin_options(runtime, "sluice.setup")
     if settings.create_topics:
@@ -27,8 +37,38 @@ async def set_up(settings: LocalSettings, bootstrap: str, dsn: str) -> None:
         )
     else:
         require_topics(options, runtime.topic_prefix)
-    for name, migrations in SERVICES.items():
-        await migrate(dsn, name, [RUNTIME_MIGRATIONS, migrations])
+    await _migrate(dsn)
+
+
+async def _migrate(dsn: str) -> None:
+    try:
+        for name, migrations in SERVICES.items():
+            await migrate(dsn, name, [RUNTIME_MIGRATIONS, migrations])
+    except MigrationError as error:
+        raise NotMigrated(f"The tables cannot be migrated: {error}.") from error
+    except (OSError, asyncpg.PostgresError) as error:
+        why = str(error) or type(error).__name__
+        raise NotMigrated(f"The database that DATABASE_URL names cannot be used: {why}.") from error
+
+
+def make_topics() -> None:
+    """Create the topics that are missing on the running system's brokers."""
+    settings, running = load_local_settings(), find_running()
+    runtime = runtime_settings(running.kafka, running.database)
+    create_topics(
+        admin_options(runtime, "sluice.setup"),
+        running.topic_prefix,
+        settings.partitions,
+        replication_factor=settings.replication_factor,
+    )
+    console().print(f"Every topic is there, with {settings.partitions} partitions.")
+
+
+def make_tables() -> None:
+    """Bring every service's schema up to date in the running system's database."""
+    load_local_settings()
+    asyncio.run(_migrate(find_running().database))
+    console().print(f"The tables are up to date: {', '.join(SERVICES)}.")
 
 
 def main() -> int:
@@ -38,7 +78,7 @@ def main() -> int:
         if settings.bootstrap is None or settings.dsn is None:
             raise SettingsError("KAFKA_BOOTSTRAP_SERVERS and DATABASE_URL must be set.")
         asyncio.run(set_up(settings, settings.bootstrap, settings.dsn.get_secret_value()))
-    except (SettingsError, TopicError, MigrationError) as error:
+    except (SettingsError, TopicError, NotMigrated) as error:
         sys.stderr.write(f"{error}\n")
         return 2
     return 0

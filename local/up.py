@@ -11,64 +11,120 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import aiohttp
+import psutil
+import typer
+from rich.markup import escape
 
 from local.daemon import EngineError
 from local.engines import Engines, start_engines
+from local.lifeline import die_with_parent
+from local.private_files import write_privately
 from local.processes import Keeper, Slot
 from local.secrets import keys_of
 from local.settings import LocalSettings, load_local_settings
 from local.setup import SERVICES, set_up
+from ops.console import console
+from ops.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
+
+    from local.kafka import Kafka
+    from local.postgres import Postgres
 
 _READY_WITHIN_S: Final = 90.0
 _LOOK_EVERY_S: Final = 0.1
 _WATCH_EVERY_S: Final = 0.5
+_REVIVE_AGAIN_AFTER_S: Final = 5.0
+_STOPS_WITHIN_S: Final = 120.0
+_MOST_WORKERS: Final = 64
+_BANK: Final = "bank"
+_MODULES: Final = {name: f"services.{name}" for name in SERVICES} | {_BANK: "local.bank"}
 
 
-class AlreadyRunning(Exception):
+class AlreadyRunning(UserError):
     """Something runs in this place; the text says what, and where its endpoints are."""
 
 
-class NotReady(Exception):
+class NotReady(UserError):
     """The services did not become ready in time; the text says which and why."""
+
+
+class WrongPlace(UserError):
+    """A file cannot be written where it should be; the text says which and why."""
+
+    exit_code = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to start."""
+    """What to start: `workers` are processes by service, one each where it says nothing."""
 
     endpoints: Path | None = None
-    workers: Mapping[str, int] | None = None
+    workers: Mapping[str, int] = field(default_factory=dict)
     movable_clock: bool = False
 
 
+def up(
+    endpoints: Annotated[
+        Path | None, typer.Option(help="Also write the endpoints to this file.", dir_okay=False)
+    ] = None,
+    workers: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=COUNT", help="Processes of a service, such as transfer=2.")
+    ] = None,
+    movable_clock: Annotated[
+        bool, typer.Option("--movable-clock", help="A file moves all clocks: seconds to add, in .sluice/clock.")
+    ] = False,
+) -> None:
+    """Start everything: engines, topics, tables, services and the sandbox bank."""
+    run(Plan(endpoints, _counts(workers or []), movable_clock))
+
+
+def _counts(words: list[str]) -> dict[str, int]:
+    counts = {}
+    for word in words:
+        name, _, number = word.partition("=")
+        if name not in SERVICES or not number.isdecimal() or not 1 <= int(number) <= _MOST_WORKERS:
+            raise typer.BadParameter(
+                f"{word!r}: say NAME=COUNT with one of {', '.join(SERVICES)} and 1 to {_MOST_WORKERS}",
+                param_hint="--workers",
+            )
+        counts[name] = int(number)
+    return counts
+
+
 def run(plan: Plan) -> None:
-    """Run everything until SIGTERM or SIGINT."""
-    with asyncio.Runner() as runner:
-        runner.run(_run(plan, load_local_settings()))
-
-
-async def _run(plan: Plan, settings: LocalSettings) -> None:
-    stopping = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    """Run everything until SIGTERM or SIGINT; raises a UserError when it does not come up, or not stay up."""
+    settings = load_local_settings()
     home = settings.home.resolve()
-    home.mkdir(parents=True, exist_ok=True)
+    _check_places(home, plan.endpoints)
+    places = [path for path in (home / "run.json", plan.endpoints) if path is not None]
     with _only_one(home):
-        (home / "run.json").unlink(missing_ok=True)
-        async with _System(plan, settings, home).running(stopping) as system:
-            await system.supervise(stopping)
-        (home / "run.json").unlink(missing_ok=True)
-        if plan.endpoints is not None:
-            plan.endpoints.unlink(missing_ok=True)
+        # What a killed run left behind is not true any more.
+        _forget(places)
+        try:
+            _run(plan, settings, home, places)
+        except KeyboardInterrupt:
+            _say("Stopped before it was up.")
+        finally:
+            _forget(places)
+
+
+def _check_places(home: Path, endpoints: Path | None) -> None:
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WrongPlace(f"{home} cannot be made: {error.strerror}; set SLUICE_HOME to another place.") from error
+    folder = home if endpoints is None else endpoints.resolve().parent
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise WrongPlace(f"Nothing can be written to {folder}: make that folder, or name another file.")
 
 
 @contextmanager
@@ -85,35 +141,98 @@ def _who_runs(home: Path) -> str:
     with suppress(FileNotFoundError, json.JSONDecodeError):
         pid = json.loads((home / "run.json").read_text())["pid"]
         return f"Sluice already runs here, as process {pid}; its endpoints are in {home / 'run.json'}."
-    return f"Sluice is already starting here; its data are in {home}."
+    return f"Sluice is starting or stopping here just now; its data are in {home}."
+
+
+def _forget(places: list[Path]) -> None:
+    for path in places:
+        path.unlink(missing_ok=True)
+
+
+def _run(plan: Plan, settings: LocalSettings, home: Path, places: list[Path]) -> None:
+    # Until the event loop takes over, both signals interrupt whatever is being waited for.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.default_int_handler)
+    dsn = settings.dsn.get_secret_value() if settings.dsn else None
+    progress = _Progress()
+    engines = start_engines(home / "data", settings.bootstrap, dsn, progress)
+    progress(None)
+    # A thread that outlives the engines that it starts again: the kernel ties an engine to its thread.
+    with ThreadPoolExecutor(1) as thread:
+        try:
+            with asyncio.Runner() as runner:
+                runner.run(_System(plan, settings, home, places, engines, thread).run())
+        finally:
+            # Impatience now would only leave engines that stop without being waited for.
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, signal.SIG_IGN)
+            engines.stop()
+            _say("Stopped.")
+
+
+class _Progress:
+    """Tells what is being started, and how long what came before it took."""
+
+    def __init__(self) -> None:
+        self._doing: str | None = None
+        self._since = 0.0
+
+    def __call__(self, what: str | None) -> None:
+        """Begin something; None when everything is done."""
+        now = time.monotonic()
+        if self._doing is not None:
+            _say(f"  {self._doing} is ready after {now - self._since:.1f} s", style="green")
+        self._doing, self._since = what, now
+        if what is not None:
+            _say(f"Starting {what} …")
 
 
 class _System:
-    """One run: what was started, in the order in which it is stopped again."""
+    """The processes of one run, and what is written of them."""
 
-    def __init__(self, plan: Plan, settings: LocalSettings, home: Path) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        settings: LocalSettings,
+        home: Path,
+        places: list[Path],
+        engines: Engines,
+        thread: ThreadPoolExecutor,
+    ) -> None:
         self._plan = plan
         self._settings = settings
         self._home = home
+        self._places = places
+        self._engines = engines
+        self._thread = thread
         self._logs = home / "logs"
-        self._engines: Engines | None = None
-        self._keepers: list[Keeper] = []
         self._slots: list[Slot] = []
+        self._keepers: list[Keeper] = []
         self._tasks: list[asyncio.Task[None]] = []
+        self._stopping = asyncio.Event()
         self._is_ready = False
         self._prefix = os.environ.get("SLUICE_TOPIC_PREFIX", "")
-        self._clock = os.environ.get("SLUICE_CLOCK", "real")
+        self._clock = os.environ.get("SLUICE_CLOCK") or "real"
 
-    @asynccontextmanager
-    async def running(self, stopping: asyncio.Event) -> AsyncIterator[_System]:
-        """Start everything, and at the end stop everything."""
+    async def run(self) -> None:
+        """Start every process and keep all running until told to stop; then stop them, the bank last."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, self._stopping.set)
         try:
             self._logs.mkdir(exist_ok=True)
             self._set_clock()
-            environment = await self._start_engines()
-            self._start_processes(environment)
-            await self._wait_until_ready(stopping)
-            yield self
+            progress = _Progress()
+            progress("topics and tables")
+            await set_up(self._settings, self._engines.bootstrap, self._engines.dsn)
+            if self._stopping.is_set():
+                return
+            progress(f"{', '.join(SERVICES)} and the sandbox bank")
+            self._start_processes()
+            await self._wait_until_ready()
+            if self._is_ready:
+                progress(None)
+                self._say_where_to_look()
+                await self._stand_by()
         finally:
             await self._stop()
 
@@ -124,123 +243,116 @@ class _System:
                 path.write_text("0")
             self._clock = f"file:{path}"
 
-    async def _start_engines(self) -> dict[str, str]:
-        settings = self._settings
-        started = time.monotonic()
-        dsn = settings.dsn.get_secret_value() if settings.dsn else None
-        self._engines = start_engines(
-            self._home / "data", settings.bootstrap, dsn, lambda name: _say(f"Starting {name} …")
-        )
+    def _start_processes(self) -> None:
         environment = dict(os.environ) | keys_of(self._home)
         environment |= {
             "KAFKA_BOOTSTRAP_SERVERS": self._engines.bootstrap,
             "DATABASE_URL": self._engines.dsn,
             "SLUICE_CLOCK": self._clock,
             "SLUICE_BANK_HOME": str(self._home),
-            # Migrated below, once for all workers.
+            # Done above, once for all workers.
             "SLUICE_MIGRATE": "false",
+            # Workers cannot share a port; the endpoints say which they have.
+            "SLUICE_HTTP_PORT": "0",
             "PYTHONUNBUFFERED": "1",
         }
-        _say(f"Engines ready after {time.monotonic() - started:.1f} s; preparing topics and tables …")
-        await set_up(settings, self._engines.bootstrap, self._engines.dsn)
-        return environment
-
-    def _start_processes(self, environment: Mapping[str, str]) -> None:
-        commands = {name: f"services.{name}" for name in SERVICES} | {"bank": "local.bank"}
-        counts = dict.fromkeys(commands, 1) | dict(self._plan.workers or {})
-        for name, module in commands.items():
-            for number in range(counts[name]):
-                label = name if counts[name] == 1 else f"{name}-{number + 1}"
-                log = self._logs / f"{label}.log"
-                slot = Slot(label, [sys.executable, "-m", module], environment, log)
+        for name, module in _MODULES.items():
+            count = self._plan.workers.get(name, 1)
+            for number in range(1, count + 1):
+                label = name if count == 1 else f"{name}-{number}"
+                slot = Slot(label, [sys.executable, "-m", module], environment, self._logs / f"{label}.log")
                 self._slots.append(slot)
-                self._keepers.append(Keeper(slot, self._on_change, _say))
+                self._keepers.append(Keeper(slot, self._write_endpoints, _say))
         self._tasks = [asyncio.create_task(keeper.run()) for keeper in self._keepers]
+        self._tasks.append(asyncio.create_task(self._watch_engines()))
 
-    async def _wait_until_ready(self, stopping: asyncio.Event) -> None:
-        _say("Starting the services …")
+    async def _wait_until_ready(self) -> None:
         deadline = time.monotonic() + _READY_WITHIN_S
         async with aiohttp.ClientSession() as client:
             while waiting := [said for slot in self._slots if (said := await _why_not(client, slot))]:
                 self._raise_failures()
-                if stopping.is_set():
+                if await self._is_told_to_stop_within(_LOOK_EVERY_S):
                     return
                 if time.monotonic() > deadline:
                     raise NotReady(f"Not ready after {_READY_WITHIN_S:g} s: {'; '.join(waiting)}. See {self._logs}.")
-                await asyncio.sleep(_LOOK_EVERY_S)
         self._is_ready = True
-        self._on_change()
-        self._say_where_to_look()
+        self._write_endpoints()
+
+    async def _stand_by(self) -> None:
+        while not await self._is_told_to_stop_within(_WATCH_EVERY_S):
+            self._raise_failures()
+
+    async def _is_told_to_stop_within(self, seconds: float) -> bool:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
+        return self._stopping.is_set()
 
     def _raise_failures(self) -> None:
         for task in self._tasks:
             if task.done() and (error := task.exception()):
                 raise error
 
-    async def supervise(self, stopping: asyncio.Event) -> None:
-        """Start engines again that die, until told to stop or a process needs a person."""
-        while not stopping.is_set():
-            self._raise_failures()
-            self._revive_engines()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_WATCH_EVERY_S):
-                    await stopping.wait()
+    async def _watch_engines(self) -> None:
+        """Start engines again that die."""
+        ours = (("Kafka", self._engines.kafka), ("PostgreSQL", self._engines.postgres))
+        while not await self._is_told_to_stop_within(_WATCH_EVERY_S):
+            for name, engine in ours:
+                if engine is not None and not engine.is_alive():
+                    await self._revive(name, engine)
 
-    def _revive_engines(self) -> None:
-        engines = self._engines
-        if engines is None:
-            return
-        for name, engine in (("Kafka", engines.kafka), ("PostgreSQL", engines.postgres)):
-            if engine is not None and not engine.is_alive():
-                _say(f"{name} ended; it is started again")
-                # In this thread: the kernel ties an engine's life to the thread that started it.
-                try:
-                    engine.restart()
-                except EngineError as error:
-                    _say(str(error))
-                self._on_change()
+    async def _revive(self, name: str, engine: Kafka | Postgres) -> None:
+        _say(f"{name} ended; it is started again", style="yellow")
+        began = time.monotonic()
+        try:
+            await asyncio.wrap_future(self._thread.submit(engine.restart))
+        except EngineError as error:
+            _say(str(error), style="red")
+            await self._is_told_to_stop_within(_REVIVE_AGAIN_AFTER_S)
+        else:
+            _say(f"{name} is back after {time.monotonic() - began:.1f} s", style="green")
+            self._write_endpoints()
 
     async def _stop(self) -> None:
+        self._stopping.set()
         if self._keepers:
             _say("Stopping …")
         # The bank last, so that what the services still send is answered.
         for is_bank in (False, True):
             async with asyncio.TaskGroup() as stops:
                 for slot, keeper in zip(self._slots, self._keepers, strict=True):
-                    if (slot.name == "bank") == is_bank:
+                    if (slot.name == _BANK) == is_bank:
                         stops.create_task(keeper.stop(self._settings.shutdown_timeout_s + 5))
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self._engines is not None:
-            self._engines.stop()
-            _say("Stopped.")
 
     # --- What others need to know ---
 
-    def _on_change(self) -> None:
-        if self._is_ready:
-            text = json.dumps(self._endpoints(), indent=2)
-            for path in (self._home / "run.json", self._plan.endpoints):
-                if path is not None:
-                    _write_privately(path, text)
+    def _write_endpoints(self) -> None:
+        if self._is_ready and not self._stopping.is_set():
+            text = json.dumps(self._endpoints(), indent=2) + "\n"
+            for path in self._places:
+                write_privately(path, text)
 
     def _endpoints(self) -> dict[str, Any]:
-        engines = self._engines
-        services = [
-            {"name": said["service"], "pid": said["pid"], "health": said["health"]}
-            for slot in self._slots
-            if slot.name != "bank" and (said := slot.announced)
-        ]
-        bank = next((slot.announced for slot in self._slots if slot.name == "bank"), None)
+        # A process that just ended stays listed until the next takes its place.
+        announced = [slot.announced for slot in self._slots if slot.announced is not None]
+        bank = next((said for said in announced if said["service"] == _BANK), None)
+        kafka, postgres = self._engines.kafka, self._engines.postgres
         return {
             "pid": os.getpid(),
-            "kafka": engines.bootstrap if engines else "",
-            "database": engines.dsn if engines else "",
+            "started": psutil.Process().create_time(),
+            "kafka": self._engines.bootstrap,
+            "database": self._engines.dsn,
             "engines": {
-                "kafka_pid": engines.kafka.pid if engines and engines.kafka else None,
-                "postgres_pid": engines.postgres.pid if engines and engines.postgres else None,
+                "kafka_pid": kafka.pid if kafka else None,
+                "postgres_pid": postgres.pid if postgres else None,
             },
-            "services": services,
-            "bank": {"pid": bank["pid"], "behaviour": str(self._home / "bank.json")} if bank else None,
+            "services": [
+                {"name": said["service"], "pid": said["pid"], "health": said["health"]}
+                for said in announced
+                if "health" in said
+            ],
+            "bank": {"pid": bank["pid"], "behaviour": bank["behaviour"]} if bank else None,
             "topic_prefix": self._prefix,
             "clock": self._clock,
             "logs": str(self._logs),
@@ -248,20 +360,28 @@ class _System:
 
     def _say_where_to_look(self) -> None:
         found = self._endpoints()
-        _say("")
-        _say("Sluice is up.")
-        _say(f"  Kafka        {found['kafka']}")
-        _say(f"  endpoints    {self._plan.endpoints or self._home / 'run.json'} (with the database's address)")
-        for service in found["services"]:
-            _say(f"  {service['name']:<12} {service['health']}/readyz and /metrics (process {service['pid']})")
-        _say(f"  logs         {found['logs']}")
-        _say("Try `sluice audit` or `sluice statement wallet:ID` in another terminal; Ctrl-C stops everything.")
+        _say("\nSluice is up.", style="bold green")
+        rows = [("Kafka", found["kafka"])]
+        rows += [
+            (service["name"], f"{service['health']}/readyz and /metrics, process {service['pid']}")
+            for service in found["services"]
+        ]
+        if found["bank"]:
+            rows.append(("sandbox bank", f"settles everything unless {found['bank']['behaviour']} says otherwise"))
+        if self._clock != "real":
+            rows.append(("clock", f"{self._clock.removeprefix('file:')} holds the seconds to add"))
+        rows += [("endpoints", f"{self._places[-1]}, with the database's address"), ("logs", str(self._logs))]
+        for name, text in rows:
+            _say(f"  {name:<14}{text}")
+        _say("In another terminal try `sluice offsets show`, or `sluice replay DIR`, then `sluice audit`.")
+        _say("Ctrl-C stops everything; what it did stays for the next time.")
 
 
 async def _why_not(client: aiohttp.ClientSession, slot: Slot) -> str | None:
     """Say why a slot is not ready, or None when it is; without a health page it need only be announced."""
-    if slot.announced is None:
-        return f"{slot.name} has not started"
+    if not slot.is_up or slot.announced is None:
+        words = slot.quote()
+        return f"{slot.name} has not started" + (f" (it says: {words})" if words else "")
     if "health" not in slot.announced:
         return None
     try:
@@ -272,17 +392,8 @@ async def _why_not(client: aiohttp.ClientSession, slot: Slot) -> str | None:
         return f"{slot.name}: {type(error).__name__}"
 
 
-def _write_privately(path: Path, text: str) -> None:
-    # Another reader never sees half a file, nor a stranger the database's password.
-    half = path.with_name(f".{path.name}.{os.getpid()}")
-    half.touch(mode=0o600)
-    half.write_text(text + "\n")
-    half.replace(path)
-
-
-def _say(text: str) -> None:
-    sys.stdout.write(f"{text}\n")
-    sys.stdout.flush()
+def _say(text: str, *, style: str | None = None) -> None:
+    console().print(escape(text), style=style, soft_wrap=True)
 
 
 # --- For other programs ---
@@ -304,6 +415,7 @@ def started(
         place = home or Path(temporary)
         place.mkdir(parents=True, exist_ok=True)
         if os.geteuid() == 0:
+            # The database server runs as nobody, and its data lie below.
             place.chmod(0o711)
         command = [sys.executable, "-m", "ops.cli", "up", "--workers", f"transfer={workers}"]
         if movable_clock:
@@ -316,19 +428,26 @@ def started(
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                preexec_fn=die_with_parent(),  # noqa: PLW1509 - one system call, nothing else
             )
         try:
             yield _wait_for_endpoints(child, place / "run.json", said)
         finally:
             child.send_signal(signal.SIGTERM)
-            child.wait(120)
+            try:
+                child.wait(_STOPS_WITHIN_S)
+            except subprocess.TimeoutExpired:
+                child.kill()
+                child.wait()
 
 
 def _wait_for_endpoints(child: subprocess.Popen[bytes], path: Path, said: Path) -> dict[str, Any]:
     deadline = time.monotonic() + 2 * _READY_WITHIN_S
-    while not path.exists():
-        if child.poll() is not None or time.monotonic() > deadline:
-            raise NotReady(f"`sluice up` did not come up:\n{said.read_text('utf-8', 'replace')[-2000:]}")
+    while child.poll() is None and time.monotonic() < deadline:
+        with suppress(FileNotFoundError):
+            endpoints: dict[str, Any] = json.loads(path.read_text())
+            # Those of an earlier run may still lie there.
+            if endpoints["pid"] == child.pid:
+                return endpoints
         time.sleep(_LOOK_EVERY_S)
-    endpoints: dict[str, Any] = json.loads(path.read_text())
-    return endpoints
+    raise NotReady(f"`sluice up` did not come up:\n{said.read_text('utf-8', 'replace')[-2000:].rstrip()}")

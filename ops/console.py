@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+import typer
 from rich.console import Console
 
 _PIPED_WIDTH = 200
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, amounts in minor units.")]
+"""The option that every command has whose output a program may read."""
 
 
 def console() -> Console:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 
+from ops.errors import UserError
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
     from services.runtime.database import Connection
 
 
-class Unreachable(Exception):
+class Unreachable(UserError):
     """The database does not answer; the text says why and what to do."""
 
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 from datetime import UTC, date, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID
 
 import orjson
+import typer
 from rich.table import Table
 
-from ops.console import console
+from ops.console import Json, console
 from ops.database import connect
+from ops.errors import UserError
 from ops.money import amount_text
 from ops.running import find_running
 from services.transfer import records
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     from services.transfer.records import Audit, TransferRecord
 
 
-class NotFound(Exception):
+class NotFound(UserError):
     """There is no such account or transfer, or the words given are no time; the text says which."""
 
 
@@ -34,7 +36,13 @@ class NotFound(Exception):
 
 
 def show_statement(
-    wallet: str, since: str | None, until: str | None, at: str | None, limit: int, *, as_json: bool
+    wallet: Annotated[str, typer.Argument(help="Such as wallet:alice, platform:fees or bank:ICBC.")],
+    since: Annotated[str | None, typer.Option(help="First moment, RFC 3339 or YYYY-MM-DD.")] = None,
+    until: Annotated[str | None, typer.Option(help="Last moment.")] = None,
+    at: Annotated[str | None, typer.Option(help="Only the balance at this moment.")] = None,
+    limit: Annotated[int, typer.Option(help="The latest entries only.", min=1)] = 50,
+    *,
+    as_json: Json = False,
 ) -> None:
     """Print an account's balance and its latest entries, or only its balance at a moment."""
     said = asyncio.run(_read_statement(wallet, since, until, at, limit))
@@ -138,7 +146,9 @@ _WHAT = {
 # --- Transfer ---
 
 
-def show_transfer(transfer_id: str, *, as_json: bool) -> None:
+def show_transfer(
+    transfer_id: Annotated[str, typer.Argument(help="The transfer's id, or a refund's.")], *, as_json: Json = False
+) -> None:
     """Print everything known of one transfer."""
     try:
         wanted = UUID(transfer_id)
@@ -212,8 +222,8 @@ _TOLD = ("execute_at", "attempts_left", "expires_at", "refund_due_on", "refund_i
 # --- Audit ---
 
 
-def show_audit(*, as_json: bool) -> bool:
-    """Print whether everything adds up; return whether it does."""
+def show_audit(*, as_json: Json = False) -> None:
+    """Print whether everything adds up; exit 1 when it does not."""
     audit = asyncio.run(_audit())
     if as_json:
         _print_json(
@@ -227,7 +237,8 @@ def show_audit(*, as_json: bool) -> bool:
         )
     else:
         _print_audit(console(), audit)
-    return audit.clean
+    if not audit.clean:
+        raise SystemExit(1)
 
 
 async def _audit() -> Audit:

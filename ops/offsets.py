@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import Any
+from typing import Annotated, Any
 
+import typer
 from rich.table import Table
 
 from local.settings import runtime_settings
 from local.setup import SERVICES
-from ops.console import console
+from ops.console import Json, console
 from ops.database import connect
+from ops.errors import UserError
 from ops.running import Running, find_running
 from services.runtime.offsets import Consumed, NoGap, accept_gap, load_all
 from services.runtime.topics import Log, Place, Topics
 
 
-class NothingToAccept(Exception):
+class NothingToAccept(UserError):
     """There is no such gap; the text says what there is."""
 
 
-def show(*, as_json: bool) -> None:
+def show(*, as_json: Json = False) -> None:
     """Print a row a partition: where its consumer goes on, where its log starts and ends, and any gap."""
     rows = asyncio.run(_collect(find_running()))
     if as_json:
@@ -70,7 +72,11 @@ def _row(service: str, row: Consumed, log: Log) -> dict[str, Any]:
     }
 
 
-def accept(service: str, topic: str, partition: int) -> None:
+def accept(
+    service: Annotated[str, typer.Argument(help="Such as transfer.")],
+    topic: Annotated[str, typer.Argument(help="Such as transfer.commands.")],
+    partition: Annotated[int, typer.Argument(help="The partition's number.", min=0)],
+) -> None:
     """Let a stopped partition go on; what is missing stays missing."""
     asyncio.run(_accept(find_running(), service, topic, partition))
 

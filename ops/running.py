@@ -8,33 +8,48 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 
-class NotRunning(Exception):
+from ops.errors import UserError
+
+
+class NotRunning(UserError):
     """Nothing runs here; the text says what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """Where everything is; `services` as in the endpoints file."""
+    """Where everything is; `services` as in the endpoints file, empty where others started them."""
 
     kafka: str
     database: str
     topic_prefix: str
     clock: str
-    services: list[dict[str, Any]]
+    services: tuple[dict[str, Any], ...] = ()
 
 
 def find_running() -> Running:
     """Return the running system; raises NotRunning."""
     kafka, database = os.environ.get("KAFKA_BOOTSTRAP_SERVERS"), os.environ.get("DATABASE_URL")
     if kafka and database:
-        prefix = os.environ.get("SLUICE_TOPIC_PREFIX", "")
-        return Running(kafka, database, prefix, os.environ.get("SLUICE_CLOCK", "real"), [])
+        prefix, clock = os.environ.get("SLUICE_TOPIC_PREFIX", ""), os.environ.get("SLUICE_CLOCK") or "real"
+        return Running(kafka, database, prefix, clock)
     for place in _places():
         if (found := _read(place / "run.json")) is not None:
             return found
     raise NotRunning(
         "Nothing is running here: start it with `sluice up`, or set KAFKA_BOOTSTRAP_SERVERS and DATABASE_URL."
+    )
+
+
+def running_from(endpoints: dict[str, Any]) -> Running:
+    """Return the system that endpoints describe, those of `sluice up`."""
+    return Running(
+        endpoints["kafka"],
+        endpoints["database"],
+        endpoints["topic_prefix"],
+        endpoints["clock"],
+        tuple(endpoints["services"]),
     )
 
 
@@ -48,7 +63,8 @@ def _places() -> list[Path]:
 def _read(path: Path) -> Running | None:
     try:
         said = json.loads(path.read_text())
-        os.kill(said["pid"], 0)
-    except (OSError, ValueError, KeyError):
+        # A killed run leaves its file behind, and another process may have its number by now.
+        is_alive = abs(psutil.Process(said["pid"]).create_time() - said["started"]) < 1
+        return running_from(said) if is_alive else None
+    except (OSError, ValueError, KeyError, psutil.NoSuchProcess):
         return None
-    return Running(said["kafka"], said["database"], said["topic_prefix"], said["clock"], said["services"])
