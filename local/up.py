@@ -181,7 +181,7 @@ class _Progress:
         """Begin something; None when everything is done."""
         now = time.monotonic()
         if self._doing is not None:
-            _say(f"  {self._doing} is ready after {now - self._since:.1f} s", style="green")
+            _say(f"  ready after {now - self._since:.1f} s", style="green")
         self._doing, self._since = what, now
         if what is not None:
             _say(f"Starting {what} …")
