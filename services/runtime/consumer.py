@@ -54,6 +54,7 @@ _NOT_BUGS: tuple[type[Exception], ...] = (*_PASSING, Braked)
 _UNREACHABLE: tuple[type[Exception], ...] = (*TRANSIENT, KafkaException, TopicMissing)
 _CRASHES_ALLOWED = 5
 _BACKOFF_MAX_S = 5.0
+_WORTH_READING_AHEAD = 200
 # Two lanes may create one row at once; the second sees it on its next try.
 _UNIQUE_VIOLATION_TRIES = 3
 
@@ -98,6 +99,7 @@ class Consumer:
         self._settled = 0
         self._crashes = 0
         self._stalls = 0
+        self._ahead: asyncio.Task[RecordWork | None] | None = None
         self._next_due: Timer | None = None
         self._next_look_s = 0.0
         metrics.OUTBOX_AGE.set_function(self._outbox_age_s)
@@ -143,6 +145,7 @@ class Consumer:
             try:
                 await _first_of(self._consume(session), self._watch(session))
             finally:
+                await self._drop_ahead()
                 self._session = None
                 self._trouble = "between two sessions"
                 self._database_trouble = None
@@ -180,13 +183,40 @@ class Consumer:
         while not self._stopping.is_set():
             try:
                 await session.take_over()
-                if records := await self._poll(session):
-                    await self._settle(session, self._decode(records))
+                if work := await self._take(session):
+                    await self._settle(session, work)
                 await self._run_timers(session)
                 await self._keep_house(session)
             except Revoked:
                 # The group moves partitions: what was in hand is dropped, and read again by its next owner.
-                continue
+                await self._drop_ahead()
+                session.rewind()
+
+    async def _take(self, session: Session) -> RecordWork | None:
+        """Return the batch that was read ahead, or else wait for one."""
+        if self._ahead is not None:
+            ahead, self._ahead = self._ahead, None
+            work = await ahead
+            if work is not None and session.goes_on_with(work.starts):
+                return work
+            session.rewind()
+        records = await self._poll(session)
+        return self._decode(records) if records else None
+
+    def _read_ahead(self, session: Session, work: Work) -> None:
+        """Decode the next batch while the database works on this one; only a backlog makes that worthwhile."""
+        if self._ahead is None and isinstance(work, RecordWork) and work.size >= _WORTH_READING_AHEAD:
+            self._ahead = asyncio.create_task(self._poll_ahead(session))
+
+    async def _poll_ahead(self, session: Session) -> RecordWork | None:
+        records = await session.poll_ahead()
+        return self._decode(records) if records else None
+
+    async def _drop_ahead(self) -> None:
+        if self._ahead is not None:
+            ahead, self._ahead = self._ahead, None
+            ahead.cancel()
+            await asyncio.wait([ahead])
 
     async def _poll(self, session: Session) -> Mapping[Place, Sequence[Record]]:
         with metrics.stage("fetch"):
@@ -211,6 +241,7 @@ class Consumer:
 
     async def _carry_out(self, session: Session, work: Work) -> None:
         async with session.busy:
+            self._read_ahead(session, work)
             with metrics.stage("transaction"):
                 settled = await self._transact_until_done(session, work)
             self._count(work)

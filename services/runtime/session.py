@@ -113,6 +113,7 @@ class Session(ConsumerRebalanceListener):
         self._last_commit_s = 0.0
         self._commit: asyncio.Task[None] | None = None
         self._publishing: asyncio.Task[None] | None = None
+        self._has_stumbled = False
         self._stack = contextlib.AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -259,6 +260,8 @@ class Session(ConsumerRebalanceListener):
         fetched: Mapping[TopicPartition, Sequence[Record]]
         # A client that has records, or is told not to wait, does not let others run: heartbeats, the watch, health.
         await asyncio.sleep(0)
+        if self._has_stumbled:
+            self.rewind()
         try:
             # During a rebalance the client waits for its end, however long.
             async with asyncio.timeout(timeout_s + _REBALANCE_GRACE_S):
@@ -280,6 +283,31 @@ class Session(ConsumerRebalanceListener):
             return {}
         places = {self._place(partition): records for partition, records in fetched.items()}
         return {where: records for where, records in places.items() if where in self.next_offsets}
+
+    async def poll_ahead(self) -> Mapping[Place, Sequence[Record]]:
+        """Return at most a batch of what is fetched already, while another batch is in hand.
+
+        It must be handled after that batch, or given back with `rewind`. Where the client stumbles there is nothing,
+        and the next `poll`, with no batch in hand, goes back and finds out why.
+        """
+        assignment = self._assignment
+        try:
+            async with asyncio.timeout(_REBALANCE_GRACE_S):
+                fetched = await self._consumer.getmany(timeout_ms=0, max_records=self._settings.batch_size)
+        except (TimeoutError, OffsetOutOfRangeError, NoOffsetForPartitionError, UnicodeDecodeError):
+            self._has_stumbled = True
+            return {}
+        if assignment is not self._assignment or not self.is_claimed:
+            return {}
+        places = {self._place(partition): records for partition, records in fetched.items()}
+        return {where: records for where, records in places.items() if where in self.next_offsets}
+
+    def rewind(self) -> None:
+        """Go back to what is recorded as handled: what was read further is read again."""
+        self._has_stumbled = False
+        if self.is_claimed:
+            for where, offset in self.next_offsets.items():
+                self._consumer.seek(self._partition(where), offset)
 
     async def _poll_carefully(self) -> Mapping[TopicPartition, Sequence[Record]]:
         for where, offset in self.next_offsets.items():
@@ -311,6 +339,12 @@ class Session(ConsumerRebalanceListener):
                 records = [await self._topics.read_bare(where, self.next_offsets[where])]
                 self._consumer.seek(partition, records[0].offset + 1)
         return records
+
+    def goes_on_with(self, starts: Mapping[Place, int]) -> bool:
+        """Tell whether records that begin at these offsets come after all that is handled, in lanes that are ours."""
+        return self.is_claimed and all(
+            where in self.next_offsets and self.next_offsets[where] <= offset for where, offset in starts.items()
+        )
 
     def moves(self, next_offsets: Mapping[Place, int]) -> list[Move]:
         """Return the moves from where this session is; Revoked when it no longer holds a partition."""

@@ -78,6 +78,11 @@ class RecordWork:
         return list(dict.fromkeys(part.lane for part in self.parts))
 
     @property
+    def starts(self) -> Mapping[Place, int]:
+        """The offset of each partition's first record."""
+        return {part.place: int(part.records[0].offset) for part in self.parts}
+
+    @property
     def next_offsets(self) -> Mapping[Place, int]:
         """Where the partitions go on after the records."""
         return {part.place: part.next_offset for part in self.parts}
