@@ -1,0 +1,57 @@
+"""What the README tells other programs to do works, word for word, with clients that are not ours."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.end_to_end.system import Reader, System, running_system
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).parents[2]
+
+
+def _blocks(language: str) -> list[str]:
+    text = (ROOT / "README.md").read_text("utf-8")
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    with running_system(tmp_path_factory.mktemp("readme") / "home") as started:
+        yield started
+
+
+def _run(command: list[str], system: System) -> str:
+    environment = os.environ | {"KAFKA": system.kafka, "SLUICE_HOME": str(system.home), "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_python_program_publishes_a_transfer_and_reads_its_outcome(system: System) -> None:
+    (program,) = _blocks("python")
+    said = _run([sys.executable, "-c", program.replace("127.0.0.1:9092", system.kafka)], system)
+    assert "'status': 'settled'" in said
+    assert "'payee_available_minor': 10000" in said
+
+
+@pytest.mark.tools
+def test_the_lines_for_kcat_publish_transfers_and_read_their_outcomes(system: System) -> None:
+    send, read = (block for block in _blocks("") if "kcat" in block)
+    _run(["bash", "-euc", send], system)
+    reader = Reader(system.kafka)
+    bob = "wallet:bob"
+    reader.read_until(lambda: any(event["payee"] == bob for event in reader.latest.values()), 30)
+    reader.close()
+    shown = _run(["bash", "-euc", read.replace(".venv/bin/sluice", f"{sys.executable} -m ops.cli")], system)
+    assert "ce_type=sluice.transfer.settled.v1" in shown
+    assert "+25.00 CNY" in shown
