@@ -112,15 +112,21 @@ async def audit(connection: Connection) -> Audit:
     """Check every rule of the ledger against one consistent picture of it."""
     async with connection.transaction(isolation="repeatable_read", readonly=True):
         counts = await connection.fetchrow(_QUERIES.count_everything)
-        findings = []
-        for rule, query in _RULES.items():
-            rows = await connection.fetch(_QUERIES[query])
-            if rows:
-                findings.append(Finding(rule, [dict(row) for row in rows]))
+        findings = await find_all(connection)
     if counts is None:
         message = "the counting query always returns a row"
         raise RuntimeError(message)
     return Audit(counts["accounts"], counts["transfers"], counts["entries"], findings)
+
+
+async def find_all(connection: Connection) -> list[Finding]:
+    """Return every broken rule, as the connection's transaction sees the ledger."""
+    findings = []
+    for rule, query in _RULES.items():
+        rows = await connection.fetch(_QUERIES[query])
+        if rows:
+            findings.append(Finding(rule, [dict(row) for row in rows]))
+    return findings
 
 
 _RULES: Final = {

@@ -1,0 +1,335 @@
+"""The rules of the transfer service, as tables: facts and message, the expected answer last."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from schemas.reasons import REASONS
+from tests.transfer.bench_of_facts import World, funded, message, new_id, request, with_policy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+NOT_OURS_YET = {"maintenance", "risk_restricted", "regulatory", "account_closing", "account_closed"}
+
+
+# --- What refuses: every path has one reason ---
+
+
+def _ask(world: World, **fields: Any) -> list[tuple[str, dict[str, Any]]]:
+    return world.tell(message("transfer.request", request(**fields)))
+
+
+def _restricted(world: World) -> list[tuple[str, dict[str, Any]]]:
+    world.tell(message("account.restrict", {"account_id": "wallet:a", "scope": "all", "reason": "lost"}))
+    return _ask(world)
+
+
+def _mismatched(world: World) -> list[tuple[str, dict[str, Any]]]:
+    world.facts.holders["b"] = world.rules.hash_name("欧阳 娜娜")
+    assert _ask(world, payee_name="欧阳·娜娜")[0][0] == "transfer.settled"
+    return _ask(world, payee_name="欧阳修")
+
+
+def _limited(**limits: int) -> Callable[[World], list[tuple[str, dict[str, Any]]]]:
+    def ask(world: World) -> list[tuple[str, dict[str, Any]]]:
+        world.rules = with_policy(limits=limits)
+        _ask(world, amount_minor=60)
+        return _ask(world, amount_minor=60)
+
+    return ask
+
+
+def _fails_verification(world: World) -> list[tuple[str, dict[str, Any]]]:
+    world.fund("a", 5_000_000)
+    asked = request(amount_minor=2_000_000)
+    world.tell(message("transfer.request", asked))
+    said = []
+    for _ in range(3):
+        verify = {"transfer_id": asked["transfer_id"], "method": "face", "outcome": "failed"}
+        said = world.tell(message("transfer.verify", verify))
+    # And while it cools down, the next is refused at once.
+    assert _ask(world, amount_minor=2_000_000)[0][1]["reason"]["code"] == "verification_failed"
+    return said
+
+
+def _late_verification(world: World) -> list[tuple[str, dict[str, Any]]]:
+    world.fund("a", 5_000_000)
+    _ask(world, amount_minor=2_000_000)
+    return world.pass_time(timedelta(minutes=6))
+
+
+def _bank_says(*answers: tuple[str, dict[str, Any]]) -> Callable[[World], list[tuple[str, dict[str, Any]]]]:
+    def ask(world: World) -> list[tuple[str, dict[str, Any]]]:
+        asked = request("withdrawal", payee="bank:X1:9")
+        world.tell(message("transfer.request", asked))
+        said = []
+        for type_, data in answers:
+            said = world.tell(message(type_, {"transfer_id": asked["transfer_id"], **data}))
+        return said
+
+    return ask
+
+
+def _conflict(world: World) -> list[tuple[str, dict[str, Any]]]:
+    asked = request()
+    world.tell(message("transfer.request", asked))
+    return world.tell(message("transfer.request", {**asked, "amount_minor": 101}))
+
+
+def _late_cancel(world: World) -> list[tuple[str, dict[str, Any]]]:
+    asked = request()
+    world.tell(message("transfer.request", asked))
+    return world.tell(message("transfer.cancel", {"transfer_id": asked["transfer_id"]}))
+
+
+def _too_large_refund(world: World) -> list[tuple[str, dict[str, Any]]]:
+    asked = request()
+    world.tell(message("transfer.request", asked))
+    refund = {"refund_id": new_id(), "transfer_id": asked["transfer_id"], "reason": "x", "amount_minor": 101}
+    return world.tell(message("transfer.refund", refund))
+
+
+def _rejected_batch(world: World) -> list[tuple[str, dict[str, Any]]]:
+    items = [request(), request(payee="wallet:nobody")]
+    return world.tell(message("transfer.batch", {"batch_id": new_id(), "atomic": True, "items": items}))
+
+
+def _command(type_: str, **data: Any) -> Callable[[World], list[tuple[str, dict[str, Any]]]]:
+    return lambda world: world.tell(message(type_, data))
+
+
+REFUSALS: list[tuple[str, Callable[[World], list[tuple[str, dict[str, Any]]]], str]] = [
+    # reason, what is asked for, the type of the answer
+    ("same_account", lambda w: _ask(w, payee="wallet:a"), "transfer.failed"),
+    ("amount_invalid", lambda w: _ask(w, amount_minor=0), "transfer.failed"),
+    ("amount_invalid", lambda w: _ask(w, amount_minor=-1), "transfer.failed"),
+    ("amount_invalid", lambda w: _ask(w, amount_minor=2**62), "transfer.failed"),
+    ("payer_unknown", lambda w: _ask(w, payer="wallet:nobody"), "transfer.failed"),
+    ("payer_unknown", lambda w: _ask(w, payer="platform:fees"), "transfer.failed"),
+    ("payee_unknown", lambda w: _ask(w, payee="wallet:nobody"), "transfer.failed"),
+    ("payee_unknown", lambda w: _ask(w, payee="bank:X1:1"), "transfer.failed"),
+    ("payee_unknown", lambda w: _ask(w, kind="top_up", payer="bank:X1:1", payee="wallet:nobody"), "transfer.failed"),
+    ("currency_mismatch", lambda w: _ask(w, currency="USD"), "transfer.failed"),
+    ("account_restricted", _restricted, "transfer.failed"),
+    ("payee_name_unverified", lambda w: _ask(w, payee_name="某人"), "transfer.failed"),
+    ("payee_name_mismatch", _mismatched, "transfer.failed"),
+    ("limit_single", _limited(single_minor=50), "transfer.failed"),
+    ("limit_daily_amount", _limited(daily_minor=100), "transfer.failed"),
+    ("limit_daily_count", _limited(daily_count=1), "transfer.failed"),
+    ("limit_monthly_amount", _limited(monthly_minor=100), "transfer.failed"),
+    ("insufficient_balance", lambda w: _ask(w, amount_minor=1_000_001), "transfer.failed"),
+    (
+        "insufficient_balance",
+        lambda w: _ask(w, kind="withdrawal", payee="bank:X1:1", amount_minor=1_000_000),
+        "transfer.failed",
+    ),
+    ("verification_failed", _fails_verification, "transfer.failed"),
+    ("verification_expired", _late_verification, "transfer.failed"),
+    ("expired", lambda w: _ask(w, expires_at="2026-09-28T00:00:00Z"), "transfer.expired"),
+    ("rail_rejected", _bank_says(("payout.failed", {"rail_code": "MS03"})), "transfer.refunded"),
+    ("payee_unknown", _bank_says(("payout.failed", {"rail_code": "AC01"})), "transfer.refunded"),
+    ("rail_returned", _bank_says(("payout.returned", {})), "transfer.refunded"),
+    ("rail_returned", _bank_says(("payout.settled", {}), ("payout.returned", {})), "transfer.refunded"),
+    ("rail_timeout", _bank_says(("payout.unknown", {}), ("payout.unknown", {})), "transfer.refunded"),
+    ("duplicate_id_conflict", _conflict, "transfer.command_refused"),
+    ("transfer_unknown", _command("transfer.cancel", transfer_id=new_id()), "transfer.command_refused"),
+    ("transfer_unknown", _command("payout.settled", transfer_id=new_id()), "transfer.command_refused"),
+    ("state_conflict", _late_cancel, "transfer.command_refused"),
+    ("refund_exceeds", _too_large_refund, "transfer.command_refused"),
+    ("batch_rejected", _rejected_batch, "transfer.failed"),
+    (
+        "account_exists",
+        _command("account.open", account_id="wallet:a", customer_id="other", currency="CNY"),
+        "transfer.command_refused",
+    ),
+    (
+        "account_unknown",
+        _command("account.configure", account_id="wallet:x", tier="standard"),
+        "transfer.command_refused",
+    ),
+    ("tier_unknown", _command("account.configure", account_id="wallet:a", tier="gold"), "transfer.command_refused"),
+]
+
+
+@pytest.mark.parametrize(("code", "ask", "answer"), REFUSALS)
+def test_what_is_refused_moves_nothing_and_says_why(
+    code: str, ask: Callable[[World], list[tuple[str, dict[str, Any]]]], answer: str
+) -> None:
+    world = funded()
+    type_, body = next(said for said in ask(world) if "reason" in said[1])
+    assert (type_, body["reason"]["code"]) == (answer, code)
+    assert body["reason"].get("iso20022") == REASONS[code].iso20022
+    held = sum(account.posted_minor for account in world.facts.accounts.values())
+    brought_in = sum(1_000_000 if account == "wallet:a" else 0 for account in world.facts.accounts)
+    assert held in {brought_in, brought_in + 5_000_000}
+    assert world.facts.accounts["wallet:a"].reserved_minor == 0
+
+
+def test_every_reason_of_the_table_that_this_service_can_give_has_a_row() -> None:
+    assert {code for code, _, _ in REFUSALS} | NOT_OURS_YET == set(REASONS)
+
+
+# --- What is done ---
+
+
+def test_a_repeat_is_answered_with_the_same_bytes_and_moves_nothing() -> None:
+    world = funded()
+    asked = message("transfer.request", request())
+    world.tell(asked)
+    first = world.published[-1]
+    world.tell(asked)
+    assert world.published[-1] == first
+    assert world.available("b") == 100
+
+
+def test_a_refused_id_stays_refused() -> None:
+    world = funded()
+    asked = message("transfer.request", request(amount_minor=2_000_001))
+    assert world.tell(asked)[0][0] == "transfer.failed"
+    world.fund("a", 9_000_000)
+    assert world.tell(asked)[0][0] == "transfer.failed"
+
+
+def test_the_fee_is_part_of_the_check_and_of_the_refund() -> None:
+    world = funded()
+    asked = request("withdrawal", payee="bank:X1:9", amount_minor=500_000)
+    ((type_, body),) = world.tell(message("transfer.request", asked))[:1]
+    assert (type_, body["fee_minor"], body["payer_available_minor"]) == ("transfer.sent", 500, 499_500)
+    world.tell(message("payout.failed", {"transfer_id": asked["transfer_id"], "rail_code": "MS03"}))
+    assert world.available("a") == 1_000_000
+    assert world.facts.accounts["wallet:a"].used_day_minor == 0
+
+
+def test_a_contradiction_moves_nothing_and_is_said_once() -> None:
+    world = funded()
+    asked = request("withdrawal", payee="bank:X1:9")
+    world.tell(message("transfer.request", asked))
+    name = {"transfer_id": asked["transfer_id"]}
+    world.tell(message("payout.failed", {**name, "rail_code": "MS03"}))
+    said = world.tell(message("payout.settled", name), message("payout.settled", name))
+    assert [type_ for type_, _ in said] == ["transfer.discrepancy"]
+    assert (said[0][1]["expected"], said[0][1]["found"]) == ("refunded", "settled")
+    assert world.available("a") == 1_000_000
+
+
+def test_silence_is_a_delay_an_inquiry_and_a_date_over_the_holidays() -> None:
+    world = funded()
+    world.pass_time(timedelta(days=2))
+    world.tell(message("transfer.request", request("withdrawal", payee="bank:X1:9")))
+    said = dict(world.pass_time(timedelta(minutes=3)))
+    # 30 September is the last business day; 1 to 7 October are holidays, Saturday the 10th is worked.
+    assert said["transfer.delayed"]["refund_due_on"] == "2026-10-10"
+    assert "payout.inquired" in said
+    assert "transfer.refund_overdue" not in dict(world.pass_time(timedelta(days=10)))
+    assert "transfer.refund_overdue" in dict(world.pass_time(timedelta(days=1)))
+
+
+def test_money_that_cannot_be_booked_goes_to_suspense_and_back() -> None:
+    world = funded()
+    asked = request("top_up", payer="bank:X1:7", payee="wallet:nobody")
+    said = world.tell(message("transfer.request", asked))
+    assert [type_ for type_, _ in said] == ["transfer.failed", "payout.instructed"]
+    assert (said[1][1]["return_of"], said[1][1]["payee"]) == (asked["transfer_id"], "bank:X1:7")
+    said = world.tell(message("payout.settled", {"transfer_id": said[1][1]["transfer_id"]}))
+    assert [type_ for type_, _ in said] == ["transfer.refunded"]
+
+
+def test_a_top_up_is_refunded_through_its_bank() -> None:
+    world = funded()
+    top_up = request("top_up", payer="bank:X1:7", payee="wallet:b", amount_minor=700)
+    world.tell(message("transfer.request", top_up))
+    refund = {"refund_id": new_id(), "transfer_id": top_up["transfer_id"], "reason": "x"}
+    said = world.tell(message("transfer.refund", refund))
+    assert [type_ for type_, _ in said] == ["transfer.refund_started", "payout.instructed"]
+    assert (world.available("b"), said[0][1]["status"]) == (0, "refunding")
+    said = world.tell(message("payout.settled", {"transfer_id": refund["refund_id"]}))
+    assert [(type_, body["status"]) for type_, body in said] == [("transfer.refunded", "refunded")]
+
+
+def test_refunds_in_parts_never_exceed_what_was_paid() -> None:
+    world = funded()
+    asked = request(amount_minor=100)
+    world.tell(message("transfer.request", asked))
+    said = []
+    for amount in (30, 30, 50, 40, 1):
+        refund = {"refund_id": new_id(), "transfer_id": asked["transfer_id"], "reason": "x", "amount_minor": amount}
+        said += world.tell(message("transfer.refund", refund))
+    assert [(type_, body.get("status")) for type_, body in said] == [
+        ("transfer.refunded", "settled"),
+        ("transfer.refunded", "settled"),
+        ("transfer.command_refused", None),
+        ("transfer.refunded", "refunded"),
+        ("transfer.command_refused", None),
+    ]
+    assert (world.available("a"), world.available("b")) == (1_000_000, 0)
+
+
+def test_a_scheduled_transfer_is_checked_again_when_it_is_due() -> None:
+    world = funded()
+    asked = request(execute_at="2026-09-28T03:00:00Z", amount_minor=900_000)
+    assert world.tell(message("transfer.request", asked))[0][0] == "transfer.scheduled"
+    world.tell(message("transfer.request", request(amount_minor=500_000)))
+    ((type_, body),) = world.pass_time(timedelta(hours=3))
+    assert (type_, body["reason"]["code"]) == ("transfer.failed", "insufficient_balance")
+
+
+def test_a_low_balance_is_said_once_a_crossing() -> None:
+    world = World()
+    world.open("a", "b", low_balance_threshold_minor=500)
+    world.fund("a", 1_000)
+    warnings = []
+    for _ in range(4):
+        warnings.append([type_ for type_, _ in _ask(world, amount_minor=200)].count("account.low_balance"))
+    world.fund("a", 1_000)
+    warnings.append([type_ for type_, _ in _ask(world, amount_minor=800)].count("account.low_balance"))
+    assert warnings == [0, 0, 1, 0, 1]
+
+
+def test_an_atomic_batch_starts_all_or_none() -> None:
+    world = funded()
+    items = [request(amount_minor=600_000), request(amount_minor=600_000)]
+    said = world.tell(message("transfer.batch", {"batch_id": new_id(), "atomic": True, "items": items}))
+    codes = [body["reason"]["code"] for _, body in said]
+    assert codes == ["batch_rejected", "insufficient_balance"]
+    assert world.available("a") == 1_000_000
+    items = [request(amount_minor=600_000), request(amount_minor=600_000)]
+    said = world.tell(message("transfer.batch", {"batch_id": new_id(), "atomic": False, "items": items}))
+    assert [type_ for type_, _ in said] == ["transfer.settled", "transfer.failed"]
+
+
+def test_a_restriction_ends_by_itself() -> None:
+    world = funded()
+    until = {"scope": "debit", "reason": "x", "until": "2026-09-28T02:00:00Z", "account_id": "wallet:a"}
+    world.tell(message("account.restrict", until))
+    assert [type_ for type_, _ in world.pass_time(timedelta(hours=2))] == ["account.released"]
+    assert _ask(world)[0][0] == "transfer.settled"
+
+
+def test_limits_are_given_back_only_while_they_count() -> None:
+    world = funded()
+    asked = request()
+    world.tell(message("transfer.request", asked))
+    world.pass_time(timedelta(days=1))
+    world.tell(message("transfer.request", request()))
+    refund = {"refund_id": new_id(), "transfer_id": asked["transfer_id"], "reason": "x"}
+    world.tell(message("transfer.refund", refund))
+    account = world.facts.accounts["wallet:a"]
+    assert (account.used_day_minor, account.used_day_count, account.used_month_minor) == (100, 1, 100)
+
+
+def test_a_quote_says_what_would_happen_and_changes_nothing() -> None:
+    world = funded()
+    order = request("withdrawal", payee="bank:X1:9", amount_minor=500_000)
+    quote = {**order, "quote_id": new_id()}
+    ((type_, body),) = world.tell(message("transfer.quote", quote))
+    assert (type_, body["would"], body["fee_minor"], body["spendable_minor"]) == (
+        "transfer.quoted",
+        "settle",
+        500,
+        1_000_000,
+    )
+    assert world.available("a") == 1_000_000

@@ -1,0 +1,276 @@
+"""For any sequence of commands, results, waits and crashes the model and the database agree, and money is conserved."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections import Counter
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import asyncpg
+import hypothesis.strategies as st
+from hypothesis import HealthCheck, Phase, given, settings
+
+from services.runtime.database import create_pool
+from services.runtime.message import Batch, Message, Timer
+from services.transfer import records
+from services.transfer.handlers import Handlers
+from tests.transfer.bench_of_facts import LANE, MORNING, RULES, message, read, request
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from services.runtime.database import Connection, Pool
+
+WALLETS = ("a", "b", "c")
+AMOUNTS = st.sampled_from([1, 70, 300, 1_000, 2_500_000])
+
+ACTIONS = st.one_of(
+    st.tuples(st.just("p2p"), st.sampled_from(WALLETS), st.sampled_from((*WALLETS, "nobody")), AMOUNTS),
+    st.tuples(st.just("withdrawal"), st.sampled_from(WALLETS), st.just("bank"), AMOUNTS),
+    st.tuples(st.just("top_up"), st.just("bank"), st.sampled_from((*WALLETS, "nobody")), AMOUNTS),
+    st.tuples(st.just("scheduled"), st.sampled_from(WALLETS), st.sampled_from(WALLETS), AMOUNTS),
+    st.tuples(st.just("refund"), st.integers(0, 9), st.just(""), AMOUNTS),
+    st.tuples(st.sampled_from(["cancel", "verify", "repeat", "resolve"]), st.integers(0, 9), st.just(""), st.just(0)),
+    st.tuples(
+        st.sampled_from(["payout.settled", "payout.failed", "payout.returned", "payout.unknown"]),
+        st.integers(0, 9),
+        st.just(""),
+        st.just(0),
+    ),
+    st.tuples(st.just("wait"), st.sampled_from([60, 400, 7_200, 400_000]), st.just(""), st.just(0)),
+)
+"""Commands name one of the latest ten transfers or payouts by its place."""
+
+STEPS = st.lists(st.tuples(st.lists(ACTIONS, min_size=1, max_size=6), st.booleans()), min_size=1, max_size=12)
+"""Batches, and whether each is first lost in a crash."""
+
+
+class Crash(Exception):
+    """A worker dies before its transaction is committed."""
+
+
+class Machine:
+    """Drives the handlers as the runtime would, against a model of plain sums made from the published events."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._handlers = Handlers(RULES, b"m" * 32)
+        self._now: datetime = MORNING
+        self._timers: dict[tuple[str, str], Timer] = {}
+        self._requests: list[dict[str, Any]] = []
+        self._payouts: list[str] = []
+        self._events: dict[str, bytes] = {}
+        self.model: Counter[str] = Counter()
+        self.seqs: Counter[str] = Counter()
+        self.paid: dict[str, int] = {}
+        self.refunded: Counter[str] = Counter()
+
+    async def run(self, steps: list[tuple[list[tuple[Any, ...]], bool]]) -> None:
+        """Open the wallets, then take every step and check after each."""
+        await self._handle([self._opening(name) for name in WALLETS], [], crashes=False)
+        for actions, crashes in steps:
+            waits = [action for action in actions if action[0] == "wait"]
+            messages = [made for action in actions if action[0] != "wait" and (made := self._message(action))]
+            await self._handle(messages, [], crashes=crashes)
+            for wait in waits:
+                self._now += timedelta(seconds=wait[1])
+                await self._run_timers(crashes=crashes)
+        await self._check()
+
+    def _opening(self, name: str) -> Message:
+        opening = {"account_id": f"wallet:{name}", "customer_id": name, "currency": "CNY", "tier": "standard"}
+        return message("account.open", {**opening, "overdraft_limit_minor": 500, "low_balance_threshold_minor": 100})
+
+    def _message(self, action: tuple[Any, ...]) -> Message | None:
+        kind, first, second, amount = action
+        if kind in {"p2p", "withdrawal", "top_up", "scheduled"}:
+            return self._order(kind, first, second, amount)
+        if kind.startswith("payout."):
+            payout = self._pick(self._payouts, first)
+            extra = {"rail_code": "MS03"} if kind == "payout.failed" else {}
+            return message(kind, {"transfer_id": payout, **extra}) if payout else None
+        asked = self._pick(self._requests, first)
+        if asked is None:
+            return None
+        name = {"transfer_id": asked["transfer_id"]}
+        if kind == "repeat":
+            return message("transfer.request", asked)
+        if kind == "refund":
+            return message(
+                "transfer.refund", {**name, "refund_id": str(uuid.uuid4()), "reason": "x", "amount_minor": amount}
+            )
+        if kind == "verify":
+            return message("transfer.verify", {**name, "method": "face", "outcome": "passed"})
+        if kind == "resolve":
+            return message("transfer.resolve", {**name, "outcome": "failed", "evidence": "a letter", "by": "operator"})
+        return message("transfer.cancel", name)
+
+    def _order(self, kind: str, payer: str, payee: str, amount: int) -> Message:
+        fields: dict[str, Any] = {"amount_minor": amount}
+        if kind == "scheduled":
+            fields["execute_at"] = (self._now + timedelta(hours=1)).isoformat()
+            fields["payee_name"] = "某人" if amount == 70 else None
+        parties = {"payer": payer, "payee": payee}
+        for side, name in parties.items():
+            fields[side] = "bank:X1:1" if name == "bank" else f"wallet:{name}"
+        asked = request("p2p" if kind == "scheduled" else kind, **fields)
+        self._requests.append(asked)
+        return message("transfer.request", asked)
+
+    @staticmethod
+    def _pick(those: list[Any], place: int) -> Any:
+        return those[-1 - place % len(those)] if those else None
+
+    async def _run_timers(self, *, crashes: bool) -> None:
+        for _ in range(50):
+            due = sorted((t for t in self._timers.values() if t.due_at <= self._now), key=lambda t: t.due_at)
+            if not due:
+                return
+            for timer in due:
+                del self._timers[timer.kind, timer.subject]
+            await self._handle([], due, crashes=crashes)
+
+    async def _handle(self, messages: list[Message], timers: list[Timer], *, crashes: bool) -> None:
+        async with self._pool.acquire() as connection:
+            if crashes:
+                try:
+                    async with connection.transaction():
+                        await self._handlers.on_commands_and_results(connection, Batch(messages, timers), self._now)
+                        raise Crash
+                except Crash:
+                    pass
+            async with connection.transaction():
+                effects = await self._handlers.on_commands_and_results(connection, Batch(messages, timers), self._now)
+                await self._keep_timers(connection, effects)
+        for key in effects.timers_cleared:
+            self._timers.pop((key.kind, key.subject), None)
+        for timer in effects.timers_set:
+            self._timers[timer.kind, timer.subject] = timer
+        for outgoing in effects.outgoing:
+            self._learn(outgoing)
+
+    async def _keep_timers(self, connection: Connection, effects: Any) -> None:
+        for key in effects.timers_cleared:
+            await connection.execute("delete from timer where kind = $1 and subject = $2", key.kind, key.subject)
+        for timer in effects.timers_set:
+            await connection.execute(
+                """
+                insert into timer (kind, subject, lane_group, partition, due_at) values ($1, $2, $3, $4, $5)
+                on conflict (kind, subject) do update set due_at = excluded.due_at
+                """,
+                timer.kind,
+                timer.subject,
+                LANE.group,
+                LANE.partition,
+                timer.due_at,
+            )
+
+    def _learn(self, outgoing: Any) -> None:
+        """Apply what an event says to plain sums, once, and hold it to the contract."""
+        type_, event = read(outgoing)
+        if type_ == "payout.instructed":
+            self._payouts.append(event["transfer_id"])
+        if not type_.startswith("transfer.") or "seq" not in event:
+            return
+        id_ = f"{event['transfer_id']}.{event['seq']}"
+        if id_ in self._events:
+            assert self._events[id_] == outgoing.value, "a repeated event has other bytes"
+            return
+        self._events[id_] = outgoing.value
+        self.seqs[event["transfer_id"]] += 1
+        assert event["seq"] == self.seqs[event["transfer_id"]], "an event is missing"
+        self._move(type_, event)
+
+    def _move(self, type_: str, event: dict[str, Any]) -> None:
+        payer, payee, amount, fee = event["payer"], event["payee"], event["amount_minor"], event["fee_minor"]
+        transfer = event["transfer_id"]
+        if type_ == "transfer.settled" and transfer not in self.paid:
+            self.paid[transfer] = amount
+            self.model[payer] -= amount + fee
+            self.model[payee] += amount
+            self.model["platform:fees"] += fee
+        elif type_ == "transfer.refunded" and transfer in self.paid:
+            self.model[payer] += amount + fee
+            self.model[payee] -= amount
+            self.model["platform:fees"] -= fee
+            self.refunded[transfer] += amount
+            assert self.refunded[transfer] <= self.paid[transfer], "more was refunded than was paid"
+
+    async def _check(self) -> None:
+        async with self._pool.acquire() as connection:
+            audit = await records.audit(connection)
+            assert audit.findings == []
+            found = {row[0]: row[1] for row in await connection.fetch("select account_id, posted_minor from account")}
+            assert found == {f"wallet:{name}": self.model[f"wallet:{name}"] for name in WALLETS}
+            stripes = await connection.fetch(
+                "select account_id, sum(posted_minor) as minor from platform_stripe group by account_id"
+            )
+            held = {row["account_id"]: int(row["minor"]) for row in stripes}
+            assert held.get("platform:fees", 0) == self.model["platform:fees"]
+            assert sum(found.values()) + sum(held.values()) == 0
+
+
+def test_model_and_database_agree_whatever_happens(database: str) -> None:
+    @settings(
+        max_examples=150,
+        deadline=None,
+        derandomize=True,
+        phases=[Phase.generate, Phase.shrink],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(STEPS)
+    def agree(steps: list[tuple[list[tuple[Any, ...]], bool]]) -> None:
+        asyncio.run(_run(database, steps))
+
+    agree()
+
+
+async def _run(database: str, steps: list[tuple[list[tuple[Any, ...]], bool]]) -> None:
+    pool = await create_pool(database, "transfer", "test")
+    try:
+        async with pool.acquire() as connection:
+            tables = "account, account_event, transfer, transfer_step, movement, platform_stripe, refund, answer, timer"
+            await connection.execute(f"truncate {tables}, customer_key, holder")
+        await Machine(pool).run(steps)
+    finally:
+        await pool.close()
+
+
+CORRUPTIONS = [
+    ("update account set posted_minor = posted_minor + 1 where account_id = 'wallet:a'", "wallet's balance"),
+    ("update account set reserved_minor = reserved_minor + 1", "reservations"),
+    ("update platform_stripe set posted_minor = posted_minor + 1", "platform account's stripes"),
+    ("update movement set credit_after_minor = credit_after_minor + 1 where credit_number is not null", "each entry"),
+    ("update transfer set status = 'failed'", "a transfer moved"),
+    ("update transfer set seq = seq + 1", "all of its events"),
+    ("delete from timer", "will be woken"),
+    ("update timer set parked_at = now(), failure = 'x'", "parked"),
+    (
+        "insert into outbox (lane_group, partition, batch_number, payload, created_at) "
+        "values ('wallet', 0, 1, '', now() - interval '2 minutes')",
+        "published",
+    ),
+]
+
+
+async def test_the_audit_finds_what_is_wrong(database: str) -> None:
+    pool = await create_pool(database, "transfer", "test")
+    try:
+        machine = Machine(pool)
+        await machine.run([([("top_up", "bank", "a", 2_500_000), ("withdrawal", "a", "bank", 70)], False)])
+        for corruption, rule in CORRUPTIONS:
+            async with pool.acquire() as connection:
+                transaction = connection.transaction()
+                await transaction.start()
+                await connection.execute(corruption)
+                audit = await _audit_inside(connection)
+                await transaction.rollback()
+            assert any(rule in finding for finding in audit), f"{corruption}: found only {audit}"
+    finally:
+        await pool.close()
+
+
+async def _audit_inside(connection: asyncpg.Connection) -> list[str]:  # type: ignore[type-arg]
+    return [finding.rule for finding in await records.find_all(connection)]
