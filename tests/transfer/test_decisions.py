@@ -281,9 +281,7 @@ def test_a_low_balance_is_said_once_a_crossing() -> None:
     world = World()
     world.open("a", "b", low_balance_threshold_minor=500)
     world.fund("a", 1_000)
-    warnings = []
-    for _ in range(4):
-        warnings.append([type_ for type_, _ in _ask(world, amount_minor=200)].count("account.low_balance"))
+    warnings = [[type_ for type_, _ in _ask(world, amount_minor=200)].count("account.low_balance") for _ in range(4)]
     world.fund("a", 1_000)
     warnings.append([type_ for type_, _ in _ask(world, amount_minor=800)].count("account.low_balance"))
     assert warnings == [0, 0, 1, 0, 1]

@@ -248,8 +248,10 @@ CORRUPTIONS = [
     ("delete from timer", "will be woken"),
     ("update timer set parked_at = now(), failure = 'x'", "parked"),
     (
-        "insert into outbox (lane_group, partition, batch_number, payload, created_at) "
-        "values ('wallet', 0, 1, '', now() - interval '2 minutes')",
+        """
+        insert into outbox (lane_group, partition, batch_number, payload, created_at)
+        values ('wallet', 0, 1, '', now() - interval '2 minutes')
+        """,
         "published",
     ),
 ]
