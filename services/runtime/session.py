@@ -420,7 +420,9 @@ class Session(ConsumerRebalanceListener):
 
     def _commit_soon(self) -> None:
         is_running = self._commit is not None and not self._commit.done()
-        if not is_running and time.monotonic() - self._last_commit_s > _COMMIT_INTERVAL_S:
+        is_due = time.monotonic() - self._last_commit_s > _COMMIT_INTERVAL_S
+        # During a rebalance the brokers answer it after the join, with an error that has the client join again.
+        if self.is_claimed and is_due and not is_running:
             self._last_commit_s = time.monotonic()
             self._commit = asyncio.create_task(self._commit_offsets())
 
