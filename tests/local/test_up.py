@@ -176,7 +176,8 @@ def test_a_killed_worker_is_replaced_and_the_endpoints_say_so(system: Supervised
     os.kill(before["services"][0]["pid"], signal.SIGKILL)
     after = services_replaced(system, before)
     assert len(after["services"]) == 2
-    assert json.loads((system.folder / "endpoints.json").read_text()) == after
+    asked_for = system.folder / "endpoints.json"
+    wait_for(lambda: json.loads(asked_for.read_text()) == after, what="both files")
     wait_for(lambda: all(is_ready(service) for service in after["services"]), deadline_s=60, what="ready")
 
 
