@@ -128,7 +128,8 @@ class Watcher:
         """
         heard = time.monotonic()
         while len(self.arrived) < count:
-            for message in self._consumer.consume(5000, 0.05):
+            # Small and often: a call returns only when it has all that it asked for, or its time is over.
+            for message in self._consumer.consume(200, 0.002):
                 headers: dict[str, Any] = dict(message.headers() or ())
                 if headers.get("ce_type") in FINAL:
                     heard = time.monotonic()

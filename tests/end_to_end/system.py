@@ -101,7 +101,8 @@ class Reader:
             if message.error() is None:
                 headers = {name: value.decode() for name, value in message.headers() or ()}
                 self.records.append((headers, message.value() or b""))
-                self._note(orjson.loads(message.value() or b"{}"))
+                if "dlq-reason" not in headers:
+                    self._note(orjson.loads(message.value() or b"{}"))
         return len(self.records) - before
 
     def _note(self, event: dict[str, Any]) -> None:
