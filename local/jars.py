@@ -60,11 +60,14 @@ def _fetch(half: Path, complete: Path) -> None:
 
 def _download(half: Path, folder: Path) -> None:
     # Imported here: they take a moment, and are needed once.
+    import truststore
     from jgo.env import EnvironmentBuilder
     from jgo.maven import MavenContext, PythonResolver
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
+    # The system's certificates, like pip's: a network with an authority of its own works without a setting.
+    truststore.inject_into_ssl()
     sys.stderr.write(f"Fetching Apache Kafka {VERSION} from Maven Central, about 45 MB: less than a minute …\n")
     columns = (TextColumn("  {task.description}"), BarColumn(), DownloadColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
