@@ -93,8 +93,8 @@ class Consumer:
         self._brake = Brake(BrakePolicy(settings.brake_in_a_row, settings.brake_share, settings.brake_of_at_least))
         self._session: Session | None = None
         self._braked_because: str | None = None
-        self._trouble: str | None = "starting"
-        self._brokers_answer = False
+        self._trouble = "starting"
+        self._kafka_trouble: str | None = None
         self._database_trouble: str | None = None
         self._settled = 0
         self._crashes = 0
@@ -109,17 +109,16 @@ class Consumer:
         if self._braked_because is not None:
             return [f"braked: {self._braked_because}"]
         session = self._session
-        if session is None or not session.is_claimed:
-            return [self._trouble or "no partitions assigned yet"]
+        if session is None:
+            return [self._trouble]
         reasons = [
             f"partition {where.partition} of {where.topic} stopped by a gap: {gap.kind}"
             for where, gap in sorted(session.stopped.items())
         ]
-        if self._database_trouble is not None:
-            reasons.append(self._database_trouble)
-        if not self._brokers_answer:
-            reasons.append("the brokers do not answer")
-        return reasons
+        if not session.is_claimed:
+            waits_for = "taking over" if session.places is not None else "waiting for the group to assign"
+            reasons.append(f"{waits_for} partitions")
+        return [*reasons, *filter(None, (self._database_trouble, self._kafka_trouble))]
 
     async def run(self) -> None:
         """Hold a session for as long as it works, then another one; return once told to stop.
@@ -148,6 +147,7 @@ class Consumer:
                 await self._drop_ahead()
                 self._session = None
                 self._trouble = "between two sessions"
+                self._kafka_trouble = None
                 self._database_trouble = None
 
     def _stop_at(self, braked: Braked) -> None:
@@ -401,19 +401,19 @@ class Consumer:
     async def _watch(self, session: Session) -> None:
         """Compare partitions with their logs every few seconds; Stalled or Orphaned when nothing moves."""
         progress = Progress(self._settings.stall_timeout_s)
-        every = places_of(await self._topics.partition_counts(self._subscriptions))
-        self._brokers_answer = True
         while True:
-            await asyncio.sleep(self._settings.watch_interval_s)
             try:
-                await self._look_at(session, every, progress)
-                self._brokers_answer = True
+                await self._look_at(session, progress)
+                self._kafka_trouble = None
             except _UNREACHABLE as error:
                 # What keeps the consumer waiting is known, and not its fault.
-                self._brokers_answer = isinstance(error, TRANSIENT)
                 progress.excuse()
+                self._kafka_trouble = None if isinstance(error, TRANSIENT) else f"Kafka: {_own_words(error)}"
+            await asyncio.sleep(self._settings.watch_interval_s)
 
-    async def _look_at(self, session: Session, every: Sequence[Place], progress: Progress) -> None:
+    async def _look_at(self, session: Session, progress: Progress) -> None:
+        # Every topic, because the group does not assign one that is missing.
+        every = places_of(await self._topics.partition_counts(self._subscriptions))
         # The places are read before the logs' ends, so that no progress in between looks like a shrunken log.
         held = dict(session.next_offsets) if session.is_claimed else {}
         logs = await self._topics.logs(sorted(held) or every)

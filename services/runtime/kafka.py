@@ -23,7 +23,8 @@ def client_options(settings: RuntimeSettings, client_id: str) -> dict[str, objec
         "sasl_plain_password": _text(settings.kafka_sasl_password),
         # Longer than a rebalance may take: a join is one request.
         "request_timeout_ms": 30_000,
-        "metadata_max_age_ms": 60_000,
+        # How soon the group learns of a topic that was recreated, or has more partitions.
+        "metadata_max_age_ms": 5_000,
     }
 
 
