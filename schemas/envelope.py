@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 import orjson
 from pydantic import BaseModel, ValidationError, create_model
@@ -47,8 +47,7 @@ _KINDS: Final[Mapping[type, str]] = {
 Headers = list[tuple[str, bytes]]
 
 
-@dataclass(frozen=True, slots=True)
-class Envelope:
+class Envelope(NamedTuple):
     """A message that was read; `type` is the short name: `transfer.request` of `sluice.transfer.request.v1`."""
 
     type: str

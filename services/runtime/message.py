@@ -19,8 +19,7 @@ class Lane(NamedTuple):
     partition: int
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(NamedTuple):
     """A decoded record; `data` is None only for a tombstone (a null value on a compacted topic)."""
 
     lane: Lane

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from services.transfer.calendar import first_of_next_month, start_of
 from services.transfer.decide.ledger import as_reason, as_text
@@ -42,8 +41,7 @@ _PARTIES: Final[Mapping[str, tuple[str, str]]] = {
 _LIMITED: Final = frozenset({Kind.P2P, Kind.WITHDRAWAL})
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
+class Check(NamedTuple):
     """The outcome of the ladder: the first rule that refuses, or the fee that the transfer will cost."""
 
     refusal: Refusal | None
