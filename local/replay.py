@@ -44,6 +44,7 @@ _COLUMNS: Final = {
     ),
 }  # fmt: skip
 _PATIENCE_S: Final = 60.0
+_LOOK_EVERY_S: Final = 2.0
 _SHOWN: Final = 20
 
 
@@ -78,7 +79,7 @@ class Outcomes:
     reasons: Counter[str] = field(default_factory=Counter)
     balances: dict[str, int | None] = field(default_factory=dict)
     ended: set[str] = field(default_factory=set)
-    opened: set[str] = field(default_factory=set)
+    answered: set[str] = field(default_factory=set)
     last_heard: float = field(default_factory=time.monotonic)
     last_ended: float = 0.0
 
@@ -96,7 +97,7 @@ def run(
     _show(console, report)
     if report_file is not None:
         report_file.write_text(json.dumps(report, indent=2) + "\n")
-    if report["balances_off"] or report["dead_letters"] or report["audit"] != "clean":
+    if report["not_ended"] or report["balances_off"] or report["dead_letters"] or report["audit"] != "clean":
         raise SystemExit(1)
 
 
@@ -186,13 +187,14 @@ class Replay:
         self._options = admin_options(runtime_settings(running.kafka, running.database), "sluice.replay")
         self._prefix = running.topic_prefix
         self._outcomes = Outcomes()
+        self._dead_before = 0
         self._done = threading.Event()
         self._failed: list[BaseException] = []
 
     def run(self, history: History, rate: float | None) -> dict[str, Any]:
-        """Publish a history and wait until every transfer has ended; return the report."""
+        """Publish a history and wait until every transfer has ended, or nothing goes on; return the report."""
         wallets = {row.transfer_id: row.wallet for row in history.transfers}
-        dead_before = self._count_dead_letters()
+        self._dead_before = self._count_dead_letters()
         follower = threading.Thread(target=self._follow, args=(wallets, self._consumer()), daemon=True)
         follower.start()
         try:
@@ -202,12 +204,12 @@ class Replay:
             with self._progress(len(history.transfers)):
                 messages = ((row.wallet, row.transfer_id, row.body) for row in history.transfers)
                 self._send("transfer.commands", "transfer.request", messages, rate)
-                self._await("transfers ended", lambda: len(self._outcomes.ended), len(wallets))
+                self._await(lambda: len(self._outcomes.ended), len(wallets))
         finally:
             self._done.set()
             follower.join(10)
         seconds = self._outcomes.last_ended - started_at
-        return asyncio.run(self._report(history, seconds, self._count_dead_letters() - dead_before))
+        return asyncio.run(self._report(history, seconds))
 
     def _consumer(self) -> Consumer:
         consumer = Consumer(
@@ -245,7 +247,10 @@ class Replay:
         outcomes.last_heard = time.monotonic()
         id_ = event.get("transfer_id")
         if id_ is None:
-            outcomes.opened.add(event.get("account_id", ""))
+            # An account that was opened, or the command that was refused.
+            outcomes.answered.add(f"open-{event['account_id']}" if "account_id" in event else event["command_id"])
+            if "reason" in event:
+                outcomes.reasons[event["reason"]["code"]] += 1
             return
         wallet = wallets.get(id_)
         if wallet is None or "status" not in event:
@@ -290,21 +295,28 @@ class Replay:
             raise ReplayError(f"Kafka did not take {left} messages within {_PATIENCE_S:g} s.")
 
     def _open_accounts(self, accounts: Sequence[tuple[str, str, bytes]]) -> None:
-        wanted = {key for key, _, _ in accounts}
+        wanted = {id_ for _, id_, _ in accounts}
         with self._console.status(f"Opening {len(accounts):,} accounts …"):
             self._send("transfer.commands", "account.open", accounts)
-            self._await("accounts opened", lambda: len(self._outcomes.opened & wanted), len(wanted))
+            self._await(lambda: len(self._outcomes.answered & wanted), len(wanted))
 
-    def _await(self, what: str, count: Callable[[], int], wanted: int) -> None:
+    def _await(self, count: Callable[[], int], wanted: int) -> None:
+        """Wait until so many are answered or dead letters, or nothing has gone on for long."""
         self._outcomes.last_heard = time.monotonic()
-        while (found := count()) < wanted:
+        next_look = time.monotonic() + _LOOK_EVERY_S
+        while count() < wanted:
             if self._failed:
                 raise ReplayError(f"The events cannot be followed: {self._failed[0]}")
-            if time.monotonic() - self._outcomes.last_heard > _PATIENCE_S:
-                raise ReplayError(
-                    f"Nothing happened for {_PATIENCE_S:g} s: {found} of {wanted} {what}. "
-                    "Look at the services' /readyz and logs."
+            now = time.monotonic()
+            if now - self._outcomes.last_heard > _PATIENCE_S:
+                self._console.print(
+                    f"Nothing has happened for {_PATIENCE_S:g} s. Look at the services' /readyz and logs."
                 )
+                return
+            if now > next_look and now - self._outcomes.last_heard > _LOOK_EVERY_S:
+                if count() + self._dead_letters() >= wanted:
+                    return
+                next_look = now + _LOOK_EVERY_S
             self._done.wait(0.02)
 
     @contextmanager
@@ -321,6 +333,9 @@ class Replay:
         while not self._done.wait(0.25):
             progress.update(task, completed=len(self._outcomes.ended))
 
+    def _dead_letters(self) -> int:
+        return self._count_dead_letters() - self._dead_before
+
     def _count_dead_letters(self) -> int:
         consumer = Consumer({**self._options, "group.id": f"replay-{uuid.uuid4()}"})
         try:
@@ -334,7 +349,7 @@ class Replay:
         finally:
             consumer.close()
 
-    async def _report(self, history: History, seconds: float, dead_letters: int) -> dict[str, Any]:
+    async def _report(self, history: History, seconds: float) -> dict[str, Any]:
         connection = await asyncpg.connect(self._running.database, server_settings={"search_path": "transfer"})
         try:
             unseen = [row.transfer_id for row in history.transfers if row.transfer_id not in self._outcomes.balances]
@@ -358,9 +373,10 @@ class Replay:
             "transfers": len(history.transfers),
             "outcomes": dict(Counter(self._outcomes.statuses.values())),
             "reasons": dict(self._outcomes.reasons),
+            "not_ended": sum(row.transfer_id not in self._outcomes.ended for row in history.transfers),
             "balances_off": len(off),
             "first_balances_off": off[:_SHOWN],
-            "dead_letters": dead_letters,
+            "dead_letters": self._dead_letters(),
             "seconds": round(seconds, 2),
             "per_second": round(len(history.transfers) / seconds) if seconds > 0 else 0,
             "audit": "clean" if audit.clean else [finding.rule for finding in audit.findings],
@@ -385,6 +401,8 @@ def _show(console: Console, report: Mapping[str, Any]) -> None:
         table.add_row(f"  {status}", f"{count:,}")
     for reason, count in sorted(report["reasons"].items()):
         table.add_row(f"  because of {reason}", f"{count:,}")
+    if report["not_ended"]:
+        table.add_row("not ended", f"{report['not_ended']:,}")
     table.add_row("balances off", f"{report['balances_off']:,}")
     table.add_row("dead letters", f"{report['dead_letters']:,}")
     table.add_row("seconds", f"{report['seconds']:,.1f}")

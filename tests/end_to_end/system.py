@@ -93,22 +93,24 @@ class Reader:
         self._consumer.assign([TopicPartition(topic, number, 0) for number in partitions])
         self.records: list[tuple[dict[str, str], bytes]] = []
         self.latest: dict[str, dict[str, Any]] = {}
+        self.partitions: dict[str, int] = {}
 
     def read(self) -> int:
-        """Take what has come: into `records`, and into `latest` by transfer; return how much it was."""
+        """Take what has come, into `records` and, by transfer, `latest` and `partitions`; return how much it was."""
         before = len(self.records)
         for message in self._consumer.consume(5_000, 0.2):
             if message.error() is None:
                 headers = {name: value.decode() for name, value in message.headers() or ()}
                 self.records.append((headers, message.value() or b""))
                 if "dlq-reason" not in headers:
-                    self._note(orjson.loads(message.value() or b"{}"))
+                    self._note(orjson.loads(message.value() or b"{}"), message.partition() or 0)
         return len(self.records) - before
 
-    def _note(self, event: dict[str, Any]) -> None:
+    def _note(self, event: dict[str, Any], partition: int) -> None:
         known = self.latest.get(event.get("transfer_id", ""), {"seq": 0})
         if event.get("seq", 0) > known["seq"]:
             self.latest[event["transfer_id"]] = event
+            self.partitions[event["transfer_id"]] = partition
 
     def status(self, transfer_id: str) -> str | None:
         """Return where a transfer stands by the events read so far."""
