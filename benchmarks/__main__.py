@@ -332,7 +332,8 @@ async def latency(bench: Bench, logs: Path, batch_size: int) -> dict[str, Any]:
 def _measure_latency(bench: Bench, prefix: str, workload: Workload) -> tuple[float, float]:
     watcher = Watcher(bench.kafka, f"{prefix}transfer.events", PARTITIONS)
     commands = f"{prefix}transfer.commands"
-    warm_up = Workload("warm up", 3_000)
+    # Long enough for the broker's compiler to have seen this load.
+    warm_up = Workload("warm up", 10 * LATENCY_RATE)
     try:
         publish(bench.kafka, commands, "transfer.request", transfers(warm_up, seed=2), rate=LATENCY_RATE)
         watcher.wait_for(warm_up.transfers, PATIENCE_S)
@@ -349,7 +350,7 @@ def _in_background(watcher: Watcher, count: int) -> Iterator[None]:
     from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(watcher.wait_for, count, PATIENCE_S)
+        waiting = pool.submit(watcher.wait_for, count, PATIENCE_S, look_every_s=0.002)
         yield
         waiting.result()
 

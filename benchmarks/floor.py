@@ -1,8 +1,9 @@
 """The bare floor: the shortest honest loop that moves money from Kafka through PostgreSQL and back.
 
 It consumes, validates, locks, decides, writes, commits with fsync and publishes with acks=all, and does nothing
-else: no repeats, limits, fees, names, timers, outbox, fencing or dead letters. What the service adds is
-measured against it.
+else: no repeats, limits, fees, names, timers, outbox, fencing or dead letters. It speaks the same contract, so
+that whoever publishes to the service and reads from it could use it instead. What the service adds is measured
+against it.
 """
 
 from __future__ import annotations
@@ -12,15 +13,17 @@ import json
 import os
 import sys
 import time
-from uuid import UUID
+from datetime import UTC, datetime
 
 import asyncpg
 import orjson
 import uvloop
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
+from schemas.envelope import Malformed, decode, encode_headers
 from schemas.transfer import TransferRequest
 
+TYPES = {"transfer.request": TransferRequest}
 SCHEMA = """
 create schema if not exists floor;
 create table floor.account (account_id text primary key, balance_minor bigint not null) with (fillfactor = 60);
@@ -69,12 +72,15 @@ async def main() -> None:
         records = [record for batch in polled.values() for record in batch]
         if not records:
             continue
-        requests = [TransferRequest.model_validate_json(record.value or b"") for record in records]
-        outcomes: list[tuple[UUID, str]] = []
+        decoded = [decode(record.headers, record.value, TYPES) for record in records]
+        messages = [message for message in decoded if not isinstance(message, Malformed)]
+        requests = [message.data for message in messages if isinstance(message.data, TransferRequest)]
+        sends: list[tuple[bytes, bytes, list[tuple[str, bytes]]]] = []
         async with connection.transaction():
             wallets = {party for request in requests for party in (request.payer, request.payee)}
             rows = await connection.fetch(LOAD, list(wallets))
             balances: dict[str, int] = {row[0]: row[1] for row in rows}
+            now = datetime.now(UTC).isoformat()
             transfers, postings = [], []
             for request in requests:
                 id_, payer, payee, amount = request.transfer_id, request.payer, request.payee, request.amount_minor
@@ -84,7 +90,7 @@ async def main() -> None:
                     balances[payee] += amount
                     postings += [(payer, id_, -amount), (payee, id_, amount)]
                 transfers.append((id_, payer, payee, amount, status))
-                outcomes.append((id_, status))
+                sends.append(event(request, status, balances, now))
             await connection.copy_records_to_table(
                 "transfer",
                 schema_name="floor",
@@ -95,11 +101,32 @@ async def main() -> None:
             await connection.execute(UPDATE, list(balances), list(balances.values()))
             ends = [(tp.partition, batch[-1].offset + 1) for tp, batch in polled.items()]
             await connection.execute(ADVANCE, [end[0] for end in ends], [end[1] for end in ends])
-        sends = []
-        for record, (id_, status) in zip(records, outcomes, strict=True):
-            value = orjson.dumps({"transfer_id": id_, "status": status})
-            sends.append(await producer.send(events, value, key=record.key, headers=[("ce_type", b"settled")]))
-        await asyncio.gather(*sends)
+        acknowledged = [await producer.send(events, value, key=key, headers=headers) for key, value, headers in sends]
+        await asyncio.gather(*acknowledged)
+
+
+def event(
+    request: TransferRequest, status: str, balances: dict[str, int], now: str
+) -> tuple[bytes, bytes, list[tuple[str, bytes]]]:
+    """Return the key, value and headers of the one event of a transfer, as the contract has them."""
+    id_ = str(request.transfer_id)
+    body = {
+        "transfer_id": id_,
+        "seq": 1,
+        "kind": request.kind,
+        "payer": request.payer,
+        "payee": request.payee,
+        "amount_minor": request.amount_minor,
+        "fee_minor": 0,
+        "currency": request.currency,
+        "status": status,
+        "requested_at": now,
+        "occurred_at": now,
+        "payer_available_minor": balances.get(request.payer),
+        "payee_available_minor": balances.get(request.payee),
+    }
+    headers = encode_headers(f"transfer.{status}", id=f"{id_}.1", source="floor", time=now, subject=id_)
+    return request.payer.encode(), orjson.dumps(body), headers
 
 
 if __name__ == "__main__":
