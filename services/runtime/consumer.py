@@ -67,6 +67,9 @@ class _Contended(Exception):
     """Two transactions created the same row."""
 
 
+_WORTH_RETRYING: tuple[type[Exception], ...] = (*TRANSIENT, _Contended)
+
+
 class _Settled(NamedTuple):
     outgoing: Sequence[Outgoing]
     keys: Sequence[OutboxKey]
@@ -260,23 +263,25 @@ class Consumer:
 
     async def _transact_until_done(self, session: Session, work: Work) -> _Settled:
         """Try until the database takes the work, as long as the partitions stay with this session."""
+        try:
+            return await self._transact_counted(session, work, 1)
+        except _WORTH_RETRYING:
+            # Only now: a retrying that is not needed leaves cycles for the collector, which holds everything up.
+            return await self._transact_again(session, work)
+
+    async def _transact_again(self, session: Session, work: Work) -> _Settled:
         retries = stamina.retry_context(
-            (*TRANSIENT, _Contended),
-            attempts=None,
-            timeout=None,
-            wait_initial=0.05,
-            wait_max=2.0,
-            wait_jitter=0.5,
+            _WORTH_RETRYING, attempts=None, timeout=None, wait_initial=0.05, wait_max=2.0, wait_jitter=0.5
         )
         async for attempt in retries:
             with attempt:
-                session.require_claim()
-                if attempt.num > 1 and self._stopping.is_set():
+                if self._stopping.is_set():
                     raise Revoked
-                return await self._transact_counted(session, work, attempt.num)
+                return await self._transact_counted(session, work, attempt.num + 1)
         raise AssertionError("retries end only by a result or an error")
 
     async def _transact_counted(self, session: Session, work: Work, number: int) -> _Settled:
+        session.require_claim()
         try:
             settled = await self._transact(session, work)
         except TRANSIENT as error:
