@@ -36,8 +36,9 @@ EXIT_FAILED = 1
 EXIT_MISCONFIGURED = 2
 
 _DATABASE_WAIT_S = 60.0
-# Batches make many objects that die young together; looking for cycles among them seldom pays.
-_GC_THRESHOLDS = (50_000, 20, 50)
+# A batch's objects, some 200,000 at most at a time, die together and are in no cycles: the collector looks only
+# when more than that stay.
+_GC_THRESHOLDS = (500_000, 20, 50)
 
 _LOG = structlog.stdlib.get_logger(__name__)
 

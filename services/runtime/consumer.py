@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from services.runtime.clock import Clock
     from services.runtime.database import Pool
-    from services.runtime.intake import Record
+    from services.runtime.intake import Record, Taken
     from services.runtime.message import Outgoing, Timer
     from services.runtime.offsets import OutboxKey
     from services.runtime.service import Service
@@ -55,6 +55,8 @@ _UNREACHABLE: tuple[type[Exception], ...] = (*TRANSIENT, KafkaException, TopicMi
 _CRASHES_ALLOWED = 5
 _BACKOFF_MAX_S = 5.0
 _WORTH_READING_AHEAD = 200
+# Records decoded in one go, a millisecond's work.
+_SLICE = 64
 # Two lanes may create one row at once; the second sees it on its next try.
 _UNIQUE_VIOLATION_TRIES = 3
 
@@ -204,7 +206,7 @@ class Consumer:
                 return work
             session.rewind()
         records = await self._poll(session)
-        return self._decode(records) if records else None
+        return await self._decode(records) if records else None
 
     def _read_ahead(self, session: Session, work: Work) -> None:
         """Decode the next batch while the database works on this one; only a backlog makes that worthwhile."""
@@ -213,7 +215,7 @@ class Consumer:
 
     async def _poll_ahead(self, session: Session) -> RecordWork | None:
         records = await session.poll_ahead()
-        return self._decode(records) if records else None
+        return await self._decode(records) if records else None
 
     async def _drop_ahead(self) -> None:
         if self._ahead is not None:
@@ -225,14 +227,24 @@ class Consumer:
         with metrics.stage("fetch"):
             return await session.poll(self._time_to_timers_s())
 
-    def _decode(self, records: Mapping[Place, Sequence[Record]]) -> RecordWork:
-        with metrics.stage("decode"):
-            places = sorted(records, key=lambda where: (self._subscriptions[where.topic][0], where))
-            parts = [take(self._subscriptions[where.topic][1], where, records[where]) for where in places]
-            return RecordWork(parts, self._letters)
+    async def _decode(self, records: Mapping[Place, Sequence[Record]]) -> RecordWork:
+        """Decode in slices: a batch in hand must go on as soon as the database has answered it."""
+        parts: list[Taken] = []
+        for where in sorted(records, key=lambda where: (self._subscriptions[where.topic][0], where)):
+            subscription, of_place = self._subscriptions[where.topic][1], records[where]
+            for start in range(0, len(of_place), _SLICE):
+                with metrics.stage("decode"):
+                    parts.append(take(subscription, where, of_place[start : start + _SLICE]))
+                if len(of_place) > _SLICE:
+                    await asyncio.sleep(0)
+        return RecordWork(parts, self._letters)
 
     async def _settle(self, session: Session, work: Work) -> None:
         """Bring work to its end: recorded and published, or narrowed down to what fails alone."""
+        if work.is_heavy:
+            for half in work.halves():
+                await self._settle(session, half)
+            return
         try:
             await self._carry_out(session, work)
         except _NOT_BUGS:

@@ -41,6 +41,11 @@ class Taken:
         """Where the partition goes on after these records."""
         return int(self.records[-1].offset) + 1
 
+    @property
+    def value_bytes(self) -> int:
+        """How much the records' values weigh on the wire."""
+        return sum(max(0, record.serialized_value_size) for record in self.records)
+
     def split(self, count: int) -> tuple[Taken, Taken]:
         """Return the first `count` records and the others; neither may be none."""
         start = self.records[count].offset

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from services.runtime.message import Outgoing
 
 _REMEMBERED_KEYS = 65_536
+# Messages put into record batches in one go, a millisecond's work.
+_SLICE = 64
 _WORD = 0xFFFFFFFF
 
 
@@ -68,7 +70,7 @@ class Publisher:
     async def _publish_all(self, outgoing: Sequence[Outgoing]) -> None:
         if outgoing:
             by_partition = await self._by_partition(outgoing)
-            await self._send({place: self._build(messages) for place, messages in by_partition.items()})
+            await self._send({place: await self._build(messages) for place, messages in by_partition.items()})
 
     async def _by_partition(self, outgoing: Iterable[Outgoing]) -> Mapping[TopicPartition, list[Outgoing]]:
         by_partition: defaultdict[tuple[str, int], list[Outgoing]] = defaultdict(list)
@@ -86,11 +88,14 @@ class Publisher:
         self._partition_counts[topic] = count
         return count
 
-    def _build(self, messages: Iterable[Outgoing]) -> list[BatchBuilder]:
+    async def _build(self, messages: Iterable[Outgoing]) -> list[BatchBuilder]:
         builder = self._producer.create_batch()
         builders = [builder]
         now_ms = int(time.time() * 1_000)
-        for _, _, key, value, headers in messages:
+        for number, (_, _, key, value, headers) in enumerate(messages, 1):
+            if number % _SLICE == 0:
+                # The batch in hand goes on as soon as the database has answered it.
+                await asyncio.sleep(0)
             if builder.append(timestamp=now_ms, key=key, value=value, headers=headers) is None:
                 builder = self._producer.create_batch()
                 builders.append(builder)

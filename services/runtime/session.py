@@ -8,6 +8,7 @@ import math
 import random
 import time
 import uuid
+from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -32,7 +33,7 @@ from services.runtime.publisher import Publisher
 from services.runtime.topics import Place, TopicMissing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+    from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping, Sequence
     from typing import Self
 
     from services.runtime.database import Connection, Pool
@@ -52,6 +53,11 @@ _SWEEP_AFTER_S = 5.0
 _REBALANCE_GRACE_S = 1.0
 _CAREFUL_WAIT_MS = 600
 
+# What bounds a worker's memory: the raw records of one fetch, whatever the backlog.
+_FETCH_BYTES = 4 * 1024 * 1024
+# Records unpacked in one go, a millisecond's work.
+_SLICE = 250
+
 # A killed worker's partitions move within the session timeout and a heartbeat.
 _CONSUMER_OPTIONS = {
     "auto_offset_reset": "none",
@@ -63,8 +69,7 @@ _CONSUMER_OPTIONS = {
     "max_poll_interval_ms": 300_000,
     # A seek waits for the fetch under way; this is how long at most when nothing arrives.
     "fetch_max_wait_ms": 250,
-    # What bounds a worker's memory: raw records of one fetch, whatever the backlog.
-    "fetch_max_bytes": 4 * 1024 * 1024,
+    "fetch_max_bytes": _FETCH_BYTES,
     "max_partition_fetch_bytes": 1024 * 1024,
 }
 _PRODUCER_OPTIONS = {"acks": "all", "enable_idempotence": True, "max_batch_size": 256 * 1024}
@@ -281,6 +286,9 @@ class Session(ConsumerRebalanceListener):
             return {}
         if assignment is not self._assignment or not self.is_claimed:
             return {}
+        return self._ours(fetched)
+
+    def _ours(self, fetched: Mapping[TopicPartition, Sequence[Record]]) -> Mapping[Place, Sequence[Record]]:
         places = {self._place(partition): records for partition, records in fetched.items()}
         return {where: records for where, records in places.items() if where in self.next_offsets}
 
@@ -291,16 +299,25 @@ class Session(ConsumerRebalanceListener):
         and the next `poll`, with no batch in hand, goes back and finds out why.
         """
         assignment = self._assignment
+        fetched: defaultdict[TopicPartition, list[Record]] = defaultdict(list)
+        bytes_left = _FETCH_BYTES
         try:
             async with asyncio.timeout(_REBALANCE_GRACE_S):
-                fetched = await self._consumer.getmany(timeout_ms=0, max_records=self._settings.batch_size)
+                # In slices, because the client unpacks without letting others run.
+                for wanted in _slices(self._settings.batch_size):
+                    found = await self._consumer.getmany(timeout_ms=0, max_records=wanted)
+                    for partition, records in found.items():
+                        fetched[partition].extend(records)
+                        bytes_left -= sum(record.serialized_value_size for record in records)
+                    if not found or bytes_left < 0:
+                        break
+                    await asyncio.sleep(0)
         except (TimeoutError, OffsetOutOfRangeError, NoOffsetForPartitionError, UnicodeDecodeError):
             self._has_stumbled = True
             return {}
         if assignment is not self._assignment or not self.is_claimed:
             return {}
-        places = {self._place(partition): records for partition, records in fetched.items()}
-        return {where: records for where, records in places.items() if where in self.next_offsets}
+        return self._ours(fetched)
 
     def rewind(self) -> None:
         """Go back to what is recorded as handled: what was read further is read again."""
@@ -444,6 +461,13 @@ class Session(ConsumerRebalanceListener):
 
     def _partition(self, where: Place) -> TopicPartition:
         return TopicPartition(self._prefix + where.topic, where.partition)
+
+
+def _slices(total: int) -> Iterator[int]:
+    """Yield the sizes of slices that come to a total."""
+    while total > 0:
+        yield min(total, _SLICE)
+        total -= _SLICE
 
 
 async def _close_producer(producer: AIOKafkaProducer) -> None:

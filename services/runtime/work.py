@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from services.runtime.topics import Place
 
 
+# What a transaction holds of messages is some fifty times what they weigh on the wire.
+_HEAVIEST_BYTES = 800_000
+
+
 @dataclass(frozen=True, slots=True)
 class LetterPolicy:
     """Who signs dead letters, and how long they may be."""
@@ -37,6 +41,10 @@ class Work(Protocol):
     @property
     def size(self) -> int:
         """How many records or timers."""
+
+    @property
+    def is_heavy(self) -> bool:
+        """Whether it is more than one transaction should hold, and can be halved."""
 
     @property
     def lanes(self) -> Sequence[Lane]:
@@ -62,7 +70,7 @@ class Work(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RecordWork:
-    """Records, in the order of the service's subscriptions, then by partition."""
+    """Records, in the order of the service's subscriptions, then by partition; a partition's may be several parts."""
 
     parts: Sequence[Taken]
     letters: LetterPolicy
@@ -73,6 +81,11 @@ class RecordWork:
         return sum(len(part.records) for part in self.parts)
 
     @property
+    def is_heavy(self) -> bool:
+        """Whether the records' values come to too many bytes: one message may hold a thousand orders."""
+        return self.size > 1 and sum(part.value_bytes for part in self.parts) > _HEAVIEST_BYTES
+
+    @property
     def lanes(self) -> Sequence[Lane]:
         """The lanes that the records belong to, each once."""
         return list(dict.fromkeys(part.lane for part in self.parts))
@@ -80,7 +93,7 @@ class RecordWork:
     @property
     def starts(self) -> Mapping[Place, int]:
         """The offset of each partition's first record."""
-        return {part.place: int(part.records[0].offset) for part in self.parts}
+        return {part.place: int(part.records[0].offset) for part in reversed(self.parts)}
 
     @property
     def next_offsets(self) -> Mapping[Place, int]:
@@ -145,6 +158,11 @@ class TimerWork:
     def size(self) -> int:
         """How many timers."""
         return len(self.timers)
+
+    @property
+    def is_heavy(self) -> bool:
+        """Never: each timer is one thing to do."""
+        return False
 
     @property
     def lanes(self) -> Sequence[Lane]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import asyncpg
 import pytest
+from aiokafka import ConsumerRecord
 from aiokafka.partitioner import DefaultPartitioner
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,11 +19,14 @@ from services.runtime.brake import Brake, Braked, BrakePolicy
 from services.runtime.clock import ClockError, clock_from_setting
 from services.runtime.database import MigrationError, QueryError, load_queries, migrate
 from services.runtime.dead_letters import Rejected, dead_letter, message_bytes
+from services.runtime.intake import Taken, take
 from services.runtime.liveness import Progress
-from services.runtime.message import Lane, Outgoing
+from services.runtime.message import Batch, Effects, Lane, Outgoing
 from services.runtime.outbox import pack, unpack
 from services.runtime.publisher import murmur2
+from services.runtime.service import Subscription
 from services.runtime.topics import Place
+from services.runtime.work import LetterPolicy, RecordWork
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -52,6 +56,41 @@ OUTGOING = st.builds(
 @given(st.lists(OUTGOING, max_size=20))
 def test_the_outbox_gives_back_what_it_was_given(outgoing: list[Outgoing]) -> None:
     assert unpack(LANE, pack(outgoing)) == outgoing
+
+
+class TestWork:
+    PLACE = Place("t", 0)
+
+    def taken(self, first: int, count: int, value_bytes: int) -> Taken:
+        value = b"x" * value_bytes
+        records = [
+            ConsumerRecord("t", 0, first + number, 0, 0, b"k", value, None, 1, value_bytes, ())
+            for number in range(count)
+        ]
+        return take(Subscription("g", {"t": {}}, self.handle), self.PLACE, records)
+
+    @staticmethod
+    async def handle(_connection: object, _batch: Batch, _now: datetime) -> Effects:
+        return Effects()
+
+    def light_parts(self, work: RecordWork) -> list[RecordWork]:
+        if not work.is_heavy:
+            return [work]
+        return [light for half in work.halves() for light in self.light_parts(half)]
+
+    def test_what_weighs_too_much_for_one_transaction_becomes_several_in_order(self) -> None:
+        work = RecordWork([self.taken(0, 6, 250_000), self.taken(6, 5, 250_000)], LetterPolicy("s", 1_000_000))
+        assert work.starts == {self.PLACE: 0}
+        assert work.next_offsets == {self.PLACE: 11}
+        parts = self.light_parts(work)
+        assert len(parts) > 3
+        ends = [part.next_offsets[self.PLACE] for part in parts]
+        assert [part.starts[self.PLACE] for part in parts] == [0, *ends[:-1]]
+        assert ends[-1] == 11
+
+    @pytest.mark.parametrize(("count", "value_bytes"), [(1, 5_000_000), (2_000, 300)])
+    def test_one_record_and_a_batch_of_ordinary_ones_are_one_transaction(self, count: int, value_bytes: int) -> None:
+        assert not RecordWork([self.taken(0, count, value_bytes)], LetterPolicy("s", 1_000_000)).is_heavy
 
 
 class TestBrake:
