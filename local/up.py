@@ -65,11 +65,12 @@ class WrongPlace(UserError):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to start: `workers` are processes by service, one each where it says nothing."""
+    """What to start: `workers` are processes by service, one each where it says nothing; without `bank` no sandbox."""
 
     endpoints: Path | None = None
     workers: Mapping[str, int] = field(default_factory=dict)
     movable_clock: bool = False
+    bank: bool = True
 
 
 def up(
@@ -82,9 +83,12 @@ def up(
     movable_clock: Annotated[
         bool, typer.Option("--movable-clock", help="A file moves all clocks: seconds to add, in .sluice/clock.")
     ] = False,
+    bank: Annotated[
+        bool, typer.Option("--bank/--no-bank", help="Run the sandbox bank; not where a bank's own connector answers.")
+    ] = True,
 ) -> None:
     """Start everything: engines, topics, tables, services and the sandbox bank."""
-    run(Plan(endpoints, _counts(workers or []), movable_clock))
+    run(Plan(endpoints, _counts(workers or []), movable_clock, bank))
 
 
 def _counts(words: list[str]) -> dict[str, int]:
@@ -226,7 +230,7 @@ class _System:
             await set_up(self._settings, self._engines.bootstrap, self._engines.dsn)
             if self._stopping.is_set():
                 return
-            progress(f"{', '.join(SERVICES)} and the sandbox bank")
+            progress(", ".join(SERVICES) + (" and the sandbox bank" if self._plan.bank else ""))
             self._start_processes()
             await self._wait_until_ready()
             if self._is_ready:
@@ -257,6 +261,8 @@ class _System:
             "PYTHONUNBUFFERED": "1",
         }
         for name, module in _MODULES.items():
+            if name == _BANK and not self._plan.bank:
+                continue
             count = self._plan.workers.get(name, 1)
             for number in range(1, count + 1):
                 label = name if count == 1 else f"{name}-{number}"
@@ -368,6 +374,8 @@ class _System:
         ]
         if found["bank"]:
             rows.append(("sandbox bank", f"settles everything unless {found['bank']['behaviour']} says otherwise"))
+            if self._engines.kafka is None:
+                rows.append(("", "and answers every payout on these brokers: --no-bank where a bank's connector does"))
         if self._clock != "real":
             rows.append(("clock", f"{self._clock.removeprefix('file:')} holds the seconds to add"))
         rows += [("endpoints", f"{self._places[-1]}, with the database's address"), ("logs", str(self._logs))]
