@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final
 
@@ -31,12 +30,13 @@ def parse_time(text: str) -> datetime:
     Raises:
         ValueError: It is no such time, or not between the years 1970 and 9998; says so without quoting it.
     """
-    moment = None
-    if _RFC_3339.fullmatch(text):
-        with suppress(ValueError):  # which would quote the text
-            moment = datetime.fromisoformat(text.upper())
-    if moment is None:
+    if not _RFC_3339.fullmatch(text):
         raise ValueError(_TIME_EXPECTED)
+    try:
+        moment = datetime.fromisoformat(text.upper())
+    except ValueError:
+        # Not chained: it would quote the text.
+        raise ValueError(_TIME_EXPECTED) from None
     return _within_range(moment)
 
 
@@ -45,7 +45,7 @@ def _within_range(moment: datetime) -> datetime:
     if not _EARLIEST <= moment < _LATEST:
         message = "must lie between the years 1970 and 9998"
         raise ValueError(message)
-    return moment.astimezone(UTC)
+    return moment if moment.tzinfo is UTC else moment.astimezone(UTC)
 
 
 def _parsed(value: Any) -> Any:

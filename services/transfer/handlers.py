@@ -37,7 +37,8 @@ class Handlers:
         for timer in batch.timers:
             decide_timer(ledger, timer)
         await store.record(connection, ledger, self.master_key)
-        MIS_KEYED.labels("transfer.commands").inc(ledger.mis_keyed)
+        for topic, count in ledger.mis_keyed.items():
+            MIS_KEYED.labels(topic).inc(count)
         return effects_of(ledger)
 
     async def on_profiles(self, connection: Connection, batch: Batch, _now: datetime) -> Effects:

@@ -132,7 +132,7 @@ class Account:
 
 @dataclass(slots=True)
 class Transfer:
-    """A transfer as a batch sees it, with its latest event."""
+    """A transfer as a batch sees it, with its latest event; a new one has none, and what its fields begin with."""
 
     transfer_id: UUID
     content_hash: bytes
@@ -146,33 +146,38 @@ class Transfer:
     currency: str
     reference: str | None
     case_id: UUID | None
-    status: str
+    correlation_id: str | None
+    traceparent: str | None
     requested_at: datetime
     execute_at: datetime | None
     expires_at: datetime | None
-    verified: bool
-    attempts_left: int | None
-    resends_left: int | None
-    verification_expires_at: datetime | None
-    used_on: date | None
-    inquiries: int
-    unknown_answers: int
-    refund_due_on: date | None
-    refunding_minor: int
-    refunded_minor: int
-    refunded_fee_minor: int
-    contradiction: str | None
-    correlation_id: str | None
-    traceparent: str | None
-    seq: int
-    event_type: str
-    event_body: bytes
     occurred_at: datetime
+    status: str
+    seq: int = 0
+    event_type: str = ""
+    event_body: bytes = b""
+    verified: bool = False
+    attempts_left: int | None = None
+    resends_left: int | None = None
+    verification_expires_at: datetime | None = None
+    used_on: date | None = None
+    inquiries: int = 0
+    unknown_answers: int = 0
+    refund_due_on: date | None = None
+    refunding_minor: int = 0
+    refunded_minor: int = 0
+    refunded_fee_minor: int = 0
+    contradiction: str | None = None
 
     @property
     def key(self) -> str:
-        """The wallet whose messages this transfer is ordered among: the one debited, else the one credited."""
-        return self.payer if self.payer.startswith("wallet:") else self.payee
+        """The key of this transfer's messages."""
+        return ordering_wallet(self.payer, self.payee)
+
+
+def ordering_wallet(payer: str, payee: str) -> str:
+    """Return the party whose messages a transfer is ordered among: the wallet debited, else the one credited."""
+    return payer if payer.startswith("wallet:") else payee
 
 
 @dataclass(slots=True)

@@ -14,10 +14,10 @@ for update
 -- name: load_transfers
 select
     transfer_id, content_hash, kind, payer, payee, payer_customer_id, payee_customer_id,
-    amount_minor, fee_minor, currency, reference, case_id, status, requested_at, execute_at, expires_at,
+    amount_minor, fee_minor, currency, reference, case_id, correlation_id, traceparent,
+    requested_at, execute_at, expires_at, occurred_at, status, seq, event_type, event_body,
     verified, attempts_left, resends_left, verification_expires_at, used_on, inquiries, unknown_answers,
     refund_due_on, refunding_minor, refunded_minor, refunded_fee_minor, contradiction,
-    correlation_id, traceparent, seq, event_type, event_body, occurred_at,
     payee_name_sealed
 from transfer
 where transfer_id = any($1::uuid[])

@@ -142,6 +142,13 @@ REFUSALS: list[tuple[str, Callable[[World], list[tuple[str, dict[str, Any]]]], s
     ("refund_exceeds", _too_large_refund, "transfer.command_refused"),
     ("batch_rejected", _rejected_batch, "transfer.failed"),
     (
+        "amount_invalid",
+        _command(
+            "account.open", account_id="wallet:c", customer_id="c", currency="CNY", overdraft_limit_minor=2**63 - 1
+        ),
+        "transfer.command_refused",
+    ),
+    (
         "account_exists",
         _command("account.open", account_id="wallet:a", customer_id="other", currency="CNY"),
         "transfer.command_refused",
@@ -228,6 +235,17 @@ def test_silence_is_a_delay_an_inquiry_and_a_date_over_the_holidays() -> None:
     assert "transfer.refund_overdue" in dict(world.pass_time(timedelta(days=1)))
 
 
+def test_a_bank_that_knows_nothing_yet_does_not_postpone_the_delay() -> None:
+    world = funded()
+    asked = request("withdrawal", payee="bank:X1:9")
+    world.tell(message("transfer.request", asked))
+    world.pass_time(timedelta(minutes=1))
+    said = world.tell(message("payout.unknown", {"transfer_id": asked["transfer_id"]}))
+    assert [type_ for type_, _ in said] == ["payout.inquired"]
+    assert [type_ for type_, _ in world.pass_time(timedelta(minutes=2))] == ["transfer.delayed", "payout.inquired"]
+    assert [type_ for type_, _ in world.pass_time(timedelta(hours=1, minutes=1))] == ["payout.inquired"]
+
+
 def test_money_that_cannot_be_booked_goes_to_suspense_and_back() -> None:
     world = funded()
     asked = request("top_up", payer="bank:X1:7", payee="wallet:nobody")
@@ -266,6 +284,8 @@ def test_refunds_in_parts_never_exceed_what_was_paid() -> None:
         ("transfer.command_refused", None),
     ]
     assert (world.available("a"), world.available("b")) == (1_000_000, 0)
+    account = world.facts.accounts["wallet:a"]
+    assert (account.used_day_minor, account.used_day_count, account.used_month_minor) == (0, 0, 0)
 
 
 def test_a_scheduled_transfer_is_checked_again_when_it_is_due() -> None:
@@ -331,3 +351,35 @@ def test_a_quote_says_what_would_happen_and_changes_nothing() -> None:
         1_000_000,
     )
     assert world.available("a") == 1_000_000
+
+
+MIS_KEYED: list[tuple[str, dict[str, Any], str, int]] = [
+    # what is sent, its key, whether it counts as mis-keyed
+    ("transfer.request", request(), "wallet:a", 0),
+    ("transfer.request", request(), "wallet:b", 1),
+    ("transfer.request", request("top_up", payer="bank:X1:1", payee="wallet:b"), "wallet:b", 0),
+    ("transfer.quote", {**request(), "quote_id": new_id()}, "wallet:b", 1),
+    ("transfer.batch", {"batch_id": new_id(), "atomic": False, "items": [request()]}, "wallet:b", 1),
+    ("account.configure", {"account_id": "wallet:a", "tier": "unlimited"}, "a", 1),
+    ("transfer.cancel", {"transfer_id": new_id()}, "anything", 0),
+    ("payout.settled", {"transfer_id": "00000000-0000-4000-8000-000000000001"}, "wallet:b", 1),
+    ("payout.settled", {"transfer_id": "00000000-0000-4000-8000-000000000001"}, "wallet:a", 0),
+]
+
+
+@pytest.mark.parametrize(("type_", "data", "key", "counted"), MIS_KEYED)
+def test_a_key_that_is_not_the_wallet_is_counted_and_no_obstacle(
+    type_: str, data: dict[str, Any], key: str, counted: int
+) -> None:
+    world = funded()
+    known = "00000000-0000-4000-8000-000000000001"
+    world.tell(message("transfer.request", {**request("withdrawal", payee="bank:X1:9"), "transfer_id": known}))
+    said = world.tell(message(type_, data, key=key))
+    assert world.ledger is not None
+    assert sum(world.ledger.mis_keyed.values()) == counted
+    assert said
+
+
+def test_a_refused_command_names_the_account_that_it_is_about() -> None:
+    ((_, body),) = funded().tell(message("account.configure", {"account_id": "wallet:x", "tier": "standard"}))
+    assert body["account_id"] == "wallet:x"

@@ -1,4 +1,8 @@
-"""For any sequence of commands, results, waits and crashes the model and the database agree, and money is conserved."""
+"""For any sequence of commands, results, waits and crashes the model and the database agree, and money is conserved.
+
+The model is `plain_ledger`, which knows the messages and nothing of the rules' code; the events, added up, must
+come to the same.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +20,8 @@ from services.runtime.database import create_pool
 from services.runtime.message import Batch, Message, Timer
 from services.transfer import records
 from services.transfer.handlers import Handlers
-from tests.transfer.bench_of_facts import LANE, MORNING, RULES, message, read, request
+from tests.transfer.bench_of_facts import LANE, MORNING, message, read, request, with_policy
+from tests.transfer.plain_ledger import OVERDRAFT, TIER, PlainLedger
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -25,6 +30,7 @@ if TYPE_CHECKING:
 
 WALLETS = ("a", "b", "c")
 AMOUNTS = st.sampled_from([1, 70, 300, 1_000, 2_500_000])
+RULES = with_policy(**TIER)
 
 ACTIONS = st.one_of(
     st.tuples(st.just("p2p"), st.sampled_from(WALLETS), st.sampled_from((*WALLETS, "nobody")), AMOUNTS),
@@ -32,7 +38,12 @@ ACTIONS = st.one_of(
     st.tuples(st.just("top_up"), st.just("bank"), st.sampled_from((*WALLETS, "nobody")), AMOUNTS),
     st.tuples(st.just("scheduled"), st.sampled_from(WALLETS), st.sampled_from(WALLETS), AMOUNTS),
     st.tuples(st.just("refund"), st.integers(0, 9), st.just(""), AMOUNTS),
-    st.tuples(st.sampled_from(["cancel", "verify", "repeat", "resolve"]), st.integers(0, 9), st.just(""), st.just(0)),
+    st.tuples(
+        st.sampled_from(["cancel", "verify", "verify in vain", "repeat", "resolve"]),
+        st.integers(0, 9),
+        st.just(""),
+        st.just(0),
+    ),
     st.tuples(
         st.sampled_from(["payout.settled", "payout.failed", "payout.returned", "payout.unknown"]),
         st.integers(0, 9),
@@ -52,7 +63,7 @@ class Crash(Exception):
 
 
 class Machine:
-    """Drives the handlers as the runtime would, against a model of plain sums made from the published events."""
+    """Drives the handlers as the runtime would, against the model and the sums of what is published."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
@@ -62,6 +73,7 @@ class Machine:
         self._requests: list[dict[str, Any]] = []
         self._payouts: list[str] = []
         self._events: dict[str, bytes] = {}
+        self._plain = PlainLedger(tuple(f"wallet:{name}" for name in WALLETS), MORNING)
         self.model: Counter[str] = Counter()
         self.seqs: Counter[str] = Counter()
         self.paid: dict[str, int] = {}
@@ -74,14 +86,38 @@ class Machine:
             waits = [action for action in actions if action[0] == "wait"]
             messages = [made for action in actions if action[0] != "wait" and (made := self._message(action))]
             await self._handle(messages, [], crashes=crashes)
+            for heard in messages:
+                assert heard.data is not None
+                self._plain.hear(heard.type, heard.data.model_dump())
             for wait in waits:
                 self._now += timedelta(seconds=wait[1])
                 await self._run_timers(crashes=crashes)
+                self._plain.pass_time(self._now)
+            await self._compare()
         await self._check()
+
+    async def _compare(self) -> None:
+        """Hold what the database says against the model: where every transfer stands, and every balance."""
+        async with self._pool.acquire() as connection:
+            statuses = await connection.fetch("select transfer_id, status from transfer")
+            assert {str(row[0]): row[1] for row in statuses} == {
+                id_: plan.status for id_, plan in self._plain.plans.items()
+            }
+            balances = await connection.fetch("select account_id, posted_minor, reserved_minor from account")
+            for account_id, posted, reserved in balances:
+                assert (posted, reserved) == (self._plain.posted[account_id], self._plain.reserved[account_id])
+            stripes = await connection.fetch(
+                "select account_id, sum(posted_minor)::bigint from platform_stripe group by account_id"
+            )
+            held = {"platform:fees": "fees", "platform:suspense": "suspense", "bank:X1": "bank"}
+            for account_id, posted in stripes:
+                assert posted == self._plain.posted[held[account_id]]
 
     def _opening(self, name: str) -> Message:
         opening = {"account_id": f"wallet:{name}", "customer_id": name, "currency": "CNY", "tier": "standard"}
-        return message("account.open", {**opening, "overdraft_limit_minor": 500, "low_balance_threshold_minor": 100})
+        return message(
+            "account.open", {**opening, "overdraft_limit_minor": OVERDRAFT, "low_balance_threshold_minor": 100}
+        )
 
     def _message(self, action: tuple[Any, ...]) -> Message | None:
         kind, first, second, amount = action
@@ -101,8 +137,9 @@ class Machine:
             return message(
                 "transfer.refund", {**name, "refund_id": str(uuid.uuid4()), "reason": "x", "amount_minor": amount}
             )
-        if kind == "verify":
-            return message("transfer.verify", {**name, "method": "face", "outcome": "passed"})
+        if kind.startswith("verify"):
+            outcome = "passed" if kind == "verify" else "failed"
+            return message("transfer.verify", {**name, "method": "face", "outcome": outcome})
         if kind == "resolve":
             return message("transfer.resolve", {**name, "outcome": "failed", "evidence": "a letter", "by": "operator"})
         return message("transfer.cancel", name)
@@ -125,7 +162,8 @@ class Machine:
 
     async def _run_timers(self, *, crashes: bool) -> None:
         for _ in range(50):
-            due = sorted((t for t in self._timers.values() if t.due_at <= self._now), key=lambda t: t.due_at)
+            due = [timer for timer in self._timers.values() if timer.due_at <= self._now]
+            due.sort(key=lambda timer: (timer.due_at, timer.kind, timer.subject))
             if not due:
                 return
             for timer in due:

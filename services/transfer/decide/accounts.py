@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from services.transfer.decide.ledger import as_text
-from services.transfer.model import Account, AccountStatus, Refusal
+from services.transfer.model import LARGEST_BALANCE_MINOR, Account, AccountStatus, Refusal
 
 if TYPE_CHECKING:
     from schemas.account import AccountConfigure, AccountOpen, AccountRelease, AccountRestrict
@@ -29,6 +29,10 @@ def decide_open(ledger: Ledger, message: Message, command: AccountOpen) -> None:
         return
     if command.tier not in ledger.policy.tiers:
         ledger.refuse(message, Refusal("tier_unknown", field="tier"))
+        return
+    if command.overdraft_limit_minor > LARGEST_BALANCE_MINOR:
+        refusal = Refusal("amount_invalid", field="overdraft_limit_minor", limit_minor=LARGEST_BALANCE_MINOR)
+        ledger.refuse(message, refusal)
         return
     account = _new_account(ledger, command, content_hash)
     ledger.accounts[account.account_id] = ledger.opened[account.account_id] = account

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 from services.transfer.decide import accounts, commands, payouts
+from services.transfer.decide.keys import is_mis_keyed
 from services.transfer.decide.refunds import decide_refund
 from services.transfer.decide.requests import decide_request, expire, go_on
 from services.transfer.model import WAITING, Refund, Refusal, Status, Transfer
@@ -22,6 +23,8 @@ _Payout = tuple[Transfer, Refund | None]
 
 def decide_message(ledger: Ledger, message: Message) -> None:
     """Decide one message of a batch, in its order."""
+    if is_mis_keyed(ledger, message):
+        ledger.mis_keyed[message.topic] += 1
     decide = COMMANDS.get(message.type)
     if decide is not None:
         decide(ledger, message, message.data)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from copy import copy
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
+from uuid import UUID
 
 import orjson
 
@@ -27,7 +29,6 @@ from services.transfer.model import (
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from uuid import UUID
 
     from services.runtime.message import Lane, Message
     from services.transfer.decide.rules import Rules
@@ -99,7 +100,7 @@ class Ledger:
         self.states: dict[str, AccountEvent] = {}
         self.outgoing: list[Outgoing] = []
         self.timers: dict[TimerKey, Timer | None] = {}
-        self.mis_keyed = 0
+        self.mis_keyed: Counter[str] = Counter()
 
     def tier_of(self, account: Account) -> Tier:
         """Return the policy of an account's tier; one that the policy no longer has counts as standard."""
@@ -184,7 +185,7 @@ class Ledger:
         transfer.status = status
         transfer.event_type = type_
         transfer.occurred_at = self.now
-        transfer_id = str(transfer.transfer_id)
+        transfer_id = id_text(transfer.transfer_id)
         transfer.event_body = orjson.dumps(self._transfer_body(transfer_id, transfer, extra))
         self._publish(lane, transfer_id, transfer)
 
@@ -297,6 +298,8 @@ class Ledger:
         }
         if subject is not None:
             body["transfer_id"] = str(subject)
+        if (account_id := getattr(message.data, "account_id", None)) is not None:
+            body["account_id"] = account_id
         # The record that asked names the answer: asked again with another record, it is another answer.
         record = f"{message.source}/{message.id}/{message.lane.partition}.{message.offset}.refused"
         headers = encode_headers(
@@ -369,6 +372,12 @@ class Ledger:
 
     def _lengths(self) -> tuple[int, ...]:
         return tuple(len(collected) for collected in self._collections())
+
+
+def id_text(id_: UUID) -> str:
+    """Return what `str` would, several times as fast: every event needs it."""
+    # The driver's own class is quick by itself, and not known to orjson.
+    return orjson.dumps(id_)[1:-1].decode() if type(id_) is UUID else str(id_)
 
 
 def as_text(moment: datetime) -> str:

@@ -91,7 +91,6 @@ def _inquire(ledger: Ledger, lane: Lane, transfer: Transfer, payout: Transfer | 
     ledger.instruct(
         lane, transfer, "payout.inquired", f"{payout_id}.inquiry.{payout.inquiries}", {"transfer_id": str(payout_id)}
     )
-    _watch(ledger, lane, payout_id, ledger.policy.payouts.inquire_every_s)
 
 
 def payout_id_of(payout: Transfer | Refund) -> Any:
@@ -131,6 +130,7 @@ def decide_silence(ledger: Ledger, lane: Lane, transfer: Transfer, refund: Refun
         if refund.due_on is not None:
             _set_overdue(ledger, lane, refund.refund_id, refund.due_on)
     _inquire(ledger, lane, transfer, payout)
+    _watch(ledger, lane, payout_id_of(payout), ledger.policy.payouts.inquire_every_s)
     note_change(ledger, transfer, refund)
 
 
@@ -201,7 +201,7 @@ def decide_returned(ledger: Ledger, lane: Lane, transfer: Transfer, refund: Refu
 
 
 def _end_refunded(ledger: Ledger, lane: Lane, transfer: Transfer, refusal: Refusal) -> None:
-    give_limits_back(ledger, transfer, transfer.amount_minor, is_whole=True)
+    give_limits_back(ledger, transfer, transfer.amount_minor, is_last=True)
     transfer.refunded_minor = transfer.amount_minor
     transfer.refunded_fee_minor = transfer.fee_minor
     extra = {"reason": as_reason(refusal), "refunded_total_minor": transfer.refunded_minor}
@@ -210,7 +210,10 @@ def _end_refunded(ledger: Ledger, lane: Lane, transfer: Transfer, refusal: Refus
 
 
 def decide_unknown(ledger: Ledger, lane: Lane, transfer: Transfer, refund: Refund | None) -> None:
-    """Ask once more when the bank has no record; a second such answer means that it failed."""
+    """Ask once more when the bank has no record; a second such answer means that it failed.
+
+    Its patience stays what it was: a delay is told when it is due, whatever the bank said meanwhile.
+    """
     payout = refund or transfer
     if not is_open(transfer, refund):
         _compare(ledger, lane, transfer, refund, found="unknown")
@@ -284,14 +287,14 @@ def _fail_refund(ledger: Ledger, lane: Lane, transfer: Transfer, refund: Refund,
     _raise_discrepancy(ledger, lane, transfer, status, "refunded", "failed", extra)
 
 
-def give_limits_back(ledger: Ledger, transfer: Transfer, amount_minor: int, *, is_whole: bool) -> None:
-    """Give back what a transfer used of the limits that are still counting."""
+def give_limits_back(ledger: Ledger, transfer: Transfer, amount_minor: int, *, is_last: bool) -> None:
+    """Give back what a transfer used of the limits that are still counting; the last part gives back its number."""
     if transfer.used_on is None:
         return
     payer = ledger.accounts[transfer.payer]
     if payer.used_on == transfer.used_on:
         payer.used_day_minor -= amount_minor
-        payer.used_day_count -= is_whole
+        payer.used_day_count -= is_last
     if payer.used_on.replace(day=1) == transfer.used_on.replace(day=1):
         payer.used_month_minor -= amount_minor
     ledger.touched[transfer.payer] = payer

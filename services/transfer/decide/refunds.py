@@ -96,8 +96,8 @@ def _pay_back(ledger: Ledger, lane: Lane, transfer: Transfer, refund: Refund) ->
     ledger.move(lane, transfer, Purpose.REFUND, refund.amount_minor, transfer.payee, transfer.payer)
     if refund.fee_minor:
         ledger.move(lane, transfer, Purpose.FEE_REFUND, refund.fee_minor, FEES_ACCOUNT, transfer.payer)
-    is_whole = refund.amount_minor == transfer.amount_minor
-    give_limits_back(ledger, transfer, refund.amount_minor, is_whole=is_whole)
+    is_last = transfer.refunded_minor + refund.amount_minor == transfer.amount_minor
+    give_limits_back(ledger, transfer, refund.amount_minor, is_last=is_last)
     finish_refund(ledger, lane, transfer, refund)
 
 

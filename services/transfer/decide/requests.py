@@ -70,8 +70,6 @@ def start(ledger: Ledger, message: Message, request: TransferRequest, content_ha
     """Make the transfer that a request asks for, and its first event."""
     lane = message.lane
     transfer = new_transfer(ledger, message, request, request.transfer_id, content_hash)
-    if message.key is None or message.key.decode("utf-8", "replace") != transfer.key:
-        ledger.mis_keyed += 1
     # The money of a top-up is here already: it can be neither early nor late.
     is_waitable = transfer.kind != Kind.TOP_UP
     if is_waitable and request.expires_at is not None and request.expires_at <= ledger.now:
@@ -111,28 +109,13 @@ def new_transfer(ledger: Ledger, message: Message, request: Order, transfer_id: 
         currency=request.currency,
         reference=request.reference,
         case_id=request.case_id,
-        status=Status.FAILED,
+        correlation_id=message.correlation_id,
+        traceparent=message.traceparent,
         requested_at=ledger.now,
         execute_at=request.execute_at,
         expires_at=request.expires_at,
-        verified=False,
-        attempts_left=None,
-        resends_left=None,
-        verification_expires_at=None,
-        used_on=None,
-        inquiries=0,
-        unknown_answers=0,
-        refund_due_on=None,
-        refunding_minor=0,
-        refunded_minor=0,
-        refunded_fee_minor=0,
-        contradiction=None,
-        correlation_id=message.correlation_id,
-        traceparent=message.traceparent,
-        seq=0,
-        event_type="",
-        event_body=b"",
         occurred_at=ledger.now,
+        status=Status.FAILED,
     )
 
 
