@@ -26,7 +26,7 @@ check: .venv/packages ## Format, lint, types, layers, generated files
 	@$(BIN)/lint-imports
 	@$(BIN)/python -m schemas.generate --check
 
-bench: .venv/installed ## Measure the service against the bare floor (about fifteen minutes)
+bench: .venv/installed ## Measure the service against the bare floor (about twenty minutes)
 	@$(BIN)/python -m benchmarks
 
 schemas: .venv/packages ## Write the generated JSON Schema files and the AsyncAPI document

@@ -1,7 +1,7 @@
 """Measures the transfer service against the bare floor: `python -m benchmarks [--json FILE] [--only NAME ...]`.
 
-One JSON line a workload. Floor and service take turns on the same engines and the same messages, so that their
-ratio holds on a machine whose speed drifts.
+One JSON line a workload: `ratio` is the service's rate to the floor's, `to_uniform` its rate to that of one worker
+with the uniform load. They take turns on the same engines, so that both hold on a machine whose speed drifts.
 """
 
 from __future__ import annotations
@@ -38,8 +38,9 @@ if TYPE_CHECKING:
 
 PARTITIONS = 12
 PATIENCE_S = 120.0
+UNIFORM = Workload("uniform", 150_000)
 WORKLOADS = (
-    Workload("uniform", 150_000),
+    UNIFORM,
     Workload("hot payer", 150_000, hot_share=0.7),
     Workload("two workers", 200_000, workers=2),
     Workload("large ledger", 150_000, wallets=1_000_000, preloaded_transfers=5_000_000),
@@ -318,12 +319,16 @@ async def latency(bench: Bench, logs: Path, batch_size: int) -> dict[str, Any]:
     return {
         "workload": workload.name,
         "transfers": workload.transfers,
+        "workers": workload.workers,
         "seconds": LATENCY_SECONDS,
         "per_second": LATENCY_RATE,
-        "floor_p50_ms": floor_p50,
-        "floor_p99_ms": floor_p99,
+        "floor_per_second": LATENCY_RATE,
+        "ratio": None,
+        "to_uniform": None,
         "p50_ms": p50,
         "p99_ms": p99,
+        "floor_p50_ms": floor_p50,
+        "floor_p99_ms": floor_p99,
         "p99_ratio": round(p99 / floor_p99, 2),
         "peak_memory_mb": round(memory),
     }
@@ -359,9 +364,9 @@ def _in_background(watcher: Watcher, count: int) -> Iterator[None]:
 
 
 async def compare(bench: Bench, workload: Workload, batch_size: int, rounds: int, logs: Path) -> dict[str, Any]:
-    """Return one workload's line: medians over rounds in which floor and service take turns."""
+    """Return one workload's line: medians over rounds in which floor, service and uniform load take turns."""
     floor_load = Workload(workload.name, workload.transfers, workload.wallets, workload.hot_share)
-    ratios, rates, floor_rates, memories = [], [], [], []
+    ratios, rates, floor_rates, memories, to_uniform = [], [], [], [], []
     for _ in range(rounds):
         floor_rate = workload.transfers / await run_floor(bench, floor_load, batch_size, logs)
         seconds, memory = await run_service(bench, workload, logs)
@@ -369,6 +374,9 @@ async def compare(bench: Bench, workload: Workload, batch_size: int, rounds: int
         floor_rates.append(floor_rate)
         ratios.append(rates[-1] / floor_rate)
         memories.append(memory)
+        if workload != UNIFORM:
+            uniform_seconds, _ = await run_service(bench, UNIFORM, logs)
+            to_uniform.append(rates[-1] / (UNIFORM.transfers / uniform_seconds))
     rate = statistics.median(rates)
     return {
         "workload": workload.name,
@@ -378,6 +386,10 @@ async def compare(bench: Bench, workload: Workload, batch_size: int, rounds: int
         "per_second": round(rate),
         "floor_per_second": round(statistics.median(floor_rates)),
         "ratio": round(statistics.median(ratios), 2),
+        "to_uniform": round(statistics.median(to_uniform), 2) if to_uniform else None,
+        # A backlog has no latency.
+        "p50_ms": None,
+        "p99_ms": None,
         "peak_memory_mb": round(max(memories)),
     }
 
