@@ -72,7 +72,8 @@ async def read_statement(
     connection: Connection, account_id: str, since: datetime, until: datetime, limit: int
 ) -> list[Row]:
     """Return the latest `limit` entries of an account between two moments, newest first."""
-    return list(await connection.fetch(_QUERIES.statement, account_id, since, until, limit))
+    query = _QUERIES.statement if account_id.startswith("wallet:") else _QUERIES.platform_statement
+    return list(await connection.fetch(query, account_id, since, until, limit))
 
 
 async def read_balance_at(connection: Connection, account_id: str, moment: datetime) -> int:

@@ -1,25 +1,54 @@
 -- What people ask of the ledger: one account's statement, one transfer's record, and whether everything adds up.
 
--- An account's entries, oldest first, each with its balance; the other party is named.
+-- A wallet's latest entries, newest first, each with its balance; the other party is named. Each side stops at the
+-- limit by itself, so that a wallet with a million entries is read from the end of its indexes.
 -- name: statement
 with entry as (
-    select
-        debit_number as number, moved_at, transfer_id, purpose, currency,
-        - amount_minor as amount_minor, debit_after_minor as after_minor, credit_account as counterparty
-    from movement
-    where debit_account = $1
+    (
+        select
+            debit_number as number, moved_at, transfer_id, purpose, currency,
+            - amount_minor as amount_minor, debit_after_minor as after_minor, credit_account as counterparty
+        from movement
+        where debit_account = $1 and debit_number is not null and moved_at >= $2 and moved_at <= $3
+        order by debit_number desc
+        limit $4
+    )
     union all
-    select
-        credit_number, moved_at, transfer_id, purpose, currency,
-        amount_minor, credit_after_minor, debit_account
-    from movement
-    where credit_account = $1
+    (
+        select
+            credit_number, moved_at, transfer_id, purpose, currency,
+            amount_minor, credit_after_minor, debit_account
+        from movement
+        where credit_account = $1 and credit_number is not null and moved_at >= $2 and moved_at <= $3
+        order by credit_number desc
+        limit $4
+    )
 )
 select entry.*, transfer.kind, transfer.reference
 from entry
 join transfer using (transfer_id)
-where moved_at >= $2 and moved_at <= $3
-order by number desc nulls last, moved_at desc
+order by number desc
+limit $4
+
+-- A platform account's latest entries, newest first; they have no balance of their own and no index.
+-- name: platform_statement
+with entry as (
+    select
+        moved_at, transfer_id, purpose, currency,
+        - amount_minor as amount_minor, null::bigint as after_minor, credit_account as counterparty
+    from movement
+    where debit_account = $1 and moved_at >= $2 and moved_at <= $3
+    union all
+    select
+        moved_at, transfer_id, purpose, currency,
+        amount_minor, null, debit_account
+    from movement
+    where credit_account = $1 and moved_at >= $2 and moved_at <= $3
+)
+select null::bigint as number, entry.*, transfer.kind, transfer.reference
+from entry
+join transfer using (transfer_id)
+order by moved_at desc
 limit $4
 
 -- An account's balance after the last entry at or before a moment; null before its first.
@@ -29,7 +58,7 @@ from (
     (
         select debit_number as number, debit_after_minor as after_minor
         from movement
-        where debit_account = $1 and moved_at <= $2
+        where debit_account = $1 and debit_number is not null and moved_at <= $2
         order by debit_number desc
         limit 1
     )
@@ -37,7 +66,7 @@ from (
     (
         select credit_number, credit_after_minor
         from movement
-        where credit_account = $1 and moved_at <= $2
+        where credit_account = $1 and credit_number is not null and moved_at <= $2
         order by credit_number desc
         limit 1
     )
