@@ -276,6 +276,12 @@ with moved as (
         coalesce(sum(amount_minor) filter (where purpose = 'fee'), 0) as fee_minor,
         coalesce(sum(amount_minor) filter (where purpose = 'refund'), 0) as refunded_minor,
         coalesce(sum(amount_minor) filter (where purpose = 'fee_refund'), 0) as refunded_fee_minor,
+        coalesce(
+            sum(amount_minor) filter (where purpose = 'suspense' and credit_account = 'platform:suspense'), 0
+        ) as suspended_minor,
+        coalesce(
+            sum(amount_minor) filter (where purpose = 'suspense' and debit_account = 'platform:suspense'), 0
+        ) as sent_back_minor,
         count(*) filter (where purpose = 'transfer') as payments
     from movement
     group by transfer_id
@@ -303,6 +309,9 @@ where
         transfer.status in ('settled', 'refunding')
         and coalesce(moved.refunded_minor, 0) <> transfer.refunded_minor
     )
+    or (moved.paid_minor > 0 and moved.refunded_fee_minor <> transfer.refunded_fee_minor)
+    or moved.suspended_minor not in (0, transfer.amount_minor)
+    or moved.sent_back_minor <> case when transfer.status = 'refunded' then moved.suspended_minor else 0 end
 limit 100
 
 -- Each transfer has every one of its events, numbered from 1.
@@ -333,6 +342,15 @@ where
             timer.subject = transfer.transfer_id::text
             and timer.parked_at is null
             and timer.kind in ('execute', 'expire', 'verification', 'payout')
+    )
+union all
+select refund.transfer_id, 'refund ' || refund.status, refund.requested_at
+from refund
+where
+    refund.status in ('sent', 'delayed')
+    and not exists (
+        select from timer
+        where timer.subject = refund.refund_id::text and timer.parked_at is null and timer.kind = 'payout'
     )
 limit 100
 

@@ -283,7 +283,10 @@ CORRUPTIONS = [
     ("update movement set credit_after_minor = credit_after_minor + 1 where credit_number is not null", "each entry"),
     ("update transfer set status = 'failed'", "a transfer moved"),
     ("update transfer set seq = seq + 1", "all of its events"),
-    ("delete from timer", "will be woken"),
+    ("delete from timer where subject in (select transfer_id::text from transfer)", "will be woken"),
+    ("delete from timer where subject in (select refund_id::text from refund)", "will be woken"),
+    ("delete from movement where purpose = 'suspense'", "platform account's stripes"),
+    ("update movement set amount_minor = amount_minor - 1 where purpose = 'suspense'", "a transfer moved"),
     ("update timer set parked_at = now(), failure = 'x'", "parked"),
     (
         """
@@ -299,7 +302,12 @@ async def test_the_audit_finds_what_is_wrong(database: str) -> None:
     pool = await create_pool(database, "transfer", "test")
     try:
         machine = Machine(pool)
-        await machine.run([([("top_up", "bank", "a", 2_500_000), ("withdrawal", "a", "bank", 70)], False)])
+        actions = [
+            ("top_up", "bank", "a", 2_500_000),
+            ("withdrawal", "a", "bank", 70),
+            ("top_up", "bank", "nobody", 300),
+        ]
+        await machine.run([(actions, False)])
         for corruption, rule in CORRUPTIONS:
             async with pool.acquire() as connection:
                 transaction = connection.transaction()
