@@ -20,10 +20,11 @@ from services.runtime.dead_letters import message_bytes
 from services.runtime.intake import take
 from services.runtime.liveness import Hopeless, Orphaned, Progress, Stalled
 from services.runtime.log import error_fields
+from services.runtime.message import Lane
 from services.runtime.offsets import Fenced, advance, load_next_offsets
-from services.runtime.session import Revoked, Session
+from services.runtime.session import Assignment, Revoked, Session
 from services.runtime.topics import TopicMissing, Topics, places_of
-from services.runtime.work import LetterPolicy, RecordWork, TimerWork
+from services.runtime.work import LetterPolicy, RecordWork, SkipWork, TimerWork
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Mapping, Sequence
@@ -72,6 +73,13 @@ class _Contended(Exception):
 _WORTH_RETRYING: tuple[type[Exception], ...] = (*TRANSIENT, _Contended)
 
 
+class _Ahead(NamedTuple):
+    """A batch that is being read while another is in hand, and the claim under which it is read."""
+
+    claim: Assignment | None
+    task: asyncio.Task[RecordWork | None]
+
+
 class _Settled(NamedTuple):
     outgoing: Sequence[Outgoing]
     keys: Sequence[OutboxKey]
@@ -104,7 +112,7 @@ class Consumer:
         self._settled = 0
         self._crashes = 0
         self._stalls = 0
-        self._ahead: asyncio.Task[RecordWork | None] | None = None
+        self._ahead: _Ahead | None = None
         self._next_due: Timer | None = None
         self._next_look_s = 0.0
         metrics.OUTBOX_AGE.set_function(self._outbox_age_s)
@@ -188,7 +196,7 @@ class Consumer:
         while not self._stopping.is_set():
             try:
                 await session.take_over()
-                if work := await self._take(session):
+                if work := await self._take(session) or await self._passed_over(session):
                     await self._settle(session, work)
                 await self._run_timers(session)
                 await self._keep_house(session)
@@ -201,17 +209,24 @@ class Consumer:
         """Return the batch that was read ahead, or else wait for one."""
         if self._ahead is not None:
             ahead, self._ahead = self._ahead, None
-            work = await ahead
-            if work is not None and session.goes_on_with(work.starts):
-                return work
-            session.rewind()
+            work = await ahead.task
+            if work is not None:
+                if session.goes_on_with(ahead.claim, work.starts):
+                    return work
+                session.rewind()
         records = await self._poll(session)
         return await self._decode(records) if records else None
+
+    async def _passed_over(self, session: Session) -> SkipWork | None:
+        """Return the work of going on behind what the client passes over: markers of transactions, aborted records."""
+        passed = await session.passed_over()
+        lanes = {place: Lane(self._subscriptions[place.topic][1].group, place.partition) for place in passed}
+        return SkipWork(lanes, passed) if passed else None
 
     def _read_ahead(self, session: Session, work: Work) -> None:
         """Decode the next batch while the database works on this one; only a backlog makes that worthwhile."""
         if self._ahead is None and isinstance(work, RecordWork) and work.size >= _WORTH_READING_AHEAD:
-            self._ahead = asyncio.create_task(self._poll_ahead(session))
+            self._ahead = _Ahead(session.claim, asyncio.create_task(self._poll_ahead(session)))
 
     async def _poll_ahead(self, session: Session) -> RecordWork | None:
         records = await session.poll_ahead()
@@ -220,8 +235,8 @@ class Consumer:
     async def _drop_ahead(self) -> None:
         if self._ahead is not None:
             ahead, self._ahead = self._ahead, None
-            ahead.cancel()
-            await asyncio.wait([ahead])
+            ahead.task.cancel()
+            await asyncio.wait([ahead.task])
 
     async def _poll(self, session: Session) -> Mapping[Place, Sequence[Record]]:
         with metrics.stage("fetch"):
@@ -245,22 +260,27 @@ class Consumer:
             for half in work.halves():
                 await self._settle(session, half)
             return
-        try:
-            await self._carry_out(session, work)
-        except _NOT_BUGS:
-            raise
-        except Exception as error:  # noqa: BLE001 - a handler's bug may be any exception
-            await self._narrow(session, work, error)
+        failure = await self._carry_out(session, work)
+        if failure is None:
+            self._brake.succeeded(work.handled)
         else:
-            self._brake.succeeded(work.size)
+            await self._narrow(session, work, failure)
 
-    async def _carry_out(self, session: Session, work: Work) -> None:
+    async def _carry_out(self, session: Session, work: Work) -> Exception | None:
+        """Record work and begin to publish what follows; return what its handler failed with, if it did."""
         async with session.busy:
             self._read_ahead(session, work)
-            with metrics.stage("transaction"):
-                settled = await self._transact_until_done(session, work)
+            try:
+                with metrics.stage("transaction"):
+                    settled = await self._transact_until_done(session, work)
+            except _NOT_BUGS:
+                raise
+            except Exception as error:  # noqa: BLE001 - a handler's bug may be any exception
+                return error
             self._count(work)
+            # Its failures are not the handler's: what is recorded already must not be tried again.
             await session.publish_behind(settled.outgoing, settled.keys)
+            return None
 
     async def _narrow(self, session: Session, work: Work, error: Exception) -> None:
         if work.size > 1:
@@ -269,7 +289,8 @@ class Consumer:
                 await self._settle(session, half)
             return
         _LOG.error("handling_failed", lanes=work.lanes, next=list(work.next_offsets.items()), exc_info=error)
-        await self._carry_out(session, work.abandoned(error))
+        if (again := await self._carry_out(session, work.abandoned(error))) is not None:
+            raise again
         metrics.UNEXPECTED.inc()
         self._brake.failed()
 
@@ -312,12 +333,12 @@ class Consumer:
         self._database_trouble = f"the database fails: {type(error).__qualname__}"
 
     async def _transact(self, session: Session, work: Work) -> _Settled:
-        moves = session.moves(work.next_offsets)
+        lanes, moves = session.numbered(work.lanes), session.moves(work.next_offsets)
         published = list(session.published)
         async with self._pool.acquire() as connection:
             try:
                 async with connection.transaction():
-                    numbers = await advance(connection, session.owner, work.lanes, moves, published)
+                    numbers = await advance(connection, session.owner, lanes, moves, published)
                     effects = await work.handle(connection, self._clock.now())
                     self._check_sizes(effects.outgoing)
                     keys = await outbox.record(connection, numbers, effects.outgoing)
@@ -328,7 +349,7 @@ class Consumer:
                     raise asyncpg.ConnectionDoesNotExistError("closed during a transaction") from error
                 raise
         session.forget(published)
-        session.next_offsets.update(work.next_offsets)
+        session.go_on(numbers, work.next_offsets)
         self._note_timers(effects.timers_set)
         return _Settled(effects.outgoing, keys)
 
@@ -364,16 +385,15 @@ class Consumer:
 
     async def _due_timers(self, session: Session) -> list[Timer]:
         self._next_look_s = time.monotonic() + self._settings.timer_interval_s
-        limit = self._settings.batch_size
+        limit, now = self._settings.batch_size, self._clock.now()
         try:
             async with self._pool.acquire() as connection:
-                earliest = await timers.load_next(connection, session.lanes, limit)
+                earliest = await timers.load_next(connection, session.lanes, limit, now)
         except TRANSIENT as error:
             self._blame_database(error)
             self._next_due = None
             return []
         self._database_trouble = None
-        now = self._clock.now()
         due = [timer for timer in earliest if timer.due_at <= now]
         metrics.TIMER_DELAY.set((now - due[0].due_at).total_seconds() if due else 0)
         self._next_due = earliest[-1] if len(due) == limit else next(iter(earliest[len(due) :]), None)

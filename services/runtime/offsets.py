@@ -71,9 +71,12 @@ class Placement(NamedTuple):
     gaps: Mapping[Place, Gap]
 
 
-async def claim_lanes(connection: Connection, owner: UUID, lanes: Collection[Lane]) -> None:
-    """Make `owner` the owner of the lanes; waits for the transaction in which an old owner holds one."""
-    await connection.execute(QUERIES.claim_lanes, owner, *lane_columns(lanes))
+async def claim_lanes(connection: Connection, owner: UUID, lanes: Collection[Lane]) -> dict[Lane, int]:
+    """Make `owner` the owner of the lanes; waits for the transaction in which an old owner holds one.
+
+    Returns the number of each lane's latest batch.
+    """
+    return _numbers(await connection.fetch(QUERIES.claim_lanes, owner, *lane_columns(lanes)))
 
 
 async def hold_lanes(connection: Connection, owner: UUID, lanes: Collection[Lane]) -> None:
@@ -85,13 +88,14 @@ async def hold_lanes(connection: Connection, owner: UUID, lanes: Collection[Lane
 async def advance(
     connection: Connection,
     owner: UUID,
-    lanes: Collection[Lane],
+    lanes: Mapping[Lane, int],
     moves: Sequence[Move],
     published: Sequence[OutboxKey],
 ) -> dict[Lane, int]:
     """Fence a batch, move its offsets on, forget what is published; return the batch's number in each lane.
 
-    Raises Fenced when a lane has another owner or an offset is not where this session left it.
+    `lanes` has the number of each lane's batch before. Raises Fenced when a lane has another owner, or a lane or an
+    offset is not where this session left it.
     """
     rows = await connection.fetch(
         QUERIES.advance,
@@ -99,9 +103,14 @@ async def advance(
         *lane_columns(lanes),
         *_columns([(*move.place, move.expected, move.next_offset) for move in moves], 4),
         *key_columns(published),
+        list(lanes.values()),
     )
     if len(rows) != len(lanes) or rows[0]["moved"] != len(moves):
         raise Fenced
+    return _numbers(rows)
+
+
+def _numbers(rows: Sequence[Record]) -> dict[Lane, int]:
     return {Lane(row["lane_group"], row["partition"]): row["batch_number"] for row in rows}
 
 

@@ -7,7 +7,8 @@ select claimed.lane_group, claimed.partition, $1
 from unnest($2::text[], $3::integer[]) as claimed (lane_group, partition)
 order by claimed.lane_group, claimed.partition
 on conflict on constraint lane_has_one_owner
-do update set owner = excluded.owner;
+do update set owner = excluded.owner
+returning lane.lane_group, lane.partition, lane.batch_number;
 
 -- name: hold_lanes
 -- Count and lock the lanes that the session still owns.
@@ -21,14 +22,16 @@ from (
 ) as held;
 
 -- name: advance
--- Fence the batch: number it in each of its lanes, move each offset on from its expected place,
--- and forget what was published before. A lane or offset that is missing from the answer is lost.
+-- Fence the batch: number it in each of its lanes after the batch before, move each offset on from its expected
+-- place, and forget what was published before. A lane or offset that is missing from the answer is lost, or the
+-- batch was committed already and only the answer was lost.
 with numbered as (
     update lane
     set batch_number = lane.batch_number + 1
-    from unnest($2::text[], $3::integer[]) as wanted (lane_group, partition)
+    from unnest($2::text[], $3::integer[], $11::bigint[]) as wanted (lane_group, partition, batch_number)
     where lane.lane_group = wanted.lane_group
         and lane.partition = wanted.partition
+        and lane.batch_number = wanted.batch_number
         and lane.owner = $1
     returning lane.lane_group, lane.partition, lane.batch_number
 ),
@@ -40,6 +43,7 @@ moved as (
     where consumed_offset.topic = wanted.topic
         and consumed_offset.partition = wanted.partition
         and consumed_offset.next_offset = wanted.expected
+        and wanted.next_offset > wanted.expected
         and consumed_offset.gap_kind is null
     returning 1
 ),
@@ -140,7 +144,7 @@ where outbox.lane_group = published.lane_group
     and outbox.batch_number = published.batch_number;
 
 -- name: next_timers
--- Read the first timers of the lanes, in the order in which they are due.
+-- Read the timers of the lanes that are due and the first that is not, in the order in which they are due.
 select
     timer.kind,
     timer.subject,
@@ -149,13 +153,27 @@ select
     timer.due_at
 from unnest($1::text[], $2::integer[]) as owned (lane_group, partition)
 cross join lateral (
-    select *
-    from timer
-    where timer.lane_group = owned.lane_group
-        and timer.partition = owned.partition
-        and timer.parked_at is null
-    order by timer.due_at
-    limit $3
+    (
+        select *
+        from timer
+        where timer.lane_group = owned.lane_group
+            and timer.partition = owned.partition
+            and timer.parked_at is null
+            and timer.due_at <= $4
+        order by timer.due_at
+        limit $3
+    )
+    union all
+    (
+        select *
+        from timer
+        where timer.lane_group = owned.lane_group
+            and timer.partition = owned.partition
+            and timer.parked_at is null
+            and timer.due_at > $4
+        order by timer.due_at
+        limit 1
+    )
 ) as timer
 order by timer.due_at, timer.kind, timer.subject
 limit $3;

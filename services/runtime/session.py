@@ -61,6 +61,8 @@ _SLICE = 250
 # A killed worker's partitions move within the session timeout and a heartbeat.
 _CONSUMER_OPTIONS = {
     "auto_offset_reset": "none",
+    # What a publisher's transaction took back was never said.
+    "isolation_level": "read_committed",
     "enable_auto_commit": False,
     "partition_assignment_strategy": (RangePartitionAssignor,),
     "session_timeout_ms": 6_000,
@@ -114,6 +116,7 @@ class Session(ConsumerRebalanceListener):
         self._prefix = settings.topic_prefix
         self._assignment: Assignment | None = None
         self._claimed: Assignment | None = None
+        self._batch_numbers: dict[Lane, int] = {}
         self._last_publish_s = time.monotonic()
         self._last_commit_s = 0.0
         self._commit: asyncio.Task[None] | None = None
@@ -218,7 +221,7 @@ class Session(ConsumerRebalanceListener):
             lanes = self._lanes_of(assignment.places)
             async with self._pool.acquire() as connection:
                 async with connection.transaction():
-                    await claim_lanes(connection, self.owner, lanes)
+                    numbers = await claim_lanes(connection, self.owner, lanes)
                     placement = await self._look_up(connection, assignment.places)
                 left = await outbox.load(connection, lanes)
             for rows in left:
@@ -226,6 +229,7 @@ class Session(ConsumerRebalanceListener):
             if self._assignment is not assignment:
                 return
             self.next_offsets.clear()
+            self._batch_numbers = numbers
             self.stopped.clear()
             self._go_on(placement)
             self._claimed = assignment
@@ -357,11 +361,49 @@ class Session(ConsumerRebalanceListener):
                 self._consumer.seek(partition, records[0].offset + 1)
         return records
 
-    def goes_on_with(self, starts: Mapping[Place, int]) -> bool:
-        """Tell whether records that begin at these offsets come after all that is handled, in lanes that are ours."""
-        return self.is_claimed and all(
-            where in self.next_offsets and self.next_offsets[where] <= offset for where, offset in starts.items()
+    @property
+    def claim(self) -> Assignment | None:
+        """The assignment whose lanes are this session's; another object after each rebalance."""
+        return self._claimed
+
+    def goes_on_with(self, claim: Assignment | None, starts: Mapping[Place, int]) -> bool:
+        """Tell whether records read under a claim come after all that is handled, in lanes that still are ours."""
+        return (
+            self.is_claimed
+            and claim is self._claimed
+            and all(
+                where in self.next_offsets and self.next_offsets[where] <= offset for where, offset in starts.items()
+            )
         )
+
+    async def passed_over(self) -> Mapping[Place, int]:
+        """Return where the client stands behind what is handled although it has no record left.
+
+        Only between batches, right after a poll that returned nothing: what is read and not handled would be skipped.
+        """
+        if not self.is_claimed:
+            return {}
+        passed = {}
+        for where, offset in self.next_offsets.items():
+            partition = self._partition(where)
+            # Asked of the client's memory: only a partition that is behind is looked at closer.
+            if (self._consumer.last_stable_offset(partition) or 0) > offset:
+                with contextlib.suppress(IllegalStateError):
+                    if (position := await self._consumer.position(partition)) > offset:
+                        passed[where] = position
+        return passed
+
+    def numbered(self, lanes: Collection[Lane]) -> dict[Lane, int]:
+        """Return the number of each lane's latest batch; Revoked when this session no longer holds a lane."""
+        try:
+            return {lane: self._batch_numbers[lane] for lane in lanes}
+        except KeyError:
+            raise Revoked from None
+
+    def go_on(self, numbers: Mapping[Lane, int], next_offsets: Mapping[Place, int]) -> None:
+        """Take note of a batch that is committed."""
+        self._batch_numbers.update(numbers)
+        self.next_offsets.update(next_offsets)
 
     def moves(self, next_offsets: Mapping[Place, int]) -> list[Move]:
         """Return the moves from where this session is; Revoked when it no longer holds a partition."""

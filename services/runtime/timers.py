@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 _FAILURE_LENGTH = 1_000
 
 
-async def load_next(connection: Connection, lanes: Collection[Lane], limit: int) -> list[Timer]:
-    """Return the first timers of the lanes, due or not, in the order in which they are due."""
-    rows = await connection.fetch(QUERIES.next_timers, *lane_columns(lanes), limit)
+async def load_next(connection: Connection, lanes: Collection[Lane], limit: int, now: datetime) -> list[Timer]:
+    """Return the lanes' first timers that are due, then the next that is not, in the order in which they are due."""
+    rows = await connection.fetch(QUERIES.next_timers, *lane_columns(lanes), limit, now)
     return [
         Timer(Lane(row["lane_group"], row["partition"]), row["kind"], row["subject"], row["due_at"]) for row in rows
     ]
@@ -37,7 +37,8 @@ async def take(connection: Connection, due: Sequence[Timer]) -> list[Timer]:
 async def record(connection: Connection, effects: Effects) -> None:
     """Clear timers, then set timers; of several settings of one timer the last counts."""
     if effects.timers_cleared:
-        kinds, subjects = zip(*set(effects.timers_cleared), strict=True)
+        # In one order everywhere, like the settings below.
+        kinds, subjects = zip(*sorted(set(effects.timers_cleared)), strict=True)
         await connection.execute(QUERIES.clear_timers, kinds, subjects)
     if effects.timers_set:
         last = {TimerKey(timer.kind, timer.subject): timer for timer in effects.timers_set}

@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, NamedTuple
 
 from aiokafka import ConsumerRecord
-from confluent_kafka import Consumer, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka import Consumer, IsolationLevel, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._listoffsets import OffsetSpec
 
@@ -99,7 +99,12 @@ class Topics:
 
     def _offsets(self, places: Collection[Place], spec: OffsetSpec) -> Mapping[Place, int]:
         asked = {TopicPartition(self._prefix + place.topic, place.partition): place for place in places}
-        futures = self._admin.list_offsets(dict.fromkeys(asked, spec), request_timeout=_REQUEST_TIMEOUT_S)
+        # Ends as readers see them: before the first transaction that is not decided yet.
+        futures = self._admin.list_offsets(
+            dict.fromkeys(asked, spec),
+            isolation_level=IsolationLevel.READ_COMMITTED,
+            request_timeout=_REQUEST_TIMEOUT_S,
+        )
         return {asked[partition]: future.result(_ANSWER_TIMEOUT_S).offset for partition, future in futures.items()}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain, groupby
 from typing import TYPE_CHECKING, Protocol
 
@@ -43,6 +43,10 @@ class Work(Protocol):
         """How many records or timers."""
 
     @property
+    def handled(self) -> int:
+        """How many records or timers reach a handler."""
+
+    @property
     def is_heavy(self) -> bool:
         """Whether it is more than one transaction should hold, and can be halved."""
 
@@ -79,6 +83,11 @@ class RecordWork:
     def size(self) -> int:
         """How many records."""
         return sum(len(part.records) for part in self.parts)
+
+    @property
+    def handled(self) -> int:
+        """How many records are messages: those that are none say nothing of the handlers' health."""
+        return sum(len(part.messages) for part in self.parts)
 
     @property
     def is_heavy(self) -> bool:
@@ -148,6 +157,35 @@ class RecordWork:
 
 
 @dataclass(frozen=True, slots=True)
+class SkipWork:
+    """Going on behind records that no reader is given: the markers of publishers' transactions, and aborted ones."""
+
+    lane_of: Mapping[Place, Lane]
+    next_offsets: Mapping[Place, int]
+    size: int = 0
+    handled: int = 0
+    is_heavy: bool = False
+    rejections: Mapping[tuple[str, str], int] = field(default_factory=dict)
+
+    @property
+    def lanes(self) -> Sequence[Lane]:
+        """The lanes that the partitions belong to, each once."""
+        return list(dict.fromkeys(self.lane_of.values()))
+
+    async def handle(self, _connection: Connection, _now: datetime) -> Effects:
+        """Nothing: only the offsets move."""
+        return Effects()
+
+    def halves(self) -> tuple[Work, Work]:
+        """Never asked for: it has no size."""
+        raise NotImplementedError
+
+    def abandoned(self, error: BaseException) -> Work:
+        """Give up: there is nothing in it that could fail."""
+        raise error
+
+
+@dataclass(frozen=True, slots=True)
 class TimerWork:
     """Timers of one lane group, in the order in which they are due."""
 
@@ -157,6 +195,11 @@ class TimerWork:
     @property
     def size(self) -> int:
         """How many timers."""
+        return len(self.timers)
+
+    @property
+    def handled(self) -> int:
+        """How many timers reach a handler."""
         return len(self.timers)
 
     @property
@@ -204,6 +247,11 @@ class ParkWork(TimerWork):
     """A timer whose handling fails: it is put aside for a person."""
 
     failure: str
+
+    @property
+    def handled(self) -> int:
+        """None: no handler is asked."""
+        return 0
 
     async def handle(self, connection: Connection, now: datetime) -> Effects:
         """Park the timer."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tests.waiting import wait_until
+
 if TYPE_CHECKING:
     from tests.runtime.world import World
 
@@ -26,4 +28,22 @@ async def test_a_stopped_worker_leaves_nothing_to_publish_again(world: World) ->
     await world.add(["c"])
     async with world.worker():
         await world.entered(3)
+    assert sorted(await world.answered()) == ["a", "b", "c"]
+
+
+async def test_what_a_publisher_took_back_is_not_done_and_its_markers_hold_nothing_up(world: World) -> None:
+    async with world.worker(stall_timeout_s=1.5) as consumer:
+        await world.add_in_transaction(["taken back"], commits=False)
+        await world.add_in_transaction(["a", "b"], commits=True)
+        assert sorted(await world.entered(2)) == ["a", "b"]
+
+        async def nothing_is_behind() -> bool:
+            consumed = await world.value("select sum(next_offset) from consumed_offset where topic = 'toy.sums'")
+            # Each record and each transaction's marker in each of its partitions.
+            return bool(consumed == await world.length("toy.sums"))
+
+        await wait_until(nothing_is_behind, what="offsets behind the markers")
+        await world.add(["c"])
+        await world.entered(3)
+        await world.ready(consumer)
     assert sorted(await world.answered()) == ["a", "b", "c"]

@@ -47,15 +47,27 @@ async def test_a_session_that_lost_its_lane_gets_no_effect(world: World) -> None
     old, new = uuid.uuid4(), uuid.uuid4()
     async with world.pool.acquire() as connection:
         await connection.execute("insert into consumed_offset values ('toy.sums', 0, 'id', 5)")
-        await offsets.claim_lanes(connection, old, [lane])
-        numbers = await offsets.advance(connection, old, [lane], [Move(place, 5, 6)], [])
+        claimed = await offsets.claim_lanes(connection, old, [lane])
+        assert claimed == {lane: 0}
+        numbers = await offsets.advance(connection, old, claimed, [Move(place, 5, 6)], [])
         assert numbers == {lane: 1}
-        # The same owner with an outdated place, then an outdated owner with the right place.
+        outdated: list[tuple[uuid.UUID, dict[Lane, int], list[Move]]] = [
+            # The same owner with an outdated place, with a place that goes back, and with an outdated batch: it was
+            # committed and the answer lost, which for timers is the only sign.
+            (old, numbers, [Move(place, 5, 7)]),
+            (old, numbers, [Move(place, 6, 6)]),
+            (old, claimed, []),
+        ]
+        for owner, lanes, moves in outdated:
+            transaction = connection.transaction()
+            await transaction.start()
+            with pytest.raises(Fenced):
+                await offsets.advance(connection, owner, lanes, moves, [])
+            await transaction.rollback()
+        # And an outdated owner with everything else right.
+        assert await offsets.claim_lanes(connection, new, [lane]) == numbers
         with pytest.raises(Fenced):
-            await offsets.advance(connection, old, [lane], [Move(place, 5, 7)], [])
-        await offsets.claim_lanes(connection, new, [lane])
-        with pytest.raises(Fenced):
-            await offsets.advance(connection, old, [lane], [Move(place, 6, 7)], [])
+            await offsets.advance(connection, old, numbers, [Move(place, 6, 7)], [])
 
 
 async def test_a_claim_waits_for_the_old_owners_transaction(world: World) -> None:
@@ -63,10 +75,10 @@ async def test_a_claim_waits_for_the_old_owners_transaction(world: World) -> Non
     old, new = uuid.uuid4(), uuid.uuid4()
     async with world.pool.acquire() as one, world.pool.acquire() as other:
         await one.execute("insert into consumed_offset values ('toy.sums', 0, 'id', 5)")
-        await offsets.claim_lanes(one, old, [lane])
+        claimed = await offsets.claim_lanes(one, old, [lane])
         transaction = one.transaction()
         await transaction.start()
-        await offsets.advance(one, old, [lane], [Move(place, 5, 6)], [])
+        await offsets.advance(one, old, claimed, [Move(place, 5, 6)], [])
         claim = asyncio.create_task(offsets.claim_lanes(other, new, [lane]))
         done, _ = await asyncio.wait([claim], timeout=0.2)
         assert not done

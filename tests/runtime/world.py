@@ -21,6 +21,7 @@ import asyncpg
 import orjson
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.record.util import calc_crc32c as crc32c
+from confluent_kafka import Producer
 from confluent_kafka import TopicPartition as Partition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._listoffsets import OffsetSpec
@@ -33,7 +34,7 @@ from services.runtime.consumer import Consumer
 from services.runtime.database import create_pool, migrate
 from services.runtime.publisher import murmur2
 from services.runtime.settings import RuntimeSettings
-from services.runtime.topics import Topics, places_of
+from services.runtime.topics import Place, Topics, places_of
 from tests.runtime.toy.service import CONSUMED, PRODUCED, SCHEMA, toy
 from tests.waiting import wait_until
 
@@ -114,6 +115,27 @@ class World:
         """Send one `toy.add` of 1 for each id, keyed by it."""
         value = orjson.dumps({"amount": 1, **fields})
         await self.send([(topic, i.encode(), value, self.headers(i), partition) for i in ids])
+
+    async def add_in_transaction(self, ids: Sequence[str], *, commits: bool) -> None:
+        """Send a `toy.add` of 1 for each id in one transaction of a client that is not ours, and end it."""
+        options = {"bootstrap.servers": self.bootstrap, "transactional.id": uuid.uuid4().hex, "log_level": 0}
+
+        def send() -> None:
+            producer = Producer({**options, "partitioner": "murmur2_random"})
+            producer.init_transactions(30)
+            producer.begin_transaction()
+            for id_ in ids:
+                headers: Any = self.headers(id_)
+                producer.produce(self.prefix + "toy.sums", key=id_, value=orjson.dumps({"amount": 1}), headers=headers)
+            producer.flush(30)
+            (producer.commit_transaction if commits else producer.abort_transaction)(30)
+
+        await asyncio.to_thread(send)
+
+    async def length(self, topic: str) -> int:
+        """Return how many offsets the partitions of a topic have given out, to records and to markers."""
+        logs = await self._topics.logs([Place(topic, number) for number in range(PARTITIONS)])
+        return sum(log.end for log in logs.values())
 
     async def send_unreadable(self, topic: str, partition: int) -> None:
         """Send a record with a header whose name is not UTF-8, as a client in C can."""
