@@ -356,8 +356,9 @@ class Consumer:
     def _check_sizes(self, outgoing: Sequence[Outgoing]) -> None:
         limit = self._settings.max_message_bytes
         for message in outgoing:
-            # Exactly only where it may matter: most messages are far from the limit.
-            if message.value is not None and len(message.value) > limit // 4 and message_bytes(message) > limit:
+            # Exactly only where it may matter: most messages are far from the limit, and headers are bounded.
+            roughly = len(message.value or b"") + len(message.key or b"")
+            if roughly > limit // 4 and message_bytes(message) > limit:
                 raise TooLarge(f"{message_bytes(message)} bytes for {message.topic}; the brokers take {limit}")
 
     def _count(self, work: Work) -> None:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from services.runtime.message import Outgoing
 
 _REMEMBERED_KEYS = 65_536
+_LONGEST_REMEMBERED = 256
 # Messages put into record batches in one go, a millisecond's work.
 _SLICE = 64
 _WORD = 0xFFFFFFFF
@@ -41,6 +42,10 @@ def murmur2(key: bytes) -> int:
         mixed = (mixed ^ int.from_bytes(rest, "little")) * 0x5BD1E995 & _WORD
     mixed = (mixed ^ mixed >> 13) * 0x5BD1E995 & _WORD
     return (mixed ^ mixed >> 15) & 0x7FFFFFFF
+
+
+def _hash_of(key: bytes) -> int:
+    return murmur2(key) if len(key) <= _LONGEST_REMEMBERED else murmur2.__wrapped__(key)
 
 
 class Publisher:
@@ -77,7 +82,7 @@ class Publisher:
         for message in outgoing:
             topic, key = message.topic, message.key
             count = self._partition_counts.get(topic) or await self._count_partitions(topic)
-            partition = (message.lane.partition if key is None else murmur2(key)) % count
+            partition = (message.lane.partition if key is None else _hash_of(key)) % count
             by_partition[topic, partition].append(message)
         return {
             TopicPartition(self._prefix + topic, number): by_partition[topic, number] for topic, number in by_partition

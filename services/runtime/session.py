@@ -56,7 +56,7 @@ _CAREFUL_WAIT_MS = 600
 # What bounds a worker's memory: the raw records of one fetch, whatever the backlog.
 _FETCH_BYTES = 4 * 1024 * 1024
 # Records unpacked in one go, a millisecond's work.
-_SLICE = 250
+_SLICE = 100
 
 # A killed worker's partitions move within the session timeout and a heartbeat.
 _CONSUMER_OPTIONS = {
@@ -122,6 +122,7 @@ class Session(ConsumerRebalanceListener):
         self._commit: asyncio.Task[None] | None = None
         self._publishing: asyncio.Task[None] | None = None
         self._has_stumbled = False
+        self._is_dry = False
         self._stack = contextlib.AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -266,6 +267,7 @@ class Session(ConsumerRebalanceListener):
     async def poll(self, timeout_s: float) -> Mapping[Place, Sequence[Record]]:
         """Return at most a batch of records of claimed partitions, as soon as there are some."""
         assignment = self._assignment
+        self._is_dry = False
         fetched: Mapping[TopicPartition, Sequence[Record]]
         # A client that has records, or is told not to wait, does not let others run: heartbeats, the watch, health.
         await asyncio.sleep(0)
@@ -274,12 +276,12 @@ class Session(ConsumerRebalanceListener):
         try:
             # During a rebalance the client waits for its end, however long.
             async with asyncio.timeout(timeout_s + _REBALANCE_GRACE_S):
-                fetched = await self._consumer.getmany(
-                    timeout_ms=math.ceil(timeout_s * 1_000), max_records=self._settings.batch_size
-                )
+                fetched = await self._fetch(math.ceil(timeout_s * 1_000))
         except TimeoutError:
+            self._has_stumbled = True
             return {}
         except OffsetOutOfRangeError as error:
+            self._has_stumbled = True
             self.suspects.update(self._place(partition) for partition in error.args[0])
             return {}
         except UnicodeDecodeError:
@@ -287,10 +289,29 @@ class Session(ConsumerRebalanceListener):
             fetched = await self._poll_carefully()
         except NoOffsetForPartitionError:
             # The client looks for an offset of the group until it is told ours.
+            self._has_stumbled = True
             return {}
         if assignment is not self._assignment or not self.is_claimed:
             return {}
+        self._is_dry = not fetched
         return self._ours(fetched)
+
+    async def _fetch(self, timeout_ms: int) -> Mapping[TopicPartition, Sequence[Record]]:
+        """Return at most a batch of records, and little more than `_FETCH_BYTES` however well they were compressed.
+
+        In slices, because the client unpacks without letting others run; only the first is waited for.
+        """
+        fetched: defaultdict[TopicPartition, list[Record]] = defaultdict(list)
+        bytes_left = _FETCH_BYTES
+        for wanted in _slices(self._settings.batch_size):
+            found = await self._consumer.getmany(timeout_ms=0 if fetched else timeout_ms, max_records=wanted)
+            for partition, records in found.items():
+                fetched[partition].extend(records)
+                bytes_left -= sum(record.serialized_value_size for record in records)
+            if len(found) == 0 or bytes_left < 0:
+                break
+            await asyncio.sleep(0)
+        return fetched
 
     def _ours(self, fetched: Mapping[TopicPartition, Sequence[Record]]) -> Mapping[Place, Sequence[Record]]:
         places = {self._place(partition): records for partition, records in fetched.items()}
@@ -303,19 +324,9 @@ class Session(ConsumerRebalanceListener):
         and the next `poll`, with no batch in hand, goes back and finds out why.
         """
         assignment = self._assignment
-        fetched: defaultdict[TopicPartition, list[Record]] = defaultdict(list)
-        bytes_left = _FETCH_BYTES
         try:
             async with asyncio.timeout(_REBALANCE_GRACE_S):
-                # In slices, because the client unpacks without letting others run.
-                for wanted in _slices(self._settings.batch_size):
-                    found = await self._consumer.getmany(timeout_ms=0, max_records=wanted)
-                    for partition, records in found.items():
-                        fetched[partition].extend(records)
-                        bytes_left -= sum(record.serialized_value_size for record in records)
-                    if not found or bytes_left < 0:
-                        break
-                    await asyncio.sleep(0)
+                fetched = await self._fetch(0)
         except (TimeoutError, OffsetOutOfRangeError, NoOffsetForPartitionError, UnicodeDecodeError):
             self._has_stumbled = True
             return {}
@@ -379,9 +390,9 @@ class Session(ConsumerRebalanceListener):
     async def passed_over(self) -> Mapping[Place, int]:
         """Return where the client stands behind what is handled although it has no record left.
 
-        Only between batches, right after a poll that returned nothing: what is read and not handled would be skipped.
+        Only right after a poll that had nothing and no trouble: what is read and not handled would be skipped.
         """
-        if not self.is_claimed:
+        if not self.is_claimed or not self._is_dry:
             return {}
         passed = {}
         for where, offset in self.next_offsets.items():

@@ -47,7 +47,8 @@ class Handlers:
         for message in batch.messages:
             if isinstance(message.data, CustomerProfile):
                 hashes[message.data.customer_id] = self.rules.hash_name(message.data.name)
-            elif message.key is not None:
+            elif message.key is not None and b"\x00" not in message.key:
+                # No customer's id holds the NUL character, which no text in the database can.
                 hashes[message.key.decode("utf-8", "replace")] = None
         known = {customer: name_hash for customer, name_hash in hashes.items() if name_hash is not None}
         await store.record_holders(connection, known, hashes.keys() - known.keys())

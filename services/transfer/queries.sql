@@ -188,11 +188,17 @@ select * from unnest($1::text[], $2::bytea[])
 on conflict (customer_id) do update
 set name_hash = excluded.name_hash
 
--- Forget erased customers: their name's hash, and the key of what is sealed for them.
+-- Forget erased customers: their name's hash, the key of what is sealed for them, and what was sealed; that there
+-- was something stays known.
 -- name: erase_customers
 with forgotten_holder as (
     delete from holder
     where customer_id = any($1::text[])
+),
+forgotten_name as (
+    update transfer
+    set payee_name_sealed = ''
+    where payer_customer_id = any($1::text[]) and payee_name_sealed is not null
 )
 delete from customer_key
 where customer_id = any($1::text[])

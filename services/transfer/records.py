@@ -65,7 +65,13 @@ async def read_account(connection: Connection, account_id: str) -> Row | None:
 async def read_platform_balance(connection: Connection, account_id: str) -> dict[str, int]:
     """Return what a platform account holds, in minor units by currency."""
     rows = await connection.fetch(_QUERIES.platform_balance, account_id)
-    return {row["currency"]: row["posted_minor"] for row in rows}
+    return {row["currency"]: int(row["posted_minor"]) for row in rows}
+
+
+async def read_platform_balance_at(connection: Connection, account_id: str, moment: datetime) -> dict[str, int]:
+    """Return what a platform account held at a moment, in minor units by currency."""
+    rows = await connection.fetch(_QUERIES.platform_balance_at, account_id, moment)
+    return {row["currency"]: int(row["posted_minor"]) for row in rows}
 
 
 async def read_statement(

@@ -74,9 +74,24 @@ from (
 order by number desc
 limit 1
 
+-- What a platform account held at a moment, by currency: the sum of its entries until then.
+-- name: platform_balance_at
+select currency, sum(amount_minor) as posted_minor
+from (
+    select currency, - amount_minor as amount_minor
+    from movement
+    where debit_account = $1 and moved_at <= $2
+    union all
+    select currency, amount_minor
+    from movement
+    where credit_account = $1 and moved_at <= $2
+) as entry
+group by currency
+order by currency
+
 -- What a platform account holds, by currency: the sum of its stripes.
 -- name: platform_balance
-select currency, sum(posted_minor)::bigint as posted_minor
+select currency, sum(posted_minor) as posted_minor
 from platform_stripe
 where account_id = $1
 group by currency
@@ -207,7 +222,7 @@ with held as (
     union all
     select currency, posted_minor from platform_stripe
 )
-select currency, sum(posted_minor)::bigint as sum_minor
+select currency, sum(posted_minor)::text as sum_minor
 from held
 group by currency
 having sum(posted_minor) <> 0
@@ -235,8 +250,8 @@ stripes as (
 )
 select
     account_id, currency,
-    coalesce(posted_minor, 0)::bigint as posted_minor,
-    coalesce(entries_minor, 0)::bigint as entries_minor
+    coalesce(posted_minor, 0)::text as posted_minor,
+    coalesce(entries_minor, 0)::text as entries_minor
 from entries
 full join stripes using (account_id, currency)
 where coalesce(posted_minor, 0) <> coalesce(entries_minor, 0)

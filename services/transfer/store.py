@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import fields
 from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from services.runtime.database import load_queries
-from services.runtime.personal_data import decrypt, encrypt, new_key, unwrap_key, wrap_key
+from services.runtime.personal_data import PersonalDataError, decrypt, encrypt, new_key, unwrap_key, wrap_key
 from services.transfer.decide.ledger import Facts
 from services.transfer.model import (
     Account,
@@ -53,6 +54,7 @@ async def load_facts(connection: Connection, subjects: Subjects, master_key: byt
         facts.answers = await _load_answers(connection, subjects.answers)
     if sealed:
         facts.payee_names = await _open_names(connection, facts.transfers, sealed, master_key)
+        facts.forgotten_names = sealed.keys() - facts.payee_names.keys()
     if subjects.has_names or sealed:
         customers = {account.customer_id for account in facts.accounts.values()}
         facts.holders = await _load_holders(connection, customers)
@@ -108,12 +110,12 @@ async def _open_names(
 ) -> dict[UUID, str]:
     owners = {id_: transfers[id_].payer_customer_id or "" for id_ in sealed}
     keys = await _load_keys(connection, set(owners.values()), master_key)
-    return {
-        id_: decrypt(keys[owners[id_]], text, _name_of(id_)).decode()
-        for id_, text in sealed.items()
-        # An erased customer's key is gone, and with it the name.
-        if owners[id_] in keys
-    }
+    names = {}
+    for id_, text in sealed.items():
+        # An erased customer's key is gone, and with it the name; the key that they may have now is another.
+        with suppress(KeyError, PersonalDataError):
+            names[id_] = decrypt(keys[owners[id_]], text, _name_of(id_)).decode()
+    return names
 
 
 async def _load_keys(connection: Connection, customers: Collection[str], master_key: bytes) -> dict[str, bytes]:
@@ -125,13 +127,18 @@ async def _seal_names(connection: Connection, ledger: Ledger, master_key: bytes)
     if not ledger.payee_names:
         return {}
     owners = {id_: ledger.transfers[id_].payer_customer_id or "" for id_ in ledger.payee_names}
-    customers = set(owners.values())
-    missing = customers - set(await _load_keys(connection, customers, master_key))
+    keys = await _load_keys(connection, set(owners.values()), master_key)
+    # Only what is new makes a key: a name that was sealed before its customer was erased stays forgotten.
+    missing = {owners[id_] for id_ in owners.keys() & ledger.created.keys()} - keys.keys()
     if missing:
         wrapped = [(customer, wrap_key(master_key, new_key(), customer)) for customer in sorted(missing)]
         await connection.execute(_QUERIES.insert_customer_keys, *_columns(wrapped))
-    keys = await _load_keys(connection, customers, master_key)
-    return {id_: encrypt(keys[owners[id_]], name.encode(), _name_of(id_)) for id_, name in ledger.payee_names.items()}
+        keys |= await _load_keys(connection, missing, master_key)
+    return {
+        id_: encrypt(keys[owners[id_]], name.encode(), _name_of(id_))
+        for id_, name in ledger.payee_names.items()
+        if owners[id_] in keys
+    }
 
 
 def _name_of(transfer_id: UUID) -> bytes:

@@ -73,9 +73,13 @@ class PlainLedger:
     plans: dict[str, Plan] = field(default_factory=dict)
     backs: dict[str, Back] = field(default_factory=dict)
     cooling: dict[str, datetime] = field(default_factory=dict)
+    heard: set[str] = field(default_factory=set)
 
-    def hear(self, type_: str, data: dict[str, Any]) -> None:
-        """Take one message."""
+    def hear(self, type_: str, message_id: str, data: dict[str, Any]) -> None:
+        """Take one message; a bank's word that comes again is no other word."""
+        if type_.startswith("payout.") and message_id in self.heard:
+            return
+        self.heard.add(message_id)
         id_ = str(data["transfer_id"])
         if type_ == "transfer.request":
             self._request(id_, data)
@@ -157,7 +161,9 @@ class PlainLedger:
         return plan.kind != "top_up" and plan.amount >= VERIFIED_FROM and not plan.verified
 
     def _verify(self, plan: Plan, *, passed: bool) -> None:
-        if plan.wakes_at is not None and plan.wakes_at <= self.now:
+        is_late = plan.wakes_at is not None and plan.wakes_at <= self.now
+        is_cooling = plan.payer in self.cooling and self.cooling[plan.payer] > self.now
+        if is_late or is_cooling:
             plan.status = "failed"
         elif passed:
             plan.verified = True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 import pytest
 
@@ -80,6 +81,41 @@ def _conflict(world: World) -> list[tuple[str, dict[str, Any]]]:
     return world.tell(message("transfer.request", {**asked, "amount_minor": 101}))
 
 
+def _refund_with_a_payouts_id(world: World) -> list[tuple[str, dict[str, Any]]]:
+    payout = request("withdrawal", payee="bank:X1:9")
+    paid = request()
+    world.tell(message("transfer.request", payout), message("transfer.request", paid))
+    refund = {"refund_id": payout["transfer_id"], "transfer_id": paid["transfer_id"], "reason": "x"}
+    said = world.tell(message("transfer.refund", refund))
+    # And the payout still hears its bank.
+    answered = world.tell(message("payout.failed", {"transfer_id": payout["transfer_id"], "rail_code": "MS03"}))
+    assert [type_ for type_, _ in answered] == ["transfer.refunded"]
+    return said
+
+
+def _erased_before_it_is_due(world: World) -> list[tuple[str, dict[str, Any]]]:
+    world.facts.holders["b"] = world.rules.hash_name("Li Na")
+    asked = request(execute_at="2026-09-28T03:00:00Z", payee_name="Li Na")
+    world.tell(message("transfer.request", asked))
+    world.facts.payee_names.clear()
+    world.facts.forgotten_names.add(UUID(asked["transfer_id"]))
+    return world.pass_time(timedelta(hours=3))
+
+
+def _verified_while_cooling(world: World) -> list[tuple[str, dict[str, Any]]]:
+    world.fund("a", 9_000_000)
+    asked = [request(amount_minor=2_000_000) for _ in range(2)]
+    world.tell(*(message("transfer.request", one) for one in asked))
+    verify = {"method": "face", "outcome": "failed", "transfer_id": asked[0]["transfer_id"]}
+    for _ in range(3):
+        world.tell(message("transfer.verify", verify))
+    return world.tell(message("transfer.verify", {**verify, **_name(asked[1]), "outcome": "passed"}))
+
+
+def _name(asked: dict[str, Any]) -> dict[str, Any]:
+    return {"transfer_id": asked["transfer_id"]}
+
+
 def _late_cancel(world: World) -> list[tuple[str, dict[str, Any]]]:
     asked = request()
     world.tell(message("transfer.request", asked))
@@ -130,12 +166,16 @@ REFUSALS: list[tuple[str, Callable[[World], list[tuple[str, dict[str, Any]]]], s
     ("verification_failed", _fails_verification, "transfer.failed"),
     ("verification_expired", _late_verification, "transfer.failed"),
     ("expired", lambda w: _ask(w, expires_at="2026-09-28T00:00:00Z"), "transfer.expired"),
+    ("amount_invalid", lambda w: _ask(w, amount_minor=0, expires_at="2026-09-28T00:00:00Z"), "transfer.failed"),
     ("rail_rejected", _bank_says(("payout.failed", {"rail_code": "MS03"})), "transfer.refunded"),
     ("payee_unknown", _bank_says(("payout.failed", {"rail_code": "AC01"})), "transfer.refunded"),
     ("rail_returned", _bank_says(("payout.returned", {})), "transfer.refunded"),
     ("rail_returned", _bank_says(("payout.settled", {}), ("payout.returned", {})), "transfer.refunded"),
     ("rail_timeout", _bank_says(("payout.unknown", {}), ("payout.unknown", {})), "transfer.refunded"),
+    ("payee_name_unverified", _erased_before_it_is_due, "transfer.failed"),
+    ("verification_failed", _verified_while_cooling, "transfer.failed"),
     ("duplicate_id_conflict", _conflict, "transfer.command_refused"),
+    ("duplicate_id_conflict", _refund_with_a_payouts_id, "transfer.command_refused"),
     ("transfer_unknown", _command("transfer.cancel", transfer_id=new_id()), "transfer.command_refused"),
     ("transfer_unknown", _command("payout.settled", transfer_id=new_id()), "transfer.command_refused"),
     ("state_conflict", _late_cancel, "transfer.command_refused"),
@@ -172,7 +212,7 @@ def test_what_is_refused_moves_nothing_and_says_why(
     assert body["reason"].get("iso20022") == REASONS[code].iso20022
     held = sum(account.posted_minor for account in world.facts.accounts.values())
     brought_in = sum(1_000_000 if account == "wallet:a" else 0 for account in world.facts.accounts)
-    assert held in {brought_in, brought_in + 5_000_000}
+    assert held in {brought_in, brought_in + 5_000_000, brought_in + 9_000_000}
     assert world.facts.accounts["wallet:a"].reserved_minor == 0
 
 
@@ -383,3 +423,99 @@ def test_a_key_that_is_not_the_wallet_is_counted_and_no_obstacle(
 def test_a_refused_command_names_the_account_that_it_is_about() -> None:
     ((_, body),) = funded().tell(message("account.configure", {"account_id": "wallet:x", "tier": "standard"}))
     assert body["account_id"] == "wallet:x"
+
+
+def test_the_same_word_of_a_bank_twice_is_one_word() -> None:
+    world = funded()
+    asked = request("withdrawal", payee="bank:X1:9")
+    world.tell(message("transfer.request", asked))
+    unknown, settled = (message(type_, _name(asked)) for type_ in ("payout.unknown", "payout.settled"))
+    assert [type_ for type_, _ in world.tell(unknown, unknown)] == ["payout.inquired"]
+    assert [type_ for type_, _ in world.tell(unknown)] == []
+    assert [type_ for type_, _ in world.tell(settled)] == ["transfer.settled"]
+    assert [type_ for type_, _ in world.tell(message("payout.returned", _name(asked)))] == ["transfer.refunded"]
+    assert world.tell(settled) == []
+
+
+def test_each_refusal_of_a_batch_has_an_id_of_its_own_that_readers_accept() -> None:
+    world = funded()
+    items = [request(), request()]
+    world.tell(*(message("transfer.request", item) for item in items))
+    others = [{**item, "amount_minor": 7} for item in items]
+    batch = {"batch_id": new_id(), "atomic": False, "items": others}
+    world.tell(message("transfer.batch", batch, id_="i" * 256))
+    ids = {dict(event.headers)["ce_id"] for event in world.published[-2:]}
+    assert len(ids) == 2
+    assert all(len(id_ or b"") <= 256 for id_ in ids)
+
+
+def test_a_refusal_does_not_carry_a_key_that_no_broker_takes() -> None:
+    world = funded()
+    world.tell(message("transfer.cancel", {"transfer_id": new_id()}, key="k" * 1_000_000))
+    assert world.published[-1].key is None
+
+
+def test_a_day_that_another_lane_has_begun_is_not_ended_again() -> None:
+    world = funded()
+    early = world.now
+    world.now = early + timedelta(days=1)
+    withdrawal = request("withdrawal", payee="bank:X1:9")
+    world.tell(message("transfer.request", withdrawal))
+    world.now = early
+    _ask(world)
+    world.now = early + timedelta(days=1)
+    world.tell(message("payout.failed", {**_name(withdrawal), "rail_code": "MS03"}))
+    account = world.facts.accounts["wallet:a"]
+    assert (account.used_day_minor, account.used_day_count, account.used_month_minor) == (100, 1, 100)
+
+
+def test_a_scheduled_transfer_whose_payer_has_another_tier_by_then_asks_for_proof() -> None:
+    world = World()
+    world.open("a", "b", tier="unlimited")
+    world.fund("a", 5_000_000)
+    world.tell(message("transfer.request", request(execute_at="2026-09-28T03:00:00Z", amount_minor=3_000_000)))
+    world.tell(message("account.configure", {"account_id": "wallet:a", "tier": "standard"}))
+    assert [type_ for type_, _ in world.pass_time(timedelta(hours=2, seconds=1))] == ["transfer.verification_required"]
+
+
+def test_asking_again_after_the_deadline_does_not_revive_a_transfer() -> None:
+    world = funded()
+    world.fund("a", 5_000_000)
+    asked = request(amount_minor=2_000_000)
+    world.tell(message("transfer.request", asked))
+    # No worker ran when its time was over.
+    world.now += timedelta(minutes=6)
+    ((type_, body),) = world.tell(message("transfer.verification_resend", _name(asked)))
+    assert (type_, body["reason"]["code"]) == ("transfer.failed", "verification_expired")
+
+
+def test_money_that_its_bank_does_not_take_back_is_sent_on_by_a_person() -> None:
+    world = funded()
+    asked = request("top_up", payer="bank:X1:7", payee="wallet:nobody")
+    said = world.tell(message("transfer.request", asked))
+    returned = {"transfer_id": said[1][1]["transfer_id"]}
+    assert [type_ for type_, _ in world.tell(message("payout.failed", {**returned, "rail_code": "AC04"}))] == [
+        "transfer.discrepancy"
+    ]
+    resolve = {**returned, "outcome": "settled", "evidence": "paid out by hand", "by": "operator"}
+    said = world.tell(message("transfer.resolve", resolve))
+    assert [(type_, body["status"]) for type_, body in said] == [("transfer.refunded", "refunded")]
+
+
+def test_a_refund_that_fails_is_answered_so_and_the_balance_is_watched_again() -> None:
+    world = World()
+    world.open("a", "b", low_balance_threshold_minor=50)
+    top_up = request("top_up", payer="bank:X1:7", payee="wallet:a", amount_minor=100)
+    world.tell(message("transfer.request", top_up))
+    refund = message("transfer.refund", {**_name(top_up), "refund_id": new_id(), "reason": "x", "amount_minor": 80})
+    assert "account.low_balance" in dict(world.tell(refund))
+    world.tell(message("payout.failed", {"transfer_id": refund.data.refund_id.hex, "rail_code": "MS03"}))  # type: ignore[union-attr]
+    assert [type_ for type_, _ in world.tell(refund)] == ["transfer.discrepancy"]
+    assert "account.low_balance" in dict(_ask(world, amount_minor=80))
+
+
+def test_a_quote_refuses_what_a_request_would_not_do() -> None:
+    world = funded()
+    quote = {**request(expires_at="2026-09-28T00:00:00Z"), "quote_id": new_id()}
+    ((_, body),) = world.tell(message("transfer.quote", quote))
+    assert (body["would"], body["reason"]["code"]) == ("refuse", "expired")

@@ -39,7 +39,7 @@ ACTIONS = st.one_of(
     st.tuples(st.just("scheduled"), st.sampled_from(WALLETS), st.sampled_from(WALLETS), AMOUNTS),
     st.tuples(st.just("refund"), st.integers(0, 9), st.just(""), AMOUNTS),
     st.tuples(
-        st.sampled_from(["cancel", "verify", "verify in vain", "repeat", "resolve"]),
+        st.sampled_from(["cancel", "verify", "verify in vain", "repeat", "resolve", "bank repeats itself"]),
         st.integers(0, 9),
         st.just(""),
         st.just(0),
@@ -72,6 +72,7 @@ class Machine:
         self._timers: dict[tuple[str, str], Timer] = {}
         self._requests: list[dict[str, Any]] = []
         self._payouts: list[str] = []
+        self._words: list[Message] = []
         self._events: dict[str, bytes] = {}
         self._plain = PlainLedger(tuple(f"wallet:{name}" for name in WALLETS), MORNING)
         self.model: Counter[str] = Counter()
@@ -88,7 +89,7 @@ class Machine:
             await self._handle(messages, [], crashes=crashes)
             for heard in messages:
                 assert heard.data is not None
-                self._plain.hear(heard.type, heard.data.model_dump())
+                self._plain.hear(heard.type, heard.id, heard.data.model_dump())
             for wait in waits:
                 self._now += timedelta(seconds=wait[1])
                 await self._run_timers(crashes=crashes)
@@ -123,10 +124,14 @@ class Machine:
         kind, first, second, amount = action
         if kind in {"p2p", "withdrawal", "top_up", "scheduled"}:
             return self._order(kind, first, second, amount)
+        if kind == "bank repeats itself":
+            return self._pick(self._words, first)  # type: ignore[no-any-return]
         if kind.startswith("payout."):
             payout = self._pick(self._payouts, first)
             extra = {"rail_code": "MS03"} if kind == "payout.failed" else {}
-            return message(kind, {"transfer_id": payout, **extra}) if payout else None
+            if payout:
+                self._words.append(message(kind, {"transfer_id": payout, **extra}))
+            return self._words[-1] if payout else None
         asked = self._pick(self._requests, first)
         if asked is None:
             return None

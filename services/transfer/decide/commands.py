@@ -21,6 +21,7 @@ from services.transfer.decide.requests import (
     limits_left,
     needs_verification,
     new_transfer,
+    refuse_cooling,
     require_verification,
 )
 from services.transfer.model import AT_THE_BANK, WAITING, Answer, AnswerKey, Refusal, Status, Transfer
@@ -54,6 +55,8 @@ def answer_key(message: Message) -> AnswerKey | None:
         return AnswerKey(own_id, str(getattr(message.data, own_id)))
     if message.type in _REMEMBERED:
         return AnswerKey(f"source:{message.source}", message.id)
+    if message.type.startswith("payout."):
+        return AnswerKey(f"source:{message.source}", f"{message.type}/{message.id}")
     return None
 
 
@@ -138,8 +141,13 @@ def decide_verify(ledger: Ledger, message: Message, command: TransferVerify) -> 
     if transfer.verification_expires_at is not None and transfer.verification_expires_at <= ledger.now:
         decide_verification_expired(ledger, message.lane, transfer)
         return
-    policy = ledger.tier_of(ledger.accounts[transfer.payer]).verification
-    if policy is not None and command.method not in policy.methods:
+    tier = ledger.tier_of(ledger.accounts[transfer.payer])
+    policy = tier.verification
+    if (cooling := refuse_cooling(ledger, transfer, tier)) is not None:
+        # The tries were used up by another of this payer's transfers.
+        end_waiting(ledger, transfer)
+        fail(ledger, message.lane, transfer, cooling)
+    elif policy is not None and command.method not in policy.methods:
         detail = f"verified by {command.method}, which the policy does not accept"
         ledger.refuse(message, Refusal("state_conflict", field="method", detail=detail), transfer=transfer)
     elif command.outcome == "passed":
@@ -175,6 +183,13 @@ def decide_verification_resend(ledger: Ledger, message: Message, command: Transf
     transfer = _find(ledger, message, command.transfer_id, {Status.VERIFICATION_REQUIRED})
     if transfer is None:
         return
+    if transfer.verification_expires_at is not None and transfer.verification_expires_at <= ledger.now:
+        decide_verification_expired(ledger, message.lane, transfer)
+        return
+    if ledger.tier_of(ledger.accounts[transfer.payer]).verification is None:
+        # Its payer's tier asks for no proof any more.
+        go_on(ledger, message.lane, transfer)
+        return
     if not transfer.resends_left:
         ledger.refuse(message, Refusal("state_conflict", detail="no resend is left"), transfer=transfer)
         return
@@ -202,6 +217,9 @@ def decide_resolve(ledger: Ledger, message: Message, command: TransferResolve) -
         transfer = _find(ledger, message, transfer_id, AT_THE_BANK)
     else:
         transfer = ledger.transfers.get(transfer_id)
+        if transfer is not None and payouts.is_stuck(refund) and command.outcome == "settled":
+            payouts.complete_refund(ledger, message.lane, transfer, refund)
+            return
         if transfer is not None and not payouts.is_open(transfer, refund):
             ledger.refuse(
                 message, Refusal("state_conflict", detail=f"the refund is {refund.status}"), transfer=transfer
@@ -236,6 +254,8 @@ def decide_quote(ledger: Ledger, message: Message, command: TransferQuote) -> No
     """Decide a `transfer.quote`: what the same request would cost and come to now; nothing changes."""
     transfer = new_transfer(ledger, message, command, command.quote_id, b"")
     check = climb(ledger, transfer, command.payee_name, today=True)
+    refusal = check.refusal or _refuse_late(ledger, command) or refuse_cooling(ledger, transfer, check.tier)
+    check = check._replace(refusal=refusal)
     payer = ledger.accounts.get(command.payer)
     body: dict[str, Any] = {
         "quote_id": str(command.quote_id),
@@ -257,6 +277,11 @@ def decide_quote(ledger: Ledger, message: Message, command: TransferQuote) -> No
         traceparent=message.traceparent,
     )
     ledger.outgoing.append(Outgoing(message.lane, EVENTS, transfer.key.encode(), orjson.dumps(body), headers))
+
+
+def _refuse_late(ledger: Ledger, command: TransferQuote) -> Refusal | None:
+    is_late = command.kind != "top_up" and command.expires_at is not None and command.expires_at <= ledger.now
+    return Refusal("expired", field="expires_at") if is_late else None
 
 
 def _outcome_of(transfer: Transfer, check: Check) -> str:

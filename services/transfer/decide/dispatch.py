@@ -9,7 +9,7 @@ from services.transfer.decide import accounts, commands, payouts
 from services.transfer.decide.keys import is_mis_keyed
 from services.transfer.decide.refunds import decide_refund
 from services.transfer.decide.requests import decide_request, expire, go_on
-from services.transfer.model import WAITING, Refund, Refusal, Status, Transfer
+from services.transfer.model import WAITING, Answer, Refund, Refusal, Status, Transfer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,7 +31,7 @@ def decide_message(ledger: Ledger, message: Message) -> None:
     elif message.data is not None and message.type in REMEMBERED:
         commands.decide_once(ledger, message, message.data, REMEMBERED[message.type])
     else:
-        _decide_result(ledger, message)
+        _decide_result_once(ledger, message)
 
 
 COMMANDS: Final[dict[str, Callable[[Ledger, Message, Any], Any]]] = {
@@ -56,6 +56,15 @@ REMEMBERED: Final[dict[str, Callable[[Ledger, Message, Any], None]]] = {
 
 
 # --- What a bank answers ---
+
+
+def _decide_result_once(ledger: Ledger, message: Message) -> None:
+    """Decide what a bank says; the same record again is the same word, and asks for no answer."""
+    key = commands.answer_key(message)
+    if key is None or key in ledger.answers:
+        return
+    _decide_result(ledger, message)
+    ledger.answers[key] = ledger.answered[key] = Answer(key, b"", None, None, None, None, ledger.now)
 
 
 def _decide_result(ledger: Ledger, message: Message) -> None:

@@ -15,7 +15,8 @@ def is_mis_keyed(ledger: Ledger, message: Message) -> bool:
     """Tell whether a message's key is missing or not its wallet; what is about an unknown transfer has no right key."""
     key, type_, data = message.key, message.type, message.data
     wallets = _wallets_of(ledger, type_, data)
-    return bool(wallets) and (key is None or key.decode("utf-8", "replace") not in wallets)
+    own = None if key is None else key.decode("utf-8", "replace")
+    return any(wallet != own for wallet in wallets)
 
 
 def _wallets_of(ledger: Ledger, type_: str, data: Any) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from copy import copy
 from dataclasses import dataclass, field
@@ -38,6 +39,9 @@ SOURCE: Final = "sluice/transfer"
 EVENTS: Final = "transfer.events"
 STATES: Final = "account.states"
 INSTRUCTIONS: Final = "rail.instructions"
+_LONGEST_KEY: Final = 1_024
+"""An answer does not carry a key that is none of the contract's: no broker would take it."""
+_LONGEST_DETAIL: Final = 2_000
 
 
 @dataclass(slots=True)
@@ -51,6 +55,7 @@ class Facts:
     answers: dict[AnswerKey, Answer] = field(default_factory=dict)
     holders: dict[str, bytes] = field(default_factory=dict)
     payee_names: dict[UUID, str] = field(default_factory=dict)
+    forgotten_names: set[UUID] = field(default_factory=set)
 
 
 @dataclass(slots=True)
@@ -86,6 +91,7 @@ class Ledger:
         self.answers = facts.answers
         self.holders = facts.holders
         self.payee_names = facts.payee_names
+        self.forgotten_names = facts.forgotten_names
         self.opened: dict[str, Account] = {}
         self.touched: dict[str, Account] = {}
         self.reconfigured: dict[str, Account] = {}
@@ -300,11 +306,11 @@ class Ledger:
             body["transfer_id"] = str(subject)
         if (account_id := getattr(message.data, "account_id", None)) is not None:
             body["account_id"] = account_id
-        # The record that asked names the answer: asked again with another record, it is another answer.
-        record = f"{message.source}/{message.id}/{message.lane.partition}.{message.offset}.refused"
+        # What was asked names the answer: asked again with another record, it is another answer.
+        asked = (message.source, message.id, message.topic, message.lane.partition, message.offset, str(subject))
         headers = encode_headers(
             "transfer.command_refused",
-            id=record,
+            id=f"{hashlib.blake2b(repr(asked).encode(), digest_size=16).hexdigest()}.refused",
             source=SOURCE,
             time=self.now_text,
             subject=message.id if subject is None else str(subject),
@@ -312,6 +318,8 @@ class Ledger:
             traceparent=message.traceparent,
         )
         key = transfer.key.encode() if transfer else message.key
+        if key is not None and len(key) > _LONGEST_KEY:
+            key = None
         answer = Outgoing(message.lane, EVENTS, key, orjson.dumps(body), headers)
         self.outgoing.append(answer)
         return answer
@@ -391,7 +399,9 @@ def as_reason(refusal: Refusal) -> dict[str, Any]:
     reason: dict[str, Any] = {"code": refusal.code, "retryable": entry.retryable, "refund": entry.refund}
     if entry.iso20022 is not None:
         reason["iso20022"] = entry.iso20022
-    for name in ("field", "detail", "shortfall_minor", "limit_minor"):
+    if refusal.detail is not None:
+        reason["detail"] = refusal.detail[:_LONGEST_DETAIL]
+    for name in ("field", "shortfall_minor", "limit_minor"):
         value = getattr(refusal, name)
         if value is not None:
             reason[name] = value

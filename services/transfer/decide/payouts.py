@@ -163,7 +163,7 @@ def decide_settled(ledger: Ledger, lane: Lane, transfer: Transfer, refund: Refun
     if not is_open(transfer, refund):
         _compare(ledger, lane, transfer, refund, found="settled")
     elif refund is not None:
-        _complete_refund(ledger, lane, transfer, refund)
+        complete_refund(ledger, lane, transfer, refund)
     else:
         total = transfer.amount_minor + transfer.fee_minor
         _stop_watching(ledger, transfer.transfer_id, was_delayed=transfer.status == Status.DELAYED)
@@ -238,7 +238,13 @@ def bank_refusal(rail_code: str | None, detail: str | None) -> Refusal:
 # --- Refunds that go through a bank ---
 
 
-def _complete_refund(ledger: Ledger, lane: Lane, transfer: Transfer, refund: Refund) -> None:
+def is_stuck(refund: Refund) -> bool:
+    """Tell whether money is left in suspense because the bank did not take it back: a person sends it on."""
+    return refund.status == RefundStatus.FAILED and refund.source_account == SUSPENSE_ACCOUNT
+
+
+def complete_refund(ledger: Ledger, lane: Lane, transfer: Transfer, refund: Refund) -> None:
+    """Post a refund that arrived at the bank that the money came from."""
     _stop_watching(ledger, refund.refund_id, was_delayed=refund.status == RefundStatus.DELAYED)
     refund.status = RefundStatus.SETTLED
     if refund.source_account == SUSPENSE_ACCOUNT:
@@ -285,6 +291,9 @@ def _fail_refund(ledger: Ledger, lane: Lane, transfer: Transfer, refund: Refund,
     status = transfer.status if transfer.status == Status.FAILED else settled_status(transfer)
     extra = {"refund_id": str(refund.refund_id), "reason": as_reason(refusal)}
     _raise_discrepancy(ledger, lane, transfer, status, "refunded", "failed", extra)
+    if refund.source_account != SUSPENSE_ACCOUNT:
+        ledger.renew_answer(AnswerKey("refund_id", str(refund.refund_id)))
+        ledger.watch_balance(lane, transfer.payee)
 
 
 def give_limits_back(ledger: Ledger, transfer: Transfer, amount_minor: int, *, is_last: bool) -> None:
@@ -293,10 +302,10 @@ def give_limits_back(ledger: Ledger, transfer: Transfer, amount_minor: int, *, i
         return
     payer = ledger.accounts[transfer.payer]
     if payer.used_on == transfer.used_on:
-        payer.used_day_minor -= amount_minor
-        payer.used_day_count -= is_last
+        payer.used_day_minor = max(0, payer.used_day_minor - amount_minor)
+        payer.used_day_count = max(0, payer.used_day_count - is_last)
     if payer.used_on.replace(day=1) == transfer.used_on.replace(day=1):
-        payer.used_month_minor -= amount_minor
+        payer.used_month_minor = max(0, payer.used_month_minor - amount_minor)
     ledger.touched[transfer.payer] = payer
 
 

@@ -33,6 +33,12 @@ def decide_refund(ledger: Ledger, message: Message, command: TransferRefund) -> 
         unknown = Refusal("transfer_unknown", field="transfer_id")
         ledger.refuse(message, unknown, transfer_id=command.transfer_id)
         return
+    other = ledger.transfers.get(command.refund_id)
+    if other is not None and other.kind == Kind.WITHDRAWAL:
+        # A bank knows payouts and refunds by one id each.
+        conflict = Refusal("duplicate_id_conflict", field="refund_id", detail="a withdrawal has this id")
+        ledger.refuse(message, conflict, transfer=transfer)
+        return
     left = transfer.amount_minor - transfer.refunded_minor - transfer.refunding_minor
     amount = left if command.amount_minor is None else command.amount_minor
     refusal = _find_refusal(ledger, transfer, amount, left)

@@ -39,6 +39,8 @@ _PARTIES: Final[Mapping[str, tuple[str, str]]] = {
     Kind.INTEREST: ("platform:", "wallet:"),
 }
 _LIMITED: Final = frozenset({Kind.P2P, Kind.WITHDRAWAL})
+_MOST_USE_MINOR: Final = 4 * LARGEST_BALANCE_MINOR
+"""Beyond every limit that can be set, within what can be stored."""
 
 
 class Check(NamedTuple):
@@ -53,6 +55,11 @@ def decide_request(ledger: Ledger, message: Message, request: TransferRequest) -
     """Decide a `transfer.request`: a new transfer, a repeat, or another content under a known id."""
     content_hash = ledger.rules.hash_content(request)
     known = ledger.transfers.get(request.transfer_id)
+    if known is None and request.kind == "withdrawal" and request.transfer_id in ledger.refunds:
+        # A bank knows payouts and refunds by one id each.
+        refusal = Refusal("duplicate_id_conflict", field="transfer_id", detail="a refund has this id")
+        ledger.refuse(message, refusal, transfer_id=request.transfer_id)
+        return refusal
     if known is None:
         return start(ledger, message, request, content_hash)
     if known.content_hash != content_hash:
@@ -72,14 +79,15 @@ def start(ledger: Ledger, message: Message, request: TransferRequest, content_ha
     transfer = new_transfer(ledger, message, request, request.transfer_id, content_hash)
     # The money of a top-up is here already: it can be neither early nor late.
     is_waitable = transfer.kind != Kind.TOP_UP
-    if is_waitable and request.expires_at is not None and request.expires_at <= ledger.now:
+    is_late = is_waitable and request.expires_at is not None and request.expires_at <= ledger.now
+    if is_late and _refuse_request(transfer) is None:
         expired = Refusal("expired", field="expires_at")
         ledger.advance(lane, transfer, "transfer.expired", Status.EXPIRED, {"reason": as_reason(expired)})
         return expired
     is_later = is_waitable and request.execute_at is not None and request.execute_at > ledger.now
     check = climb(ledger, transfer, request.payee_name, today=not is_later)
     transfer.fee_minor = check.fee_minor
-    refusal = check.refusal or _refuse_cooling(ledger, transfer, check.tier)
+    refusal = check.refusal or refuse_cooling(ledger, transfer, check.tier)
     if refusal is not None:
         fail(ledger, lane, transfer, refusal)
         return refusal
@@ -234,7 +242,14 @@ def _refuse_balance(payer: Account, total_minor: int) -> Refusal | None:
     return Refusal("insufficient_balance", field="amount_minor", shortfall_minor=shortfall) if shortfall > 0 else None
 
 
-def _refuse_cooling(ledger: Ledger, transfer: Transfer, tier: Tier | None) -> Refusal | None:
+def _refuse_forgotten_name(ledger: Ledger, transfer: Transfer) -> Refusal | None:
+    if transfer.transfer_id not in ledger.forgotten_names:
+        return None
+    return Refusal("payee_name_unverified", field="payee_name", detail="the name was erased with its payer's data")
+
+
+def refuse_cooling(ledger: Ledger, transfer: Transfer, tier: Tier | None) -> Refusal | None:
+    """Refuse a transfer that needs proof while its payer cools down after too many failed tries."""
     if not needs_verification(transfer, tier):
         return None
     until = ledger.accounts[transfer.payer].verification_blocked_until
@@ -248,7 +263,8 @@ def _refuse_cooling(ledger: Ledger, transfer: Transfer, tier: Tier | None) -> Re
 
 def renew_use(ledger: Ledger, account: Account) -> None:
     """Start the count of a new day, or a new month, when the last use was before it."""
-    if account.used_on == ledger.today:
+    # Another lane may be past midnight already when this one decides what came before it.
+    if account.used_on >= ledger.today:
         return
     account.used_day_minor = account.used_day_count = 0
     if account.used_on.replace(day=1) != ledger.today.replace(day=1):
@@ -262,10 +278,10 @@ def use_limits(ledger: Ledger, transfer: Transfer) -> None:
         return
     payer = ledger.accounts[transfer.payer]
     renew_use(ledger, payer)
-    transfer.used_on = ledger.today
-    payer.used_day_minor += transfer.amount_minor
+    transfer.used_on = payer.used_on
+    payer.used_day_minor = min(payer.used_day_minor + transfer.amount_minor, _MOST_USE_MINOR)
     payer.used_day_count += 1
-    payer.used_month_minor += transfer.amount_minor
+    payer.used_month_minor = min(payer.used_month_minor + transfer.amount_minor, _MOST_USE_MINOR)
     ledger.touched[transfer.payer] = payer
 
 
@@ -377,9 +393,13 @@ def go_on(ledger: Ledger, lane: Lane, transfer: Transfer) -> None:
     is_later = transfer.execute_at is not None and transfer.execute_at > ledger.now
     check = climb(ledger, transfer, payee_name, today=not is_later)
     transfer.fee_minor = check.fee_minor
-    if check.refusal is not None:
+    refusal = check.refusal or _refuse_forgotten_name(ledger, transfer) or refuse_cooling(ledger, transfer, check.tier)
+    if refusal is not None:
         end_waiting(ledger, transfer)
-        fail(ledger, lane, transfer, check.refusal)
+        fail(ledger, lane, transfer, refusal)
+    elif needs_verification(transfer, check.tier):
+        # Its payer's tier is another by now.
+        _ask_for_verification(ledger, lane, transfer, payee_name, check.tier)
     elif is_later:
         schedule(ledger, lane, transfer, payee_name)
     else:

@@ -54,12 +54,16 @@ def _add_message(subjects: Subjects, message: Message) -> None:
             subjects.openings.add(data.account_id)
     else:
         subjects.transfers.add(data.transfer_id)
+        if message.type == "transfer.refund":
+            subjects.transfers.add(data.refund_id)
         if message.type.startswith("payout.") or message.type == "transfer.resolve":
             subjects.refunds.add(data.transfer_id)
 
 
 def _add_request(subjects: Subjects, request: Any) -> None:
     subjects.transfers.add(request.transfer_id)
+    if request.kind == "withdrawal":
+        subjects.refunds.add(request.transfer_id)
     _add_parties(subjects, request)
 
 
