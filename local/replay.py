@@ -45,6 +45,7 @@ _COLUMNS: Final = {
 }  # fmt: skip
 _PATIENCE_S: Final = 60.0
 _LOOK_EVERY_S: Final = 2.0
+_DECIDED_WITHIN_S: Final = 5.0
 _SHOWN: Final = 20
 
 
@@ -54,10 +55,11 @@ class ReplayError(UserError):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One transfer of the history; `wallet` is the one whose balance is expected."""
+    """One transfer of the history; `wallet` keys it, and its balance is expected; `others` it touches too."""
 
     transfer_id: str
     wallet: str
+    others: tuple[str, ...]
     body: bytes
     expected_minor: int
 
@@ -86,7 +88,9 @@ class Outcomes:
 
 def run(
     directory: Annotated[Path, typer.Argument(help="Folder with customers.csv, accounts.csv and transfers.csv.")],
-    rate: Annotated[float | None, typer.Option(help="Transfers a second; without it, as fast as can be.")] = None,
+    rate: Annotated[
+        float | None, typer.Option(help="Transfers a second; without it, as fast as can be.", min=0.01)
+    ] = None,
     report_file: Annotated[Path | None, typer.Option("--json", help="Also write the report to this file.")] = None,
 ) -> None:
     """Replay a directory on the running system, or on a temporary one; exit 1 when anything is off."""
@@ -172,7 +176,8 @@ def _transfer(line: int, row: Mapping[str, str]) -> Row:
     except ValueError:
         raise ReplayError(f"transfers.csv, line {line}: transfer_id is {row['transfer_id']!r}, not a UUID.") from None
     wallet = row["payer"] if row["payer"].startswith("wallet:") else row["payee"]
-    return Row(transfer_id, wallet, orjson.dumps(body), expected)
+    others = tuple({row["payer"], row["payee"]} - {wallet})
+    return Row(transfer_id, wallet, others, orjson.dumps(body), expected)
 
 
 # --- Sending and following ---
@@ -202,14 +207,35 @@ class Replay:
             self._open_accounts(history.accounts)
             started_at = time.monotonic()
             with self._progress(len(history.transfers)):
-                messages = ((row.wallet, row.transfer_id, row.body) for row in history.transfers)
-                self._send("transfer.commands", "transfer.request", messages, rate)
+                self._send("transfer.commands", "transfer.request", self._in_order(history.transfers), rate)
                 self._await(lambda: len(self._outcomes.ended), len(wallets))
         finally:
             self._done.set()
             follower.join(10)
         seconds = self._outcomes.last_ended - started_at
         return asyncio.run(self._report(history, seconds))
+
+    def _in_order(self, rows: Iterable[Row]) -> Iterator[tuple[str, str, bytes]]:
+        """Yield the rows' messages, each once what touched its wallets before is decided or has the same key.
+
+        Kafka keeps the order of one key only, and a wallet is credited under its payers' keys.
+        """
+        last: dict[str, Row] = {}
+        for row in rows:
+            for wallet in (row.wallet, *row.others):
+                before = last.get(wallet)
+                if before is not None and before.wallet != row.wallet and wallet.startswith("wallet:"):
+                    self._await_decided(before)
+                last[wallet] = row
+            yield row.wallet, row.transfer_id, row.body
+
+    def _await_decided(self, row: Row) -> None:
+        """Wait for a transfer's first event, but not for long after the last of any: it may be a dead letter."""
+        since = time.monotonic()
+        while row.transfer_id not in self._outcomes.statuses and not self._failed:
+            if time.monotonic() - max(since, self._outcomes.last_heard) > _DECIDED_WITHIN_S:
+                return
+            self._done.wait(0.001)
 
     def _consumer(self) -> Consumer:
         consumer = Consumer(
@@ -233,7 +259,7 @@ class Replay:
     def _follow(self, wallets: Mapping[str, str], consumer: Consumer) -> None:
         try:
             while not self._done.is_set():
-                for message in consumer.consume(2_000, 0.05):
+                for message in consumer.consume(2_000, 0.01):
                     if message.error() is None:
                         self._note(wallets, message.value() or b"{}")
         except BaseException as error:  # noqa: BLE001 - reported by the thread that waits

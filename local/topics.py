@@ -35,7 +35,7 @@ def create_topics(
 
     Raises TopicError.
     """
-    admin = AdminClient(dict(admin_options))
+    admin = _admin(admin_options)
     present = _partition_counts(admin)
     _check_counts(present, prefix, partitions)
     missing = [topic for topic in TOPICS if prefix + topic.name not in present]
@@ -52,7 +52,7 @@ def create_topics(
 
 def require_topics(admin_options: Mapping[str, str | bool], prefix: str) -> None:
     """Make sure that every topic is there; raises TopicError naming those that are not."""
-    present = _partition_counts(AdminClient(dict(admin_options)))
+    present = _partition_counts(_admin(admin_options))
     if missing := sorted(prefix + topic.name for topic in TOPICS if prefix + topic.name not in present):
         raise TopicError(
             f"These topics are missing: {', '.join(missing)}. Create them, or let SLUICE_CREATE_TOPICS=true do so."
@@ -69,6 +69,11 @@ def config_of(topic: Topic) -> dict[str, str]:
         **({} if topic.compact else {"retention.ms": str(retention)}),
         **topic.config,
     }
+
+
+def _admin(options: Mapping[str, str | bool]) -> AdminClient:
+    # Its own log would come in pages; what fails is raised.
+    return AdminClient({**options, "log_level": 0})
 
 
 def _partition_counts(admin: AdminClient) -> dict[str, int]:
@@ -92,7 +97,10 @@ def _topics(admin: AdminClient) -> Mapping[str, TopicMetadata]:
     try:
         topics: Mapping[str, TopicMetadata] = admin.list_topics(timeout=_ANSWER_WITHIN_S).topics
     except KafkaException as error:
-        raise TopicError(f"Kafka does not answer: {error.args[0].str()}.") from error
+        raise TopicError(
+            f"Kafka does not answer within {_ANSWER_WITHIN_S} s: look at KAFKA_BOOTSTRAP_SERVERS and the other KAFKA_ "
+            f"settings ({error.args[0].name()})."
+        ) from error
     return topics
 
 

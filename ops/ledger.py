@@ -62,12 +62,16 @@ async def _read_statement(
         account = await records.read_account(connection, wallet)
         platform = {} if account else await records.read_platform_balance(connection, wallet)
         if account is None and not platform:
-            raise NotFound(f"There is no account {wallet}: a wallet's id begins with `wallet:`.")
+            raise NotFound(f"There is no account {wallet}: name one such as wallet:alice, platform:fees or bank:ICBC.")
         said: dict[str, Any] = {"account_id": wallet, **_balance(account, platform)}
         if at is not None and account is not None:
             moment = _moment(at)
             said["at"] = moment
             said["posted_minor_then"] = await records.read_balance_at(connection, wallet, moment)
+        elif at is not None:
+            moment = _moment(at)
+            said["at"] = moment
+            said["posted_minor_then"] = await records.read_platform_balance_at(connection, wallet, moment)
         else:
             entries = await records.read_statement(connection, wallet, first, last, limit)
             said["entries"] = [dict(entry) for entry in reversed(entries)]
@@ -83,8 +87,8 @@ def _balance(account: records.Row | None, platform: Mapping[str, int]) -> dict[s
         "currency": account["currency"],
         "tier": account["tier"],
         "status": account["status"],
-        "debit_restricted_until": account["debit_restricted_until"],
-        "credit_restricted_until": account["credit_restricted_until"],
+        "debit_restricted_until": _end_of(account["debit_restricted_until"]),
+        "credit_restricted_until": _end_of(account["credit_restricted_until"]),
         "posted_minor": account["posted_minor"],
         "reserved_minor": account["reserved_minor"],
         "available_minor": available,
@@ -92,9 +96,22 @@ def _balance(account: records.Row | None, platform: Mapping[str, int]) -> dict[s
     }
 
 
+def _end_of(restriction: datetime | None) -> datetime | str | None:
+    """Return when a restriction ends: one without an end is stored with the last year of all."""
+    return _RELEASED if restriction is not None and restriction.year == _OPEN_END else restriction
+
+
+def _until(end: datetime | str) -> str:
+    return end if isinstance(end, str) else _when(end)
+
+
+_OPEN_END = 9999
+_RELEASED = "released"
+
+
 def _print_statement(out: Console, said: Mapping[str, Any]) -> None:
     currency = said.get("currency")
-    out.print(f"[bold]{said['account_id']}[/bold]")
+    out.print(f"[bold]{said['account_id']}[/bold], times of {BUSINESS_ZONE.key}")
     if currency is None:
         for held, minor in said["posted_minor_by_currency"].items():
             out.print(f"  posted {amount_text(minor, held)}")
@@ -102,13 +119,14 @@ def _print_statement(out: Console, said: Mapping[str, Any]) -> None:
         out.print(f"  {said['status']}, tier {said['tier']}, customer {said['customer_id']}")
         for side in ("debit", "credit"):
             if said[f"{side}_restricted_until"]:
-                out.print(f"  {side}s are restricted until {_when(said[f'{side}_restricted_until'])}")
+                out.print(f"  {side}s are restricted until {_until(said[f'{side}_restricted_until'])}")
         names = ("posted", "reserved", "available", "spendable")
         figures = (f"{name} {amount_text(said[f'{name}_minor'], currency)}" for name in names)
         out.print(f"  {', '.join(figures)}")
     if "at" in said:
-        then = amount_text(said["posted_minor_then"], currency or "")
-        out.print(f"  at {_when(said['at'])} posted {then}")
+        then = said["posted_minor_then"] if currency is None else {currency: said["posted_minor_then"]}
+        for held, minor in then.items():
+            out.print(f"  at {_when(said['at'])} posted {amount_text(minor, held)}")
     else:
         out.print(_entries_table(said["entries"]))
 
@@ -187,6 +205,7 @@ def _print_transfer(out: Console, record: TransferRecord) -> None:
     transfer = record.transfer
     currency = transfer["currency"]
     out.print(f"[bold]{transfer['transfer_id']}[/bold] is [bold]{transfer['status']}[/bold]")
+    out.print(f"  times of {BUSINESS_ZONE.key}")
     fee = f", fee {amount_text(transfer['fee_minor'], currency)}" if transfer["fee_minor"] else ""
     amount = amount_text(transfer["amount_minor"], currency)
     out.print(f"  {transfer['kind']} of {amount}{fee}")
@@ -209,10 +228,15 @@ def _print_transfer(out: Console, record: TransferRecord) -> None:
 def _because(event: Mapping[str, Any]) -> str:
     details = []
     if reason := event.get("reason"):
-        figures = [f"{name} {value}" for name, value in reason.items() if name in _FIGURES]
+        figures = [f"{name} {_readable(name, value)}" for name, value in reason.items() if name in _FIGURES]
         details.append(f"because of {reason['code']}" + (f" ({', '.join(figures)})" if figures else ""))
-    details += [f"{name} {event[name]}" for name in _TOLD if name in event]
+    details += [f"{name} {_readable(name, event[name])}" for name in _TOLD if name in event]
     return f": {', '.join(details)}" if details else ""
+
+
+def _readable(name: str, value: Any) -> Any:
+    """Return a moment in the zone of all others; anything else as it is."""
+    return _when(datetime.fromisoformat(value)) if name.endswith("_at") else value
 
 
 _FIGURES = frozenset({"field", "detail", "shortfall_minor", "limit_minor", "available_at"})

@@ -195,9 +195,10 @@ class TransferDelayed(TransferEvent):
 
 
 class TransferRefundStarted(TransferEvent):
-    """A refund is on its way through the bank that the money came from."""
+    """A refund is on its way through the bank that the money came from; `refund_amount_minor` is its own."""
 
     refund_id: UUID | None = None
+    refund_amount_minor: NonNegativeMinor | None = None
     refund_due_on: BusinessDate
 
 

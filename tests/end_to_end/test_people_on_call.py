@@ -124,9 +124,24 @@ def test_a_replay_reports_outcomes_and_a_second_one_changes_nothing(system: Syst
     assert told(system, "statement", "wallet:h1")["posted_minor"] == 500
 
 
+def test_a_replay_keeps_the_order_of_rows_that_meet_in_a_wallet(system: System, tmp_path: Path) -> None:
+    # Each row needs what the row before it brought, under another key.
+    rows, everything = [row("top_up", "bank:AB:1", "wallet:h2", 100, 400)], 900
+    for number in range(30):
+        payer, payee = (2, 1) if number % 2 == 0 else (1, 2)
+        amount = 400 if number == 0 else everything
+        rows.append(row("p2p", f"wallet:h{payer}", f"wallet:h{payee}", amount, 0))
+    last = row("p2p", "wallet:h2", "wallet:h1", 500, 400)
+    write_history(tmp_path / "history", [*rows, last])
+    report_file = tmp_path / "report.json"
+    done = sluice(system, "replay", str(tmp_path / "history"), "--json", str(report_file))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert json.loads(report_file.read_text())["outcomes"] == {"settled": 32}
+
+
 def test_a_replay_finds_what_is_off_and_ends(system: System, tmp_path: Path) -> None:
     rows = [
-        row("top_up", "bank:AB:1", "wallet:h2", 100, 401),
+        row("top_up", "bank:AB:1", "wallet:h2", 100, 501),
         row("lottery", "bank:AB:1", "wallet:h2", 100, 400),
     ]
     write_history(tmp_path / "history", rows)
@@ -135,7 +150,7 @@ def test_a_replay_finds_what_is_off_and_ends(system: System, tmp_path: Path) -> 
     report = json.loads(report_file.read_text())
     assert done.returncode == 1
     assert (report["balances_off"], report["not_ended"], report["dead_letters"]) == (2, 1, 1)
-    assert "expected 401, found 400" in done.stdout
+    assert "expected 501, found 500" in done.stdout
 
 
 @pytest.mark.parametrize(

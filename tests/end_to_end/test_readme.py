@@ -46,12 +46,15 @@ def test_the_python_program_publishes_a_transfer_and_reads_its_outcome(system: S
 
 @pytest.mark.tools
 def test_the_lines_for_kcat_publish_transfers_and_read_their_outcomes(system: System) -> None:
-    send, read = (block for block in _blocks("") if "kcat" in block)
-    _run(["bash", "-euc", send], system)
+    first, second, third = (block for block in _blocks("") if "kcat" in block)
+    functions = first.partition("\n\n")[0]
+    _run(["bash", "-euc", first], system)
     reader = Reader(system.kafka)
-    bob = "wallet:bob"
-    reader.read_until(lambda: any(event["payee"] == bob for event in reader.latest.values()), 30)
+    reader.read_until(lambda: any(headers["ce_subject"] == "wallet:bob" for headers, _ in reader.records), 30)
+    shown = _run(["bash", "-euc", f"{functions}\n{second}"], system)
+    assert "ce_type=sluice.account.opened.v1" in shown
+    reader.read_until(lambda: any(event["payee"] == "wallet:bob" for event in reader.latest.values()), 30)
     reader.close()
-    shown = _run(["bash", "-euc", read.replace(".venv/bin/sluice", f"{sys.executable} -m ops.cli")], system)
+    shown = _run(["bash", "-euc", third.replace(".venv/bin/sluice", f"{sys.executable} -m ops.cli")], system)
     assert "ce_type=sluice.transfer.settled.v1" in shown
     assert "+25.00 CNY" in shown

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from services.transfer.decide.payouts import due_date, finish_refund, give_limits_back, instruct_return
 from services.transfer.model import (
@@ -110,7 +110,7 @@ def _pay_back(ledger: Ledger, lane: Lane, transfer: Transfer, refund: Refund) ->
 def _send_back(ledger: Ledger, lane: Lane, transfer: Transfer, refund: Refund) -> None:
     ledger.reserve(transfer.payee, refund.amount_minor)
     transfer.refunding_minor += refund.amount_minor
-    extra = {"refund_id": str(refund.refund_id)}
+    extra: dict[str, Any] = {"refund_id": str(refund.refund_id), "refund_amount_minor": refund.amount_minor}
     if refund.due_on is not None:
         extra["refund_due_on"] = refund.due_on.isoformat()
     ledger.advance(lane, transfer, "transfer.refund_started", Status.REFUNDING, extra)
