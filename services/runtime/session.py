@@ -33,7 +33,7 @@ from services.runtime.publisher import Publisher
 from services.runtime.topics import Place, TopicMissing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
     from typing import Self
 
     from services.runtime.database import Connection, Pool
@@ -53,9 +53,12 @@ _SWEEP_AFTER_S = 5.0
 _REBALANCE_GRACE_S = 1.0
 _CAREFUL_WAIT_MS = 600
 
-# What bounds a worker's memory: the raw records of one fetch, whatever the backlog.
+# What bounds a worker's memory, whatever the backlog: the records of one fetch as they are on the wire, and the
+# values of a batch, which are some fifty times as large once they are messages and what follows from them.
 _FETCH_BYTES = 4 * 1024 * 1024
-# Records unpacked in one go, a millisecond's work.
+_BATCH_BYTES = 700_000
+# Records unpacked in one go: at most a millisecond's work, and few before it is known how large they are.
+_FIRST_SLICE = 10
 _SLICE = 100
 
 # A killed worker's partitions move within the session timeout and a heartbeat.
@@ -297,19 +300,24 @@ class Session(ConsumerRebalanceListener):
         return self._ours(fetched)
 
     async def _fetch(self, timeout_ms: int) -> Mapping[TopicPartition, Sequence[Record]]:
-        """Return at most a batch of records, and little more than `_FETCH_BYTES` however well they were compressed.
+        """Return at most a batch of records, and little more than `_BATCH_BYTES` however well they were compressed.
 
         In slices, because the client unpacks without letting others run; only the first is waited for.
         """
         fetched: defaultdict[TopicPartition, list[Record]] = defaultdict(list)
-        bytes_left = _FETCH_BYTES
-        for wanted in _slices(self._settings.batch_size):
-            found = await self._consumer.getmany(timeout_ms=0 if fetched else timeout_ms, max_records=wanted)
+        count_left, bytes_left, wanted = self._settings.batch_size, _BATCH_BYTES, _FIRST_SLICE
+        while count_left > 0 and bytes_left > 0:
+            timeout_ms = 0 if fetched else timeout_ms
+            found = await self._consumer.getmany(timeout_ms=timeout_ms, max_records=min(wanted, count_left))
+            if not found:
+                break
             for partition, records in found.items():
                 fetched[partition].extend(records)
-                bytes_left -= sum(record.serialized_value_size for record in records)
-            if len(found) == 0 or bytes_left < 0:
-                break
+            count = sum(map(len, found.values()))
+            size = sum(max(0, record.serialized_value_size) for records in found.values() for record in records)
+            count_left, bytes_left = count_left - count, bytes_left - size
+            # What came tells how much more of its kind fits.
+            wanted = max(1, min(_SLICE, bytes_left * count // max(1, size)))
             await asyncio.sleep(0)
         return fetched
 
@@ -514,13 +522,6 @@ class Session(ConsumerRebalanceListener):
 
     def _partition(self, where: Place) -> TopicPartition:
         return TopicPartition(self._prefix + where.topic, where.partition)
-
-
-def _slices(total: int) -> Iterator[int]:
-    """Yield the sizes of slices that come to a total."""
-    while total > 0:
-        yield min(total, _SLICE)
-        total -= _SLICE
 
 
 async def _close_producer(producer: AIOKafkaProducer) -> None:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 # What a transaction holds of messages is some fifty times what they weigh on the wire.
-_HEAVIEST_BYTES = 800_000
+_HEAVIEST_BYTES = 700_000
 
 
 @dataclass(frozen=True, slots=True)
