@@ -124,8 +124,10 @@ async def _load_keys(connection: Connection, customers: Collection[str], master_
 
 
 async def _seal_names(connection: Connection, ledger: Ledger, master_key: bytes) -> dict[UUID, bytes]:
+    # That there was a name stays known for as long as the transfer waits.
+    forgotten = dict.fromkeys(ledger.forgotten_names, b"")
     if not ledger.payee_names:
-        return {}
+        return forgotten
     owners = {id_: ledger.transfers[id_].payer_customer_id or "" for id_ in ledger.payee_names}
     keys = await _load_keys(connection, set(owners.values()), master_key)
     # Only what is new makes a key: a name that was sealed before its customer was erased stays forgotten.
@@ -135,10 +137,10 @@ async def _seal_names(connection: Connection, ledger: Ledger, master_key: bytes)
         await connection.execute(_QUERIES.insert_customer_keys, *_columns(wrapped))
         keys |= await _load_keys(connection, missing, master_key)
     return {
-        id_: encrypt(keys[owners[id_]], name.encode(), _name_of(id_))
+        # One whose key went while the batch was decided is forgotten, too.
+        id_: encrypt(keys[owners[id_]], name.encode(), _name_of(id_)) if owners[id_] in keys else b""
         for id_, name in ledger.payee_names.items()
-        if owners[id_] in keys
-    }
+    } | forgotten
 
 
 def _name_of(transfer_id: UUID) -> bytes:

@@ -16,6 +16,7 @@ import asyncpg
 import hypothesis.strategies as st
 from hypothesis import HealthCheck, Phase, given, settings
 
+from schemas.customer import CustomerProfile
 from services.runtime.database import create_pool
 from services.runtime.message import Batch, Message, Timer
 from services.transfer import records
@@ -277,6 +278,42 @@ async def _run(database: str, steps: list[tuple[list[tuple[Any, ...]], bool]]) -
             tables = "account, account_event, transfer, transfer_step, movement, platform_stripe, refund, answer, timer"
             await connection.execute(f"truncate {tables}, customer_key, holder")
         await Machine(pool).run(steps)
+    finally:
+        await pool.close()
+
+
+async def test_a_name_that_was_erased_while_its_transfer_waits_stays_missed(database: str) -> None:
+    pool = await create_pool(database, "transfer", "test")
+    handlers = Handlers(RULES, b"m" * 32)
+    profile = CustomerProfile(customer_id="b", name="Li Na")
+    asked = request(amount_minor=1_000, payee_name="Li Na")
+    verify = {"transfer_id": asked["transfer_id"], "method": "face"}
+    openings = [{"account_id": f"wallet:{name}", "customer_id": name, "currency": "CNY"} for name in "ab"]
+    top_up = request("top_up", payer="bank:X1:1", payee="wallet:a", amount_minor=2_000)
+
+    async def tell(*messages: Message) -> list[tuple[str, dict[str, Any]]]:
+        async with pool.acquire() as connection, connection.transaction():
+            effects = await handlers.on_commands_and_results(connection, Batch(messages), MORNING)
+        return [read(outgoing) for outgoing in effects.outgoing]
+
+    async def hear(customer: str, data: CustomerProfile | None) -> None:
+        said = Message(LANE, "customer.profiles", 0, customer.encode(), "customer.profile", "p", "test", data)
+        async with pool.acquire() as connection, connection.transaction():
+            await handlers.on_profiles(connection, Batch([said]), MORNING)
+
+    try:
+        await hear("b", profile)
+        await tell(*(message("account.open", opening) for opening in openings), message("transfer.request", top_up))
+        assert (await tell(message("transfer.request", asked)))[0][0] == "transfer.verification_required"
+        await hear("a", None)
+        # The same customer seals another name under another key, and a try fails in between.
+        other = request(amount_minor=1_000, payee_name="Li Na")
+        assert (await tell(message("transfer.request", other)))[0][0] == "transfer.verification_required"
+        await tell(message("transfer.verify", {**verify, "outcome": "failed"}))
+        ((type_, body),) = await tell(message("transfer.verify", {**verify, "outcome": "passed"}))
+        assert (type_, body["reason"]["code"]) == ("transfer.failed", "payee_name_unverified")
+        passed = {**verify, "transfer_id": other["transfer_id"], "outcome": "passed"}
+        assert (await tell(message("transfer.verify", passed)))[0][0] == "transfer.settled"
     finally:
         await pool.close()
 
