@@ -19,6 +19,7 @@ from ops.money import amount_text
 from ops.running import find_running
 from services.transfer import records
 from services.transfer.calendar import BUSINESS_ZONE
+from services.transfer.model import OPEN_END
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -98,14 +99,13 @@ def _balance(account: records.Row | None, platform: Mapping[str, int]) -> dict[s
 
 def _end_of(restriction: datetime | None) -> datetime | str | None:
     """Return when a restriction ends: one without an end is stored with the last year of all."""
-    return _RELEASED if restriction is not None and restriction.year == _OPEN_END else restriction
+    return _RELEASED if restriction == OPEN_END else restriction
 
 
 def _until(end: datetime | str) -> str:
     return end if isinstance(end, str) else _when(end)
 
 
-_OPEN_END = 9999
 _RELEASED = "released"
 
 

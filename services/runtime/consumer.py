@@ -20,7 +20,6 @@ from services.runtime.dead_letters import message_bytes
 from services.runtime.intake import take
 from services.runtime.liveness import Hopeless, Orphaned, Progress, Stalled
 from services.runtime.log import error_fields
-from services.runtime.message import Lane
 from services.runtime.offsets import Fenced, advance, load_next_offsets
 from services.runtime.session import Assignment, Revoked, Session
 from services.runtime.topics import TopicMissing, Topics, places_of
@@ -220,8 +219,7 @@ class Consumer:
     async def _passed_over(self, session: Session) -> SkipWork | None:
         """Return the work of going on behind what the client passes over: markers of transactions, aborted records."""
         passed = await session.passed_over()
-        lanes = {place: Lane(self._subscriptions[place.topic][1].group, place.partition) for place in passed}
-        return SkipWork(lanes, passed) if passed else None
+        return SkipWork(session.lanes_of(passed), passed) if passed else None
 
     def _read_ahead(self, session: Session, work: Work) -> None:
         """Decode the next batch while the database works on this one; only a backlog makes that worthwhile."""

@@ -208,7 +208,7 @@ class Session(ConsumerRebalanceListener):
         """The lanes that this session owns."""
         if self._claimed is None or not self.is_claimed:
             return []
-        return self._lanes_of(self._claimed.places)
+        return self.lanes_of(self._claimed.places)
 
     def require_claim(self) -> None:
         """Raise Revoked unless the lanes are still this session's."""
@@ -222,7 +222,7 @@ class Session(ConsumerRebalanceListener):
             return
         async with self.busy:
             await self.finish_publishing()
-            lanes = self._lanes_of(assignment.places)
+            lanes = self.lanes_of(assignment.places)
             async with self._pool.acquire() as connection:
                 async with connection.transaction():
                     numbers = await claim_lanes(connection, self.owner, lanes)
@@ -473,7 +473,7 @@ class Session(ConsumerRebalanceListener):
         async with self.busy:
             assignment = self._assignment
             async with self._pool.acquire() as connection, connection.transaction():
-                await hold_lanes(connection, self.owner, self._lanes_of(places))
+                await hold_lanes(connection, self.owner, self.lanes_of(places))
                 placement = await self._look_up(connection, places)
             if assignment is self._assignment and self.is_claimed:
                 self._go_on(placement)
@@ -514,7 +514,8 @@ class Session(ConsumerRebalanceListener):
             # Kafka's copy is for lag tools only; the next commit brings it up to date.
             _LOG.debug("offsets_not_committed", **error_fields(error))
 
-    def _lanes_of(self, places: Collection[Place]) -> list[Lane]:
+    def lanes_of(self, places: Collection[Place]) -> list[Lane]:
+        """Return the lanes that partitions belong to, each once, in the order in which they are locked."""
         return sorted({Lane(self._groups[where.topic], where.partition) for where in places})
 
     def _place(self, partition: TopicPartition) -> Place:

@@ -160,17 +160,12 @@ class RecordWork:
 class SkipWork:
     """Going on behind records that no reader is given: the markers of publishers' transactions, and aborted ones."""
 
-    lane_of: Mapping[Place, Lane]
+    lanes: Sequence[Lane]
     next_offsets: Mapping[Place, int]
     size: int = 0
     handled: int = 0
     is_heavy: bool = False
     rejections: Mapping[tuple[str, str], int] = field(default_factory=dict)
-
-    @property
-    def lanes(self) -> Sequence[Lane]:
-        """The lanes that the partitions belong to, each once."""
-        return list(dict.fromkeys(self.lane_of.values()))
 
     async def handle(self, _connection: Connection, _now: datetime) -> Effects:
         """Nothing: only the offsets move."""

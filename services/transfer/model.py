@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
-    from datetime import date, datetime
+    from datetime import date
     from uuid import UUID
 
 LARGEST_AMOUNT_MINOR: Final = 10**15
@@ -15,6 +16,9 @@ LARGEST_AMOUNT_MINOR: Final = 10**15
 
 LARGEST_BALANCE_MINOR: Final = 10**18
 """A balance beyond this would come near the end of a signed 64-bit integer."""
+
+OPEN_END: Final = datetime(9999, 12, 31, tzinfo=UTC)
+"""When a restriction without an end is stored to end; no command can name a moment that late."""
 
 
 class Kind(StrEnum):

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
 
 from services.transfer.decide.ledger import as_text
-from services.transfer.model import LARGEST_BALANCE_MINOR, Account, AccountStatus, Refusal
+from services.transfer.model import LARGEST_BALANCE_MINOR, OPEN_END, Account, AccountStatus, Refusal
 
 if TYPE_CHECKING:
     from schemas.account import AccountConfigure, AccountOpen, AccountRelease, AccountRestrict
     from services.runtime.message import Lane, Message
     from services.transfer.decide.ledger import Ledger
-
-OPEN_END: Final = datetime(9999, 12, 31, tzinfo=UTC)
-"""A restriction without an end."""
 
 
 def decide_open(ledger: Ledger, message: Message, command: AccountOpen) -> None:

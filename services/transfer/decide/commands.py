@@ -18,6 +18,7 @@ from services.transfer.decide.requests import (
     end_waiting,
     fail,
     go_on,
+    is_late,
     limits_left,
     needs_verification,
     new_transfer,
@@ -138,7 +139,7 @@ def decide_verify(ledger: Ledger, message: Message, command: TransferVerify) -> 
     transfer = _find(ledger, message, command.transfer_id, {Status.VERIFICATION_REQUIRED})
     if transfer is None:
         return
-    if transfer.verification_expires_at is not None and transfer.verification_expires_at <= ledger.now:
+    if _has_run_out(ledger, transfer):
         decide_verification_expired(ledger, message.lane, transfer)
         return
     tier = ledger.tier_of(ledger.accounts[transfer.payer])
@@ -156,6 +157,10 @@ def decide_verify(ledger: Ledger, message: Message, command: TransferVerify) -> 
         go_on(ledger, message.lane, transfer)
     else:
         _count_failed_try(ledger, message.lane, transfer)
+
+
+def _has_run_out(ledger: Ledger, transfer: Transfer) -> bool:
+    return transfer.verification_expires_at is not None and transfer.verification_expires_at <= ledger.now
 
 
 def _count_failed_try(ledger: Ledger, lane: Lane, transfer: Transfer) -> None:
@@ -183,7 +188,7 @@ def decide_verification_resend(ledger: Ledger, message: Message, command: Transf
     transfer = _find(ledger, message, command.transfer_id, {Status.VERIFICATION_REQUIRED})
     if transfer is None:
         return
-    if transfer.verification_expires_at is not None and transfer.verification_expires_at <= ledger.now:
+    if _has_run_out(ledger, transfer):
         decide_verification_expired(ledger, message.lane, transfer)
         return
     if ledger.tier_of(ledger.accounts[transfer.payer]).verification is None:
@@ -254,7 +259,8 @@ def decide_quote(ledger: Ledger, message: Message, command: TransferQuote) -> No
     """Decide a `transfer.quote`: what the same request would cost and come to now; nothing changes."""
     transfer = new_transfer(ledger, message, command, command.quote_id, b"")
     check = climb(ledger, transfer, command.payee_name, today=True)
-    refusal = check.refusal or _refuse_late(ledger, command) or refuse_cooling(ledger, transfer, check.tier)
+    late = Refusal("expired", field="expires_at") if is_late(ledger, transfer) else None
+    refusal = check.refusal or late or refuse_cooling(ledger, transfer, check.tier)
     check = check._replace(refusal=refusal)
     payer = ledger.accounts.get(command.payer)
     body: dict[str, Any] = {
@@ -277,11 +283,6 @@ def decide_quote(ledger: Ledger, message: Message, command: TransferQuote) -> No
         traceparent=message.traceparent,
     )
     ledger.outgoing.append(Outgoing(message.lane, EVENTS, transfer.key.encode(), orjson.dumps(body), headers))
-
-
-def _refuse_late(ledger: Ledger, command: TransferQuote) -> Refusal | None:
-    is_late = command.kind != "top_up" and command.expires_at is not None and command.expires_at <= ledger.now
-    return Refusal("expired", field="expires_at") if is_late else None
 
 
 def _outcome_of(transfer: Transfer, check: Check) -> str:

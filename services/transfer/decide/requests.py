@@ -12,6 +12,7 @@ from services.transfer.model import (
     FEES_ACCOUNT,
     LARGEST_AMOUNT_MINOR,
     LARGEST_BALANCE_MINOR,
+    OPEN_END,
     SUSPENSE_ACCOUNT,
     Account,
     AccountStatus,
@@ -77,14 +78,11 @@ def start(ledger: Ledger, message: Message, request: TransferRequest, content_ha
     """Make the transfer that a request asks for, and its first event."""
     lane = message.lane
     transfer = new_transfer(ledger, message, request, request.transfer_id, content_hash)
-    # The money of a top-up is here already: it can be neither early nor late.
-    is_waitable = transfer.kind != Kind.TOP_UP
-    is_late = is_waitable and request.expires_at is not None and request.expires_at <= ledger.now
-    if is_late and _refuse_request(transfer) is None:
+    if is_late(ledger, transfer) and _refuse_request(transfer) is None:
         expired = Refusal("expired", field="expires_at")
         ledger.advance(lane, transfer, "transfer.expired", Status.EXPIRED, {"reason": as_reason(expired)})
         return expired
-    is_later = is_waitable and request.execute_at is not None and request.execute_at > ledger.now
+    is_later = _is_later(ledger, transfer)
     check = climb(ledger, transfer, request.payee_name, today=not is_later)
     transfer.fee_minor = check.fee_minor
     refusal = check.refusal or refuse_cooling(ledger, transfer, check.tier)
@@ -98,6 +96,15 @@ def start(ledger: Ledger, message: Message, request: TransferRequest, content_ha
     else:
         execute(ledger, lane, transfer, request.payee_name)
     return None
+
+
+def is_late(ledger: Ledger, transfer: Transfer) -> bool:
+    """Tell whether a transfer's time has passed; the money of a top-up is here already, and neither early nor late."""
+    return transfer.kind != Kind.TOP_UP and transfer.expires_at is not None and transfer.expires_at <= ledger.now
+
+
+def _is_later(ledger: Ledger, transfer: Transfer) -> bool:
+    return transfer.kind != Kind.TOP_UP and transfer.execute_at is not None and transfer.execute_at > ledger.now
 
 
 def new_transfer(ledger: Ledger, message: Message, request: Order, transfer_id: UUID, content_hash: bytes) -> Transfer:
@@ -198,10 +205,7 @@ def _refuse_restriction(ledger: Ledger, account: Account, scope: str, field: str
     until = account.debit_restricted_until if scope == "debit" else account.credit_restricted_until
     if until is None or until <= ledger.now:
         return None
-    return Refusal("account_restricted", field=field, available_at=None if until.year == _OPEN_END else until)
-
-
-_OPEN_END: Final = 9999
+    return Refusal("account_restricted", field=field, available_at=None if until == OPEN_END else until)
 
 
 def _refuse_name(ledger: Ledger, payee: Account, name: str) -> Refusal | None:
@@ -387,10 +391,10 @@ def _remember_name(ledger: Ledger, transfer: Transfer, payee_name: str | None) -
 def go_on(ledger: Ledger, lane: Lane, transfer: Transfer) -> None:
     """Take up a transfer that waited: check everything again, now, and do it, schedule it or end it."""
     payee_name = ledger.payee_names.get(transfer.transfer_id)
-    if transfer.expires_at is not None and transfer.expires_at <= ledger.now:
+    if is_late(ledger, transfer):
         expire(ledger, lane, transfer)
         return
-    is_later = transfer.execute_at is not None and transfer.execute_at > ledger.now
+    is_later = _is_later(ledger, transfer)
     check = climb(ledger, transfer, payee_name, today=not is_later)
     transfer.fee_minor = check.fee_minor
     refusal = check.refusal or _refuse_forgotten_name(ledger, transfer) or refuse_cooling(ledger, transfer, check.tier)
@@ -419,6 +423,7 @@ def end_waiting(ledger: Ledger, transfer: Transfer) -> None:
     for kind in ("execute", "expire", "verification"):
         ledger.clear_timer(kind, transfer.transfer_id)
     ledger.payee_names.pop(transfer.transfer_id, None)
+    ledger.forgotten_names.discard(transfer.transfer_id)
 
 
 # --- Quotes ---
