@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
+from local.bank import SOURCE
 from local.topics import create_topics
 from schemas import registry
 from schemas.envelope import Envelope, decode, encode_headers
@@ -253,11 +254,23 @@ def test_it_goes_on_after_the_broker_was_away(own_kafka: Kafka, tmp_path: Path) 
     with open_bank(party):
         party.instruct()
         party.hear(1)
+        # Killed before the bank has committed, the broker would have it answer the first again, as it should.
+        wait_for(lambda: _committed(own_kafka.bootstrap) == 1, what="the bank's commit")
         own_kafka.kill()
         own_kafka.restart()
         party.instruct()
         party.hear(2, deadline_s=60)
     party.close()
+
+
+def _committed(bootstrap: str) -> int:
+    """Return how many instructions the bank has committed as answered."""
+    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": SOURCE, "log_level": 0})
+    try:
+        places = [TopicPartition("rail.instructions", number) for number in range(PARTITIONS)]
+        return sum(max(0, place.offset) for place in consumer.committed(places, 10))
+    finally:
+        consumer.close()
 
 
 @pytest.fixture
