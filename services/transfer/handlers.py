@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from schemas.customer import CustomerProfile
 from services.runtime.message import Effects, TimerKey
@@ -14,11 +15,18 @@ from services.transfer.decide.ledger import Ledger
 from services.transfer.decide.subjects import subjects_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
 
     from services.runtime.database import Connection
-    from services.runtime.message import Batch
+    from services.runtime.message import Batch, Message
     from services.transfer.decide.rules import Rules
+    from services.transfer.store import Recorder
+
+# A large batch is decided in four parts, so that most of it is written by the time that the last is decided.
+_PARTS: Final = 4
+# Messages decided in one go while a part is written, two milliseconds' work.
+_SLICE: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,16 +35,21 @@ class Handlers:
 
     rules: Rules
     master_key: bytes
+    smallest_part: int = 200
+    """How many messages are worth being written while later ones are decided."""
 
     async def on_commands_and_results(self, connection: Connection, batch: Batch, now: datetime) -> Effects:
         """Handle commands, banks' answers and timers of the same lanes, in their order."""
         facts = await store.load_facts(connection, subjects_of(batch), self.master_key)
         ledger = Ledger(facts, self.rules, now)
-        for message in batch.messages:
-            decide_message(ledger, message)
-        for timer in batch.timers:
-            decide_timer(ledger, timer)
-        await store.record(connection, ledger, self.master_key)
+        async with store.Recorder(connection, ledger, self.master_key) as recorder:
+            *earlier, last = _parts(batch.messages, self.smallest_part)
+            for part in earlier:
+                await _decide(ledger, part, recorder)
+                await recorder.write_final()
+            await _decide(ledger, last, recorder)
+            for timer in batch.timers:
+                decide_timer(ledger, timer)
         for topic, count in ledger.mis_keyed.items():
             MIS_KEYED.labels(topic).inc(count)
         return effects_of(ledger)
@@ -53,6 +66,18 @@ class Handlers:
         known = {customer: name_hash for customer, name_hash in hashes.items() if name_hash is not None}
         await store.record_holders(connection, known, hashes.keys() - known.keys())
         return Effects()
+
+
+def _parts(messages: Sequence[Message], smallest: int) -> list[Sequence[Message]]:
+    size = max(smallest, -(-len(messages) // _PARTS))
+    return [messages[start : start + size] for start in range(0, len(messages), size)] or [()]
+
+
+async def _decide(ledger: Ledger, messages: Sequence[Message], recorder: Recorder) -> None:
+    for number, message in enumerate(messages, 1):
+        decide_message(ledger, message)
+        if number % _SLICE == 0 and recorder.is_writing:
+            await asyncio.sleep(0)
 
 
 def effects_of(ledger: Ledger) -> Effects:

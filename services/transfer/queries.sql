@@ -24,6 +24,10 @@ where transfer_id = any($1::uuid[])
 order by transfer_id
 for update
 
+-- Wait for the other large batches that have accounts locked: the next statement sees what they recorded.
+-- name: take_turn
+select pg_advisory_xact_lock('account'::regclass::integer, 0)
+
 -- Accounts by id, locked in the order of their ids, so that workers cannot wait for each other in a circle;
 -- the columns stand in the order of model.Account.
 -- name: load_accounts

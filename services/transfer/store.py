@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import suppress
 from dataclasses import fields
 from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from services.runtime.database import load_queries
 from services.runtime.personal_data import PersonalDataError, decrypt, encrypt, new_key, unwrap_key, wrap_key
@@ -24,13 +25,21 @@ from services.transfer.model import (
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
+    from typing import Self, TypeAlias
     from uuid import UUID
 
     from services.runtime.database import Connection
-    from services.transfer.decide.ledger import Ledger
+    from services.transfer.decide.ledger import Ledger, Recordable
     from services.transfer.decide.subjects import Subjects
 
+    Row: TypeAlias = tuple[Any, ...]
+
 _QUERIES: Final = load_queries(Path(__file__).with_name("queries.sql"))
+
+
+# Two batches of so many accounts have some in common: the second would wait at the first of them, and then read
+# again, row by row, what the first had changed meanwhile. Waiting before it reads costs it nothing.
+_TAKES_TURNS: Final = 400
 
 
 # --- Loading ---
@@ -46,6 +55,8 @@ async def load_facts(connection: Connection, subjects: Subjects, master_key: byt
     if subjects.transfers:
         facts.transfers, sealed = await _load_transfers(connection, subjects.transfers)
         subjects.accounts.update(_wallets_of(facts.transfers.values()))
+    if len(subjects.accounts) > _TAKES_TURNS:
+        await connection.execute(_QUERIES.take_turn)
     if subjects.accounts:
         facts.accounts = await _load_accounts(connection, subjects.accounts)
     if subjects.openings:
@@ -150,20 +161,44 @@ def _name_of(transfer_id: UUID) -> bytes:
 # --- Recording ---
 
 
-async def record(connection: Connection, ledger: Ledger, master_key: bytes) -> None:
-    """Record everything a batch changed; what did not change costs no statement."""
-    names = await _seal_names(connection, ledger, master_key)
-    await _insert_accounts(connection, ledger)
-    await _update_accounts(connection, ledger)
-    await _insert_transfers(connection, ledger, names)
-    await _update_transfers(connection, ledger, names)
-    await _copy(connection, "transfer_step", Step._fields, ledger.steps)
-    await _copy(connection, "movement", Movement._fields, ledger.movements)
-    await _record_refunds(connection, ledger)
-    await _add_to_platform(connection, ledger)
-    await _upsert_answers(connection, ledger)
-    if ledger.states:
-        await connection.execute(_QUERIES.upsert_account_events, *_columns(list(ledger.states.values())))
+class Recorder:
+    """Records what a batch changes, in parts: while what is final of one is written, the next is decided."""
+
+    def __init__(self, connection: Connection, ledger: Ledger, master_key: bytes) -> None:
+        self._connection = connection
+        self._ledger = ledger
+        self._master_key = master_key
+        self._writing: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        """Nothing is written yet."""
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, *_error: object) -> None:
+        """Record all that is left; after an error only wait until the connection is free to be rolled back."""
+        if kind is None:
+            await self._finish()
+            await _record_rest(self._connection, self._ledger, self._master_key)
+        elif self._writing is not None:
+            if issubclass(kind, asyncio.CancelledError):
+                self._writing.cancel()
+            await asyncio.gather(self._writing, return_exceptions=True)
+
+    @property
+    def is_writing(self) -> bool:
+        """Whether a part is on its way, and wants a turn of the event loop now and then."""
+        return self._writing is not None and not self._writing.done()
+
+    async def write_final(self) -> None:
+        """Begin to write what no later message can take back, once the part before is written."""
+        await self._finish()
+        rows = _rows_of(self._ledger.take_final(), {})
+        self._writing = asyncio.create_task(_write(self._connection, rows))
+
+    async def _finish(self) -> None:
+        if self._writing is not None:
+            writing, self._writing = self._writing, None
+            await writing
 
 
 _ACCOUNT_FIELDS: Final = tuple(field.name for field in fields(Account))
@@ -216,52 +251,66 @@ _REFUND: Final = attrgetter(*_REFUND_FIELDS)
 _REFUND_PROGRESS: Final = attrgetter("refund_id", "status", "inquiries", "unknown_answers", "contradiction")
 
 
-async def _insert_accounts(connection: Connection, ledger: Ledger) -> None:
-    await _copy(connection, "account", _ACCOUNT_FIELDS, [_ACCOUNT(account) for account in ledger.opened.values()])
+async def _record_rest(connection: Connection, ledger: Ledger, master_key: bytes) -> None:
+    """Write everything that was not written yet, one statement a table; what did not change costs none."""
+    names = await _seal_names(connection, ledger, master_key)
+    await _write_accounts(connection, ledger)
+    progress = [(*_PROGRESS(transfer), names.get(id_)) for id_, transfer in ledger.changed.items()]
+    await _execute(connection, _QUERIES.update_transfers, progress)
+    await _write(connection, _rows_of(ledger.take_all(), names))
+    await _copy(connection, "refund", _REFUND_FIELDS, [_REFUND(refund) for refund in ledger.refunds_made.values()])
+    refunds = [_REFUND_PROGRESS(refund) for refund in ledger.refunds_changed.values()]
+    await _execute(connection, _QUERIES.update_refunds, refunds)
+    await _execute(connection, _QUERIES.add_to_platform, _sums(ledger.platform))
+    answers = [(*answer.key, *answer[1:]) for answer in ledger.answered.values()]
+    await _execute(connection, _QUERIES.upsert_answers, answers)
+    await _execute(connection, _QUERIES.upsert_account_events, list(ledger.states.values()))
 
 
-async def _update_accounts(connection: Connection, ledger: Ledger) -> None:
-    touched = [_BALANCES(account) for id_, account in ledger.touched.items() if id_ not in ledger.opened]
-    if touched:
-        await connection.execute(_QUERIES.update_balances, *_columns(touched))
-    changed = [_SETTINGS(account) for id_, account in ledger.reconfigured.items() if id_ not in ledger.opened]
-    if changed:
-        await connection.execute(_QUERIES.update_account_settings, *_columns(changed))
+async def _write_accounts(connection: Connection, ledger: Ledger) -> None:
+    opened = ledger.opened
+    await _copy(connection, "account", _ACCOUNT_FIELDS, [_ACCOUNT(account) for account in opened.values()])
+    balances = [_BALANCES(account) for id_, account in ledger.touched.items() if id_ not in opened]
+    await _execute(connection, _QUERIES.update_balances, balances)
+    settings = [_SETTINGS(account) for id_, account in ledger.reconfigured.items() if id_ not in opened]
+    await _execute(connection, _QUERIES.update_account_settings, settings)
 
 
-async def _insert_transfers(connection: Connection, ledger: Ledger, names: Mapping[UUID, bytes]) -> None:
-    rows = [(*_TRANSFER(transfer), names.get(id_)) for id_, transfer in ledger.created.items()]
-    await _copy(connection, "transfer", (*_TRANSFER_FIELDS, "payee_name_sealed"), rows)
+class _Rows(NamedTuple):
+    """Rows as they are now, whatever becomes of their transfers while they are written."""
+
+    transfer_columns: Sequence[str]
+    transfers: Sequence[Row]
+    steps: Sequence[Step]
+    movements: Sequence[Movement]
 
 
-async def _update_transfers(connection: Connection, ledger: Ledger, names: Mapping[UUID, bytes]) -> None:
-    rows = [(*_PROGRESS(transfer), names.get(id_)) for id_, transfer in ledger.changed.items()]
-    if rows:
-        await connection.execute(_QUERIES.update_transfers, *_columns(rows))
+def _rows_of(final: Recordable, names: Mapping[UUID, bytes]) -> _Rows:
+    columns, rows = _TRANSFER_FIELDS, [_TRANSFER(transfer) for transfer in final.transfers.values()]
+    if names:
+        columns = (*columns, "payee_name_sealed")
+        rows = [(*row, names.get(row[0])) for row in rows]
+    return _Rows(columns, rows, final.steps, final.movements)
 
 
-async def _record_refunds(connection: Connection, ledger: Ledger) -> None:
-    await _copy(connection, "refund", _REFUND_FIELDS, [_REFUND(made) for made in ledger.refunds_made.values()])
-    changed = [_REFUND_PROGRESS(refund) for refund in ledger.refunds_changed.values()]
-    if changed:
-        await connection.execute(_QUERIES.update_refunds, *_columns(changed))
+async def _write(connection: Connection, rows: _Rows) -> None:
+    await _copy(connection, "transfer", rows.transfer_columns, rows.transfers)
+    await _copy(connection, "transfer_step", Step._fields, rows.steps)
+    await _copy(connection, "movement", Movement._fields, rows.movements)
 
 
-async def _add_to_platform(connection: Connection, ledger: Ledger) -> None:
+def _sums(postings: Iterable[tuple[str, str, int, int]]) -> list[Row]:
     sums: dict[tuple[str, str, int], int] = {}
-    for account_id, currency, stripe, amount_minor in ledger.platform:
+    for account_id, currency, stripe, amount_minor in postings:
         key = (account_id, currency, stripe)
         sums[key] = sums.get(key, 0) + amount_minor
-    if sums:
-        # In one order, so that a lane that changes hands cannot meet itself in a circle.
-        rows = [(*key, sums[key]) for key in sorted(sums)]
-        await connection.execute(_QUERIES.add_to_platform, *_columns(rows))
+    # In one order, so that a lane that changes hands cannot meet itself in a circle.
+    return [(*key, sums[key]) for key in sorted(sums)]
 
 
-async def _upsert_answers(connection: Connection, ledger: Ledger) -> None:
-    if ledger.answered:
-        rows = [(*answer.key, *answer[1:]) for answer in ledger.answered.values()]
-        await connection.execute(_QUERIES.upsert_answers, *_columns(rows))
+async def _execute(connection: Connection, query: str, rows: Sequence[Sequence[Any]]) -> None:
+    if rows:
+        await connection.execute(query, *_columns(rows))
 
 
 async def _copy(connection: Connection, table: str, columns: Sequence[str], rows: Sequence[Any]) -> None:

@@ -68,7 +68,8 @@ class Machine:
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
-        self._handlers = Handlers(RULES, b"m" * 32)
+        # Each batch in as many parts as may be, so that one part changes what another has written.
+        self._handlers = Handlers(RULES, b"m" * 32, smallest_part=1)
         self._now: datetime = MORNING
         self._timers: dict[tuple[str, str], Timer] = {}
         self._requests: list[dict[str, Any]] = []

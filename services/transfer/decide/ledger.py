@@ -7,7 +7,7 @@ from collections import Counter
 from copy import copy
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from uuid import UUID
 
 import orjson
@@ -69,6 +69,14 @@ class Savepoint:
     touched: dict[str, Account]
     states: dict[str, AccountEvent]
     account_events: dict[str, AccountEvent]
+
+
+class Recordable(NamedTuple):
+    """What can be recorded while later messages of the batch are decided: nothing takes it back."""
+
+    transfers: dict[UUID, Transfer]
+    steps: list[Step]
+    movements: list[Movement]
 
 
 class Ledger:
@@ -332,6 +340,25 @@ class Ledger:
         content_hash = known.content_hash if known else b""
         answer = Answer(key, content_hash, event.key, type_, event_id, event.value, self.now)
         self.answers[key] = self.answered[key] = answer
+
+    # --- Recording ---
+
+    def take_final(self) -> Recordable:
+        """Hand over what was collected until now, except transfers that wait with a payee's name.
+
+        One that changes after it was handed over is found among `changed`.
+        """
+        named = self.payee_names.keys() | self.forgotten_names
+        kept = {id_: self.created.pop(id_) for id_ in named & self.created.keys()}
+        final = self.take_all()
+        self.created = kept
+        return final
+
+    def take_all(self) -> Recordable:
+        """Hand over all transfers, steps and movements that were collected until now."""
+        taken = Recordable(self.created, self.steps, self.movements)
+        self.created, self.steps, self.movements = {}, [], []
+        return taken
 
     # --- Timers ---
 

@@ -1,0 +1,135 @@
+"""Large batches are written while they are decided, and those that meet in an account take turns."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+
+from services.runtime.database import create_pool
+from services.runtime.message import Batch
+from services.transfer import handlers as handlers_module
+from services.transfer import store
+from services.transfer.decide.dispatch import decide_message
+from services.transfer.decide.subjects import Subjects
+from services.transfer.handlers import Handlers
+from tests.transfer.bench_of_facts import MORNING, RULES, message, request
+from tests.waiting import wait_until
+
+if TYPE_CHECKING:
+    from services.runtime.database import Connection, Pool
+    from services.runtime.message import Message
+    from services.transfer.decide.ledger import Ledger
+
+KEY = b"m" * 32
+WALLETS = [f"wallet:{number}" for number in range(500)]
+
+
+async def _open(connection: Connection, wallets: list[str]) -> None:
+    await connection.execute(
+        """
+        insert into account (
+            account_id, customer_id, currency, tier, overdraft_limit_minor, version, used_on, opened_at, opening_hash
+        )
+        select id, id, 'CNY', 'unlimited', 1000000, 1, '2026-01-01', now(), '' from unnest($1::text[]) as id
+        """,
+        wallets,
+    )
+
+
+def _payments(count: int) -> list[Message]:
+    return [
+        message("transfer.request", request(payer=WALLETS[number % 500], payee=WALLETS[(number + 1) % 500]))
+        for number in range(count)
+    ]
+
+
+async def _tell(pool: Pool, messages: list[Message]) -> None:
+    async with pool.acquire() as connection, connection.transaction():
+        await Handlers(RULES, KEY).on_commands_and_results(connection, Batch(messages), MORNING)
+
+
+async def test_a_batch_that_fails_while_a_part_is_written_leaves_nothing_and_a_usable_connection(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = await create_pool(database, "transfer", "test")
+    payments = _payments(1_000)
+    spoilt = payments[700]
+
+    def decide(ledger: Ledger, heard: Message) -> None:
+        if heard is spoilt:
+            raise RuntimeError("a bug")
+        decide_message(ledger, heard)
+
+    try:
+        async with pool.acquire() as connection:
+            await _open(connection, WALLETS)
+            with monkeypatch.context() as patched:
+                patched.setattr(handlers_module, "decide_message", decide)
+                with pytest.raises(RuntimeError, match="a bug"):
+                    async with connection.transaction():
+                        await Handlers(RULES, KEY).on_commands_and_results(connection, Batch(payments), MORNING)
+            assert await connection.fetchval("select count(*) from transfer") == 0
+        await _tell(pool, payments)
+        async with pool.acquire() as connection:
+            assert await connection.fetchval("select count(*) from movement") == len(payments)
+    finally:
+        await pool.close()
+
+
+async def test_what_the_database_refuses_of_an_early_part_fails_the_batch(database: str) -> None:
+    pool = await create_pool(database, "transfer", "test")
+    payments = _payments(1_000)
+    try:
+        async with pool.acquire() as connection:
+            await _open(connection, WALLETS)
+            await connection.execute("alter table movement add constraint nothing_moves check (amount_minor < 0)")
+        with pytest.raises(Exception, match="nothing_moves"):
+            await _tell(pool, payments)
+        async with pool.acquire() as connection:
+            assert await connection.fetchval("select count(*) from transfer") == 0
+    finally:
+        await pool.close()
+
+
+async def test_a_large_batch_waits_before_it_reads_what_another_changes(database: str) -> None:
+    pool, others = await create_pool(database, "transfer", "test"), await create_pool(database, "transfer", "test")
+    about_all = Subjects(accounts=set(WALLETS))
+
+    async def read() -> set[int]:
+        async with others.acquire() as connection, connection.transaction():
+            facts = await store.load_facts(connection, about_all, KEY)
+            return {account.posted_minor for account in facts.accounts.values()}
+
+    async def is_queued() -> bool:
+        async with others.acquire() as connection:
+            query = "select exists (select from pg_locks where locktype = 'advisory' and not granted)"
+            return bool(await connection.fetchval(query))
+
+    try:
+        async with pool.acquire() as connection:
+            await _open(connection, WALLETS)
+            async with connection.transaction():
+                await store.load_facts(connection, about_all, KEY)
+                await connection.execute("update account set posted_minor = 7")
+                reading = asyncio.create_task(read())
+                await wait_until(is_queued, what="the second batch waits its turn")
+        assert await asyncio.wait_for(reading, 20) == {7}
+    finally:
+        await pool.close()
+        await others.close()
+
+
+async def test_a_small_batch_takes_no_turn(database: str) -> None:
+    pool = await create_pool(database, "transfer", "test")
+    try:
+        async with pool.acquire() as first, pool.acquire() as second:
+            await _open(first, WALLETS)
+            async with first.transaction(), second.transaction():
+                await store.load_facts(first, Subjects(accounts=set(WALLETS[:450])), KEY)
+                # Another wallet than the large batch's: it is there at once.
+                facts = await asyncio.wait_for(store.load_facts(second, Subjects(accounts={WALLETS[499]}), KEY), 10)
+            assert facts.accounts.keys() == {WALLETS[499]}
+    finally:
+        await pool.close()
