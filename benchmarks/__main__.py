@@ -386,6 +386,7 @@ async def compare(bench: Bench, workload: Workload, batch_size: int, rounds: int
         if workload != UNIFORM:
             uniform_seconds, _ = await run_service(bench, UNIFORM, logs)
             to_uniform.append(rates[-1] / (UNIFORM.transfers / uniform_seconds))
+        say(_round_of(workload, floor_rate, rates[-1], to_uniform))
     rate = statistics.median(rates)
     return {
         "workload": workload.name,
@@ -401,6 +402,11 @@ async def compare(bench: Bench, workload: Workload, batch_size: int, rounds: int
         "p99_ms": None,
         "peak_memory_mb": round(max(memories)),
     }
+
+
+def _round_of(workload: Workload, floor_rate: float, rate: float, to_uniform: list[float]) -> str:
+    beside_uniform = f", {to_uniform[-1]:.2f} of uniform" if to_uniform else ""
+    return f"{workload.name}: floor {floor_rate:,.0f}/s, service {rate:,.0f}/s{beside_uniform}"
 
 
 def say(text: str) -> None:

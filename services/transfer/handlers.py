@@ -11,17 +11,22 @@ from services.runtime.message import Effects, TimerKey
 from services.runtime.metrics import MIS_KEYED
 from services.transfer import store
 from services.transfer.decide.dispatch import decide_message, decide_timer
+from services.transfer.decide.drafts import draft_message
 from services.transfer.decide.ledger import Ledger
 from services.transfer.decide.subjects import subjects_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
+    from typing import TypeAlias
 
     from services.runtime.database import Connection
     from services.runtime.message import Batch, Message
     from services.transfer.decide.rules import Rules
+    from services.transfer.model import Transfer
     from services.transfer.store import Recorder
+
+    _Drafted: TypeAlias = tuple[Message, Transfer | None]
 
 # A large batch is decided in four parts, so that most of it is written by the time that the last is decided.
 _PARTS: Final = 4
@@ -40,10 +45,12 @@ class Handlers:
 
     async def on_commands_and_results(self, connection: Connection, batch: Batch, now: datetime) -> Effects:
         """Handle commands, banks' answers and timers of the same lanes, in their order."""
+        # Before the accounts are locked, because no other batch about them goes on until this one is committed.
+        drafted = [(message, draft_message(message, self.rules, now)) for message in batch.messages]
         facts = await store.load_facts(connection, subjects_of(batch), self.master_key)
         ledger = Ledger(facts, self.rules, now)
         async with store.Recorder(connection, ledger, self.master_key) as recorder:
-            *earlier, last = _parts(batch.messages, self.smallest_part)
+            *earlier, last = _parts(drafted, self.smallest_part)
             for part in earlier:
                 await _decide(ledger, part, recorder)
                 await recorder.write_final()
@@ -68,14 +75,14 @@ class Handlers:
         return Effects()
 
 
-def _parts(messages: Sequence[Message], smallest: int) -> list[Sequence[Message]]:
+def _parts(messages: Sequence[_Drafted], smallest: int) -> list[Sequence[_Drafted]]:
     size = max(smallest, -(-len(messages) // _PARTS))
     return [messages[start : start + size] for start in range(0, len(messages), size)] or [()]
 
 
-async def _decide(ledger: Ledger, messages: Sequence[Message], recorder: Recorder) -> None:
-    for number, message in enumerate(messages, 1):
-        decide_message(ledger, message)
+async def _decide(ledger: Ledger, messages: Sequence[_Drafted], recorder: Recorder) -> None:
+    for number, (message, draft) in enumerate(messages, 1):
+        decide_message(ledger, message, draft)
         if number % _SLICE == 0 and recorder.is_writing:
             await asyncio.sleep(0)
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from services.runtime.database import Connection, Pool
     from services.runtime.message import Message
     from services.transfer.decide.ledger import Ledger
+    from services.transfer.model import Transfer
 
 KEY = b"m" * 32
 WALLETS = [f"wallet:{number}" for number in range(500)]
@@ -57,10 +58,10 @@ async def test_a_batch_that_fails_while_a_part_is_written_leaves_nothing_and_a_u
     payments = _payments(1_000)
     spoilt = payments[700]
 
-    def decide(ledger: Ledger, heard: Message) -> None:
+    def decide(ledger: Ledger, heard: Message, draft: Transfer | None) -> None:
         if heard is spoilt:
             raise RuntimeError("a bug")
-        decide_message(ledger, heard)
+        decide_message(ledger, heard, draft)
 
     try:
         async with pool.acquire() as connection:

@@ -10,6 +10,7 @@ import orjson
 from schemas.envelope import encode_headers
 from services.runtime.message import Outgoing
 from services.transfer.decide import payouts
+from services.transfer.decide.drafts import draft_request, draft_transfer
 from services.transfer.decide.ledger import EVENTS, SOURCE, as_reason, as_text, identity_of
 from services.transfer.decide.requests import (
     Check,
@@ -20,8 +21,8 @@ from services.transfer.decide.requests import (
     go_on,
     is_late,
     limits_left,
+    name_customers,
     needs_verification,
-    new_transfer,
     refuse_cooling,
     require_verification,
 )
@@ -257,7 +258,7 @@ def _find(ledger: Ledger, message: Message, transfer_id: UUID, statuses: Collect
 
 def decide_quote(ledger: Ledger, message: Message, command: TransferQuote) -> None:
     """Decide a `transfer.quote`: what the same request would cost and come to now; nothing changes."""
-    transfer = new_transfer(ledger, message, command, command.quote_id, b"")
+    transfer = draft_transfer(message, command, command.quote_id, b"", ledger.now)
     check = climb(ledger, transfer, command.payee_name, today=True)
     late = Refusal("expired", field="expires_at") if is_late(ledger, transfer) else None
     refusal = check.refusal or late or refuse_cooling(ledger, transfer, check.tier)
@@ -309,9 +310,9 @@ def decide_batch(ledger: Ledger, message: Message, command: TransferBatch) -> No
 
 
 def _reject_item(ledger: Ledger, message: Message, item: TransferRequest, refusal: Refusal) -> None:
-    content_hash = ledger.rules.hash_content(item)
     if item.transfer_id in ledger.transfers:
         decide_request(ledger, message, item)
         return
-    transfer = new_transfer(ledger, message, item, item.transfer_id, content_hash)
+    transfer = draft_request(message, item, ledger.rules, ledger.now)
+    name_customers(ledger, transfer)
     fail(ledger, message.lane, transfer, refusal)

@@ -21,24 +21,20 @@ if TYPE_CHECKING:
 _Payout = tuple[Transfer, Refund | None]
 
 
-def decide_message(ledger: Ledger, message: Message) -> None:
-    """Decide one message of a batch, in its order."""
+def decide_message(ledger: Ledger, message: Message, draft: Transfer | None = None) -> None:
+    """Decide one message of a batch, in its order; `draft` is what was made of a request beforehand."""
     if is_mis_keyed(ledger, message):
         ledger.mis_keyed[message.topic] += 1
-    decide = COMMANDS.get(message.type)
-    if decide is not None:
-        decide(ledger, message, message.data)
+    data: Any = message.data
+    if message.type == "transfer.request":
+        decide_request(ledger, message, data, draft)
+    elif message.type == "account.open":
+        accounts.decide_open(ledger, message, data)
     elif message.data is not None and message.type in REMEMBERED:
         commands.decide_once(ledger, message, message.data, REMEMBERED[message.type])
     else:
         _decide_result_once(ledger, message)
 
-
-COMMANDS: Final[dict[str, Callable[[Ledger, Message, Any], Any]]] = {
-    "transfer.request": decide_request,
-    "account.open": accounts.decide_open,
-}
-"""Commands that are remembered by what they make."""
 
 REMEMBERED: Final[dict[str, Callable[[Ledger, Message, Any], None]]] = {
     "transfer.batch": commands.decide_batch,

@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from services.transfer.calendar import first_of_next_month, start_of
+from services.transfer.decide.drafts import draft_request
 from services.transfer.decide.ledger import as_reason, as_text
 from services.transfer.decide.payouts import instruct_payout, return_to_bank
 from services.transfer.model import (
@@ -25,9 +26,8 @@ from services.transfer.model import (
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from uuid import UUID
 
-    from schemas.transfer import Order, TransferRequest
+    from schemas.transfer import TransferRequest
     from services.runtime.message import Lane, Message
     from services.transfer.decide.ledger import Ledger
     from services.transfer.policy import Limits, Tier
@@ -52,9 +52,11 @@ class Check(NamedTuple):
     tier: Tier | None
 
 
-def decide_request(ledger: Ledger, message: Message, request: TransferRequest) -> Refusal | None:
+def decide_request(
+    ledger: Ledger, message: Message, request: TransferRequest, draft: Transfer | None = None
+) -> Refusal | None:
     """Decide a `transfer.request`: a new transfer, a repeat, or another content under a known id."""
-    content_hash = ledger.rules.hash_content(request)
+    draft = draft or draft_request(message, request, ledger.rules, ledger.now)
     known = ledger.transfers.get(request.transfer_id)
     if known is None and request.kind == "withdrawal" and request.transfer_id in ledger.refunds:
         # A bank knows payouts and refunds by one id each.
@@ -62,8 +64,9 @@ def decide_request(ledger: Ledger, message: Message, request: TransferRequest) -
         ledger.refuse(message, refusal, transfer_id=request.transfer_id)
         return refusal
     if known is None:
-        return start(ledger, message, request, content_hash)
-    if known.content_hash != content_hash:
+        name_customers(ledger, draft)
+        return _start(ledger, message.lane, draft, request.payee_name)
+    if known.content_hash != draft.content_hash:
         refusal = Refusal("duplicate_id_conflict", field="transfer_id")
         ledger.refuse(message, refusal, transfer=known)
         return refusal
@@ -74,27 +77,24 @@ def decide_request(ledger: Ledger, message: Message, request: TransferRequest) -
 _ENDED_BADLY: Final = frozenset({Status.FAILED, Status.CANCELLED, Status.EXPIRED})
 
 
-def start(ledger: Ledger, message: Message, request: TransferRequest, content_hash: bytes) -> Refusal | None:
-    """Make the transfer that a request asks for, and its first event."""
-    lane = message.lane
-    transfer = new_transfer(ledger, message, request, request.transfer_id, content_hash)
+def _start(ledger: Ledger, lane: Lane, transfer: Transfer, payee_name: str | None) -> Refusal | None:
     if is_late(ledger, transfer) and _refuse_request(transfer) is None:
         expired = Refusal("expired", field="expires_at")
         ledger.advance(lane, transfer, "transfer.expired", Status.EXPIRED, {"reason": as_reason(expired)})
         return expired
     is_later = _is_later(ledger, transfer)
-    check = climb(ledger, transfer, request.payee_name, today=not is_later)
+    check = climb(ledger, transfer, payee_name, today=not is_later)
     transfer.fee_minor = check.fee_minor
     refusal = check.refusal or refuse_cooling(ledger, transfer, check.tier)
     if refusal is not None:
         fail(ledger, lane, transfer, refusal)
         return refusal
     if needs_verification(transfer, check.tier):
-        _ask_for_verification(ledger, lane, transfer, request.payee_name, check.tier)
+        _ask_for_verification(ledger, lane, transfer, payee_name, check.tier)
     elif is_later:
-        schedule(ledger, lane, transfer, request.payee_name)
+        schedule(ledger, lane, transfer, payee_name)
     else:
-        execute(ledger, lane, transfer, request.payee_name)
+        execute(ledger, lane, transfer, payee_name)
     return None
 
 
@@ -107,31 +107,11 @@ def _is_later(ledger: Ledger, transfer: Transfer) -> bool:
     return transfer.kind != Kind.TOP_UP and transfer.execute_at is not None and transfer.execute_at > ledger.now
 
 
-def new_transfer(ledger: Ledger, message: Message, request: Order, transfer_id: UUID, content_hash: bytes) -> Transfer:
-    """Return a transfer that has no event yet."""
-    payer = ledger.accounts.get(request.payer)
-    payee = ledger.accounts.get(request.payee)
-    return Transfer(
-        transfer_id=transfer_id,
-        content_hash=content_hash,
-        kind=request.kind,
-        payer=request.payer,
-        payee=request.payee,
-        payer_customer_id=payer.customer_id if payer else None,
-        payee_customer_id=payee.customer_id if payee else None,
-        amount_minor=request.amount_minor,
-        fee_minor=0,
-        currency=request.currency,
-        reference=request.reference,
-        case_id=request.case_id,
-        correlation_id=message.correlation_id,
-        traceparent=message.traceparent,
-        requested_at=ledger.now,
-        execute_at=request.execute_at,
-        expires_at=request.expires_at,
-        occurred_at=ledger.now,
-        status=Status.FAILED,
-    )
+def name_customers(ledger: Ledger, transfer: Transfer) -> None:
+    """Say whose wallets a transfer is between."""
+    payer, payee = ledger.accounts.get(transfer.payer), ledger.accounts.get(transfer.payee)
+    transfer.payer_customer_id = payer.customer_id if payer else None
+    transfer.payee_customer_id = payee.customer_id if payee else None
 
 
 # --- The ladder of refusals: one rule, one name, the cheap ones first; after it nothing can fail ---
