@@ -99,12 +99,13 @@ class Started(NamedTuple):
 @contextmanager
 def processes(count: int, command: list[str], environment: dict[str, str], log: Path) -> Iterator[list[Started]]:
     """Run processes that announce themselves with one JSON line, started together."""
-    with log.open("ab") as errors:
-        children = [
-            subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=errors)  # noqa: S603
-            for _ in range(count)
-        ]
+    children: list[subprocess.Popen[bytes]] = []
     try:
+        with log.open("ab") as errors:
+            children.extend(
+                subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=errors)  # noqa: S603
+                for _ in range(count)
+            )
         yield [Started(child.pid, _first_line(child, log)) for child in children]
     finally:
         for child in children:

@@ -106,7 +106,8 @@ def _holds_statement(body: str) -> bool:
 async def create_pool(dsn: str, schema: str, application_name: str, *, size: int = 2) -> Pool:
     """Return a pool of at most `size` connections that see `schema` only; the first is made at once.
 
-    A transaction left idle for 10 s is aborted, so that a frozen process can not keep a lane.
+    A transaction left idle for 10 s, or not at its end after 60 s, is aborted, so that a frozen process can not keep
+    a lane.
     """
     return await asyncpg.create_pool(
         dsn,
@@ -125,6 +126,8 @@ async def create_pool(dsn: str, schema: str, application_name: str, *, size: int
             "jit": "off",
             "timezone": "UTC",
             "idle_in_transaction_session_timeout": "10s",
+            # While the rows of a COPY are awaited, a transaction does not count as idle.
+            "transaction_timeout": "60s",
             "lock_timeout": "20s",
         },
     )

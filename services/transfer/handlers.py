@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
     _Drafted: TypeAlias = tuple[Message, Transfer | None]
 
-# A large batch is decided in four parts, so that most of it is written by the time that the last is decided.
+# A large batch is decided in up to four parts, so that most of it is written by the time that the last is decided.
 _PARTS: Final = 4
 # Messages decided in one go while a part is written, two milliseconds' work.
 _SLICE: Final = 64
@@ -76,7 +77,8 @@ class Handlers:
 
 
 def _parts(messages: Sequence[_Drafted], smallest: int) -> list[Sequence[_Drafted]]:
-    size = max(smallest, -(-len(messages) // _PARTS))
+    count = max(1, min(_PARTS, len(messages) // smallest))
+    size = max(1, math.ceil(len(messages) / count))
     return [messages[start : start + size] for start in range(0, len(messages), size)] or [()]
 
 

@@ -1,4 +1,4 @@
-"""Loads the facts of a batch and records what it changed: one function a query, one statement a table."""
+"""Loads the facts of a batch and records what it changed: one function a query, a statement a table and part."""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ class TestWork:
         assert [part.starts[self.PLACE] for part in parts] == [0, *ends[:-1]]
         assert ends[-1] == 11
 
-    @pytest.mark.parametrize(("count", "value_bytes"), [(1, 5_000_000), (2_000, 300)])
+    @pytest.mark.parametrize(("count", "value_bytes"), [(1, 5_000_000), (2_334, 300)])
     def test_one_record_and_a_batch_of_ordinary_ones_are_one_transaction(self, count: int, value_bytes: int) -> None:
         assert not RecordWork([self.taken(0, count, value_bytes)], LetterPolicy("s", 1_000_000)).is_heavy
 

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from schemas.customer import CustomerProfile
 from services.runtime.database import create_pool
-from services.runtime.message import Batch
+from services.runtime.message import Batch, Message, Timer
 from services.transfer import handlers as handlers_module
 from services.transfer import store
 from services.transfer.decide.dispatch import decide_message
 from services.transfer.decide.subjects import Subjects
 from services.transfer.handlers import Handlers
-from tests.transfer.bench_of_facts import MORNING, RULES, message, request
+from tests.transfer.bench_of_facts import LANE, MORNING, RULES, message, read, request
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
     from services.runtime.database import Connection, Pool
-    from services.runtime.message import Message
     from services.transfer.decide.ledger import Ledger
     from services.transfer.model import Transfer
 
@@ -51,8 +55,19 @@ async def _tell(pool: Pool, messages: list[Message]) -> None:
         await Handlers(RULES, KEY).on_commands_and_results(connection, Batch(messages), MORNING)
 
 
-async def test_a_batch_that_fails_while_a_part_is_written_leaves_nothing_and_a_usable_connection(
-    database: str, monkeypatch: pytest.MonkeyPatch
+def _bug() -> None:
+    raise RuntimeError("a bug")
+
+
+def _cancelled() -> None:
+    task = asyncio.current_task()
+    assert task is not None
+    task.cancel()
+
+
+@pytest.mark.parametrize(("mishap", "error"), [(_bug, RuntimeError), (_cancelled, asyncio.CancelledError)])
+async def test_a_batch_that_ends_while_a_part_is_written_leaves_nothing_and_a_usable_connection(
+    database: str, monkeypatch: pytest.MonkeyPatch, mishap: Callable[[], None], error: type[BaseException]
 ) -> None:
     pool = await create_pool(database, "transfer", "test")
     payments = _payments(1_000)
@@ -60,7 +75,7 @@ async def test_a_batch_that_fails_while_a_part_is_written_leaves_nothing_and_a_u
 
     def decide(ledger: Ledger, heard: Message, draft: Transfer | None) -> None:
         if heard is spoilt:
-            raise RuntimeError("a bug")
+            mishap()
         decide_message(ledger, heard, draft)
 
     try:
@@ -68,13 +83,52 @@ async def test_a_batch_that_fails_while_a_part_is_written_leaves_nothing_and_a_u
             await _open(connection, WALLETS)
             with monkeypatch.context() as patched:
                 patched.setattr(handlers_module, "decide_message", decide)
-                with pytest.raises(RuntimeError, match="a bug"):
+                with pytest.raises(error):
                     async with connection.transaction():
                         await Handlers(RULES, KEY).on_commands_and_results(connection, Batch(payments), MORNING)
             assert await connection.fetchval("select count(*) from transfer") == 0
         await _tell(pool, payments)
         async with pool.acquire() as connection:
             assert await connection.fetchval("select count(*) from movement") == len(payments)
+    finally:
+        await pool.close()
+
+
+async def test_a_name_in_an_early_part_waits_sealed_and_can_be_erased(database: str) -> None:
+    pool = await create_pool(database, "transfer", "test")
+    handlers = Handlers(RULES, KEY, smallest_part=1)
+    due_at = MORNING + timedelta(hours=1)
+    named = request(payer=WALLETS[0], payee=WALLETS[1], payee_name="Li Na", execute_at=due_at.isoformat())
+    orders = [named, *(request(payer=WALLETS[2], payee=WALLETS[3]) for _ in range(7))]
+
+    async def tell(batch: Batch, now: datetime) -> list[tuple[str, dict[str, Any]]]:
+        async with pool.acquire() as connection, connection.transaction():
+            effects = await handlers.on_commands_and_results(connection, batch, now)
+        return [read(outgoing) for outgoing in effects.outgoing]
+
+    async def hear(customer: str, data: CustomerProfile | None) -> None:
+        said = Message(LANE, "customer.profiles", 0, customer.encode(), "customer.profile", "p", "test", data)
+        async with pool.acquire() as connection, connection.transaction():
+            await handlers.on_profiles(connection, Batch([said]), MORNING)
+
+    async def sealed_names() -> list[bytes]:
+        async with pool.acquire() as connection:
+            query = "select payee_name_sealed from transfer where payee_name_sealed is not null"
+            return [row[0] for row in await connection.fetch(query)]
+
+    try:
+        async with pool.acquire() as connection:
+            await _open(connection, WALLETS)
+        await hear(WALLETS[1], CustomerProfile(customer_id=WALLETS[1], name="Li Na"))
+        await tell(Batch([message("transfer.request", order) for order in orders]), MORNING)
+        (sealed,) = await sealed_names()
+        assert len(sealed) > len(b"Li Na")
+        assert b"Li Na" not in sealed
+        await hear(WALLETS[0], None)
+        assert await sealed_names() == [b""]
+        due = Timer(LANE, "execute", named["transfer_id"], due_at)
+        ((type_, body),) = await tell(Batch((), [due]), due_at)
+        assert (type_, body["reason"]["code"]) == ("transfer.failed", "payee_name_unverified")
     finally:
         await pool.close()
 
@@ -105,7 +159,12 @@ async def test_a_large_batch_waits_before_it_reads_what_another_changes(database
 
     async def is_queued() -> bool:
         async with others.acquire() as connection:
-            query = "select exists (select from pg_locks where locktype = 'advisory' and not granted)"
+            query = """
+                select exists (
+                    select from pg_locks join pg_database on pg_database.oid = pg_locks.database
+                    where locktype = 'advisory' and not granted and datname = current_database()
+                )
+            """
             return bool(await connection.fetchval(query))
 
     try:

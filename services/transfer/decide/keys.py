@@ -16,10 +16,10 @@ def is_mis_keyed(ledger: Ledger, message: Message) -> bool:
     key, type_, data = message.key, message.type, message.data
     wallets = _wallets_of(ledger, type_, data)
     own = None if key is None else key.decode("utf-8", "replace")
-    return wallets.count(own) < len(wallets)
+    return any(wallet != own for wallet in wallets)
 
 
-def _wallets_of(ledger: Ledger, type_: str, data: Any) -> tuple[str | None, ...]:
+def _wallets_of(ledger: Ledger, type_: str, data: Any) -> tuple[str, ...]:
     if type_ in {"transfer.request", "transfer.quote"}:
         return (ordering_wallet(data.payer, data.payee),)
     if type_ == "transfer.batch":

@@ -348,8 +348,7 @@ class Ledger:
 
         One that changes after it was handed over is found among `changed`.
         """
-        named = self.payee_names.keys() | self.forgotten_names
-        kept = {id_: self.created.pop(id_) for id_ in named & self.created.keys()}
+        kept = {id_: self.created.pop(id_) for id_ in self.payee_names.keys() & self.created.keys()}
         final = self.take_all()
         self.created = kept
         return final
