@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 SOURCE = "benchmark"
+REFERENCE = "benchmark"
 FINAL = frozenset({b"sluice.transfer.settled.v1", b"sluice.transfer.failed.v1"})
 
 
@@ -30,10 +31,11 @@ class Workload:
     wallets: int = 10_000
     hot_share: float = 0.0
     preloaded_transfers: int = 0
+    warm_up_transfers: int = 0
     workers: int = 1
 
 
-def transfers(workload: Workload, seed: int = 1) -> Iterator[tuple[str, str, bytes]]:
+def transfers(workload: Workload, seed: int = 1, reference: str = REFERENCE) -> Iterator[tuple[str, str, bytes]]:
     """Yield (transfer id, key, body) of each transfer of a workload."""
     pick = random.Random(seed)
     for _ in range(workload.transfers):
@@ -47,7 +49,7 @@ def transfers(workload: Workload, seed: int = 1) -> Iterator[tuple[str, str, byt
             "payee": f"wallet:{payee}",
             "amount_minor": 1 + pick.randrange(1000),
             "currency": "CNY",
-            "reference": "benchmark",
+            "reference": reference,
         }
         yield id_, f"wallet:{payer}", orjson.dumps(body)
 

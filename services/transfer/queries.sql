@@ -29,10 +29,10 @@ for update
 select pg_advisory_xact_lock('account'::regclass::integer, 0)
 
 -- Accounts by id, locked in the order of their ids, so that workers cannot wait for each other in a circle;
--- the columns stand in the order of model.Account.
+-- the columns after the first, which is where the row lies, stand in the order of model.Account.
 -- name: load_accounts
 select
-    account_id, customer_id, currency, tier, status, overdraft_limit_minor, low_balance_threshold_minor,
+    ctid::text, account_id, customer_id, currency, tier, status, overdraft_limit_minor, low_balance_threshold_minor,
     low_balance_warned, debit_restricted_until, credit_restricted_until, verification_blocked_until,
     posted_minor, reserved_minor, entry_count, version,
     used_on, used_day_minor, used_day_count, used_month_minor, opened_at, opening_hash
@@ -72,7 +72,8 @@ insert into customer_key (customer_id, wrapped_key)
 select * from unnest($1::text[], $2::bytea[])
 on conflict (customer_id) do nothing
 
--- What a batch changed of accounts by moving money.
+-- What a batch changed of accounts by moving money; a row that this transaction has locked lies where it was read,
+-- which saves finding it once more.
 -- name: update_balances
 update account
 set
@@ -86,13 +87,13 @@ set
     used_day_count = new.used_day_count,
     used_month_minor = new.used_month_minor
 from unnest(
-    $1::text[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::boolean[],
-    $7::date[], $8::bigint[], $9::integer[], $10::bigint[]
+    $1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::boolean[],
+    $8::date[], $9::bigint[], $10::integer[], $11::bigint[]
 ) as new (
-    account_id, posted_minor, reserved_minor, entry_count, version, low_balance_warned,
+    place, account_id, posted_minor, reserved_minor, entry_count, version, low_balance_warned,
     used_on, used_day_minor, used_day_count, used_month_minor
 )
-where account.account_id = new.account_id
+where account.ctid = new.place::tid and account.account_id = new.account_id
 
 -- What a batch changed of accounts by commands about them.
 -- name: update_account_settings

@@ -58,7 +58,7 @@ async def load_facts(connection: Connection, subjects: Subjects, master_key: byt
     if len(subjects.accounts) > _TAKES_TURNS:
         await connection.execute(_QUERIES.take_turn)
     if subjects.accounts:
-        facts.accounts = await _load_accounts(connection, subjects.accounts)
+        facts.accounts, facts.places = await _load_accounts(connection, subjects.accounts)
     if subjects.openings:
         facts.account_events = await _load_account_events(connection, subjects.openings)
     if subjects.answers:
@@ -91,9 +91,9 @@ async def _load_transfers(
     return transfers, {row[0]: row[-1] for row in rows if row[-1] is not None}
 
 
-async def _load_accounts(connection: Connection, ids: Collection[str]) -> dict[str, Account]:
+async def _load_accounts(connection: Connection, ids: Collection[str]) -> tuple[dict[str, Account], dict[str, str]]:
     rows = await connection.fetch(_QUERIES.load_accounts, list(ids))
-    return {row[0]: Account(*row) for row in rows}
+    return {row[1]: Account(*row[1:]) for row in rows}, {row[1]: row[0] for row in rows}
 
 
 async def _load_account_events(connection: Connection, ids: Collection[str]) -> dict[str, AccountEvent]:
@@ -270,8 +270,13 @@ async def _record_rest(connection: Connection, ledger: Ledger, master_key: bytes
 async def _write_accounts(connection: Connection, ledger: Ledger) -> None:
     opened = ledger.opened
     await _copy(connection, "account", _ACCOUNT_FIELDS, [_ACCOUNT(account) for account in opened.values()])
-    balances = [_BALANCES(account) for id_, account in ledger.touched.items() if id_ not in opened]
-    await _execute(connection, _QUERIES.update_balances, balances)
+    balances = [
+        (ledger.places[id_], *_BALANCES(account)) for id_, account in ledger.touched.items() if id_ not in opened
+    ]
+    written = await _execute(connection, _QUERIES.update_balances, balances)
+    if written != len(balances):
+        message = f"{written} of {len(balances)} balances were written"
+        raise RuntimeError(message)
     settings = [_SETTINGS(account) for id_, account in ledger.reconfigured.items() if id_ not in opened]
     await _execute(connection, _QUERIES.update_account_settings, settings)
 
@@ -308,9 +313,11 @@ def _sums(postings: Iterable[tuple[str, str, int, int]]) -> list[Row]:
     return [(*key, sums[key]) for key in sorted(sums)]
 
 
-async def _execute(connection: Connection, query: str, rows: Sequence[Sequence[Any]]) -> None:
-    if rows:
-        await connection.execute(query, *_columns(rows))
+async def _execute(connection: Connection, query: str, rows: Sequence[Sequence[Any]]) -> int:
+    """Run a statement with a column a parameter; return how many rows it wrote."""
+    if not rows:
+        return 0
+    return int((await connection.execute(query, *_columns(rows))).rpartition(" ")[2])
 
 
 async def _copy(connection: Connection, table: str, columns: Sequence[str], rows: Sequence[Any]) -> None:

@@ -181,6 +181,36 @@ async def test_a_large_batch_waits_before_it_reads_what_another_changes(database
         await others.close()
 
 
+class _Counting:
+    """A connection that counts its statements."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self.statements = 0
+
+    def __getattr__(self, name: str) -> Any:
+        self.statements += 1
+        return getattr(self._connection, name)
+
+
+async def test_a_batch_costs_as_many_statements_whatever_its_size(database: str) -> None:
+    pool = await create_pool(database, "transfer", "test")
+
+    async def statements_for(count: int) -> int:
+        async with pool.acquire() as connection, connection.transaction():
+            counting: Any = _Counting(connection)
+            await Handlers(RULES, KEY).on_commands_and_results(counting, Batch(_payments(count)), MORNING)
+        return int(counting.statements)
+
+    try:
+        async with pool.acquire() as connection:
+            await _open(connection, WALLETS)
+        assert await statements_for(2_400) == await statements_for(800) < 20
+        assert await statements_for(1) == await statements_for(100) < 10
+    finally:
+        await pool.close()
+
+
 async def test_a_small_batch_takes_no_turn(database: str) -> None:
     pool = await create_pool(database, "transfer", "test")
     try:

@@ -49,6 +49,8 @@ class Facts:
     """What the database knew of a batch's subjects when it was loaded."""
 
     accounts: dict[str, Account] = field(default_factory=dict)
+    places: dict[str, str] = field(default_factory=dict)
+    """Where the accounts' rows lie, for who writes them."""
     account_events: dict[str, AccountEvent] = field(default_factory=dict)
     transfers: dict[UUID, Transfer] = field(default_factory=dict)
     refunds: dict[UUID, Refund] = field(default_factory=dict)
@@ -93,6 +95,7 @@ class Ledger:
         self.now_text = as_text(now)
         self.today = business_date(now)
         self.accounts = facts.accounts
+        self.places = facts.places
         self.account_events = facts.account_events
         self.transfers = facts.transfers
         self.refunds = facts.refunds
