@@ -47,6 +47,16 @@ _ACCOUNT: Final[Body] = {
     "version": 7,
 }
 
+_NOTICE: Final[Body] = {
+    "notice_id": "0192f3a4-5b6c-5d8e-9fa0-b1c2d3e4f50c",
+    "event_id": f"{_TRANSFER}.1",
+    "customer_id": "customer-1",
+    "channel": "in_app",
+    "template": "transfer.settled",
+    "category": "service",
+    "occurred_at": "2026-11-23T08:30:00.000000Z",
+}
+
 
 def _reason(code: str, iso20022: str | None, *, retryable: bool, refund: str = "none", **more: Any) -> Body:
     iso: Body = {} if iso20022 is None else {"iso20022": iso20022}
@@ -216,6 +226,8 @@ EXAMPLES: Final[Mapping[str, Sequence[Body]]] = {
     "payout.failed": [{"transfer_id": _TRANSFER, "rail_code": "E51", "detail": "No such account"}],
     "payout.returned": [{"transfer_id": _TRANSFER, "rail_code": "R03", "detail": "Account closed"}],
     "payout.unknown": [{"transfer_id": _TRANSFER}],
+    "notification.delivered": [_NOTICE],
+    "notification.suppressed": [{**_NOTICE, "why": "profile_missing"}],
     "customer.profile": [
         {
             "customer_id": "customer-1",

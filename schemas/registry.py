@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from schemas import account, customer, rail, transfer
+from schemas import account, customer, notify, rail, transfer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -75,5 +75,9 @@ TOPICS: Final[Mapping[str, Mapping[str, type[BaseModel]]]] = {
     },
     "customer.profiles": {
         "customer.profile": customer.CustomerProfile,
+    },
+    "notify.events": {
+        "notification.delivered": notify.NotificationDelivered,
+        "notification.suppressed": notify.NotificationSuppressed,
     },
 }
