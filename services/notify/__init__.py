@@ -1,0 +1,1 @@
+"""The notifier: everyone is told once, in their words, and every notice is accounted for."""

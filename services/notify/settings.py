@@ -1,0 +1,48 @@
+"""What the notifier can be told from the environment, besides what every worker can."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from services.notify.decide import Rules
+from services.notify.model import Role
+from services.notify.policy import DEFAULT_POLICY, PolicyError, read_policy
+from services.notify.wording import DEFAULT_WORDING, WordingError, read_wording
+from services.runtime.settings import SettingsError, describe
+
+
+class NotifySettings(BaseSettings):
+    """The files with the notifier's policy and words."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True, env_ignore_empty=True)
+
+    policy: Annotated[Path, Field(validation_alias="SLUICE_NOTIFY_POLICY")] = DEFAULT_POLICY
+    wording: Annotated[Path, Field(validation_alias="SLUICE_WORDING")] = DEFAULT_WORDING
+
+
+def load_rules() -> Rules:
+    """Read the environment and the files it names; SettingsError says in one sentence what is wrong."""
+    try:
+        settings = NotifySettings()
+        rules = Rules(read_policy(settings.policy), read_wording(settings.wording))
+    except ValidationError as error:
+        raise SettingsError(describe(error)) from None
+    except WordingError as error:
+        raise SettingsError(f"SLUICE_WORDING: {error}") from None
+    except PolicyError as error:
+        raise SettingsError(str(error)) from None
+    _check_complete(rules)
+    return rules
+
+
+def _check_complete(rules: Rules) -> None:
+    for event_type, rule in rules.policy.events.items():
+        for role in rule.to:
+            if not rules.wording.tells(event_type, Role(role)):
+                raise SettingsError(
+                    f"SLUICE_WORDING: there are no words of {event_type} for the {role} in every language."
+                )

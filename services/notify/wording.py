@@ -1,0 +1,230 @@
+"""Says events in people's own words: templates by event, role and language; amounts, dates and reasons as they read."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from datetime import date, datetime
+from decimal import Decimal
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+from babel.dates import format_date, format_datetime, get_timezone
+from babel.numbers import format_currency, get_currency_precision
+from jinja2 import StrictUndefined, TemplateError
+from jinja2.meta import find_undeclared_variables
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from services.notify.model import Locale, Role, Text
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from jinja2 import Template
+
+DEFAULT_WORDING: Final = Path(__file__).with_name("words")
+
+_BABEL: Final = {Locale.CHINESE: "zh_Hans_CN", Locale.ENGLISH: "en"}
+_SHOWN: Final = 4
+_Line = Annotated[str, Field(min_length=1)]
+
+
+class WordingError(ValueError):
+    """A file of words cannot be used; the text says which, where and why."""
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class _Words(_Strict):
+    """What one role is told of one event, as templates."""
+
+    title: _Line
+    body: _Line
+
+
+class _Reason(_Strict):
+    """A reason in the customer's words, and what they can do about it."""
+
+    words: _Line
+    next: _Line
+
+
+class _File(_Strict):
+    """A language's file."""
+
+    support: _Line
+    account: _Line
+    platform: _Line
+    reasons: dict[str, _Reason]
+    notices: dict[str, dict[Role, _Words]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Templates:
+    """What one role is told of one event, and the names of the facts that it needs: others are not put into words."""
+
+    title: Template
+    body: Template
+    needs: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Language:
+    """A language's templates, and the words that all of them share."""
+
+    locale: Locale
+    words: _File
+    templates: Mapping[tuple[str, Role], _Templates]
+
+
+class Wording:
+    """Every notice in every language, checked when it is read."""
+
+    def __init__(self, languages: Mapping[Locale, _Language]) -> None:
+        self._languages = languages
+
+    def tells(self, event_type: str, role: Role) -> bool:
+        """Tell whether there are words for an event's role, in every language."""
+        return all((event_type, role) in language.templates for language in self._languages.values())
+
+    def reasons(self, locale: Locale) -> frozenset[str]:
+        """Return the codes that a language has words for."""
+        return frozenset(self._languages[locale].words.reasons)
+
+    def told(self) -> frozenset[tuple[str, Role]]:
+        """Return the event types and roles that at least one language has words for."""
+        return frozenset(key for language in self._languages.values() for key in language.templates)
+
+    def tell(self, event_type: str, role: Role, event: Mapping[str, Any], locale: Locale, time_zone: str) -> Text:
+        """Say an event, given as the fields of its message, to a person.
+
+        Raises:
+            WordingError: a field that the words need is missing from the event.
+        """
+        language = self._languages[locale]
+        templates = language.templates[event_type, role]
+        facts = _facts(language, event, role, time_zone, templates.needs)
+        try:
+            return Text(templates.title.render(facts), templates.body.render(facts))
+        except TemplateError as error:
+            message = f"{event_type} for the {role} in {locale}: {error}"
+            raise WordingError(message) from error
+
+
+def read_wording(folder: Path) -> Wording:
+    """Read a folder with one file a language; WordingError names the file and the place of what is wrong."""
+    return Wording({locale: _read_language(folder / f"{locale}.toml", locale) for locale in Locale})
+
+
+def _read_language(path: Path, locale: Locale) -> _Language:
+    try:
+        words = _File.model_validate(tomllib.loads(path.read_text("utf-8")))
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        message = f"{path} cannot be read: {error}"
+        raise WordingError(message) from error
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the file"
+        message = f"{path}: {where}: {first['msg']}"
+        raise WordingError(message) from error
+    environment = _environment()
+    templates = {}
+    for event_type, roles in words.notices.items():
+        for role, lines in roles.items():
+            try:
+                templates[event_type, role] = _compile(environment, lines)
+            except TemplateError as error:
+                message = f"{path}: notices.{event_type}.{role}: {error}"
+                raise WordingError(message) from error
+    return _Language(locale, words, templates)
+
+
+def _environment() -> ImmutableSandboxedEnvironment:
+    # Plain text: what is markup to a browser is escaped where pages and mails are made.
+    return ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False)
+
+
+def _compile(environment: ImmutableSandboxedEnvironment, lines: _Words) -> _Templates:
+    title, body = lines.title.strip(), lines.body.strip()
+    needs = find_undeclared_variables(environment.parse(title)) | find_undeclared_variables(environment.parse(body))
+    return _Templates(environment.from_string(title), environment.from_string(body), frozenset(needs))
+
+
+def _facts(
+    language: _Language, event: Mapping[str, Any], role: Role, time_zone: str, needs: frozenset[str]
+) -> dict[str, Any]:
+    """Return those of an event's fields that are needed, as a person reads them."""
+    words, writer = language.words, _Writer(_BABEL[language.locale], event.get("currency"), time_zone)
+    facts: dict[str, Any] = {"support": words.support, "has_fee": role == Role.PAYER and bool(event.get("fee_minor"))}
+    own_balance = f"{role}_available_minor"
+    for name, value in event.items():
+        fact = "available" if name == own_balance else name.removesuffix("_minor")
+        if value is None or (fact not in needs and name != "reason"):
+            continue
+        if name == "reason":
+            facts |= _reason(words, value, writer)
+        elif name in {"payer", "payee", "account_id"}:
+            facts[name] = _account(words, value)
+        else:
+            facts[fact] = writer.write(name, value)
+    return facts
+
+
+@dataclass(frozen=True, slots=True)
+class _Writer:
+    """Writes values as a person does in their language and time zone."""
+
+    locale: str
+    currency: str | None
+    time_zone: str
+
+    def write(self, name: str, value: Any) -> Any:
+        """Return an amount, a moment or a day as text, and everything else as it is."""
+        if name.endswith("_minor") and self.currency is not None:
+            return money(value, self.currency, self.locale)
+        if isinstance(value, datetime):
+            return _moment(value, self.locale, self.time_zone)
+        if name.endswith("_on"):
+            return format_date(date.fromisoformat(value), "long", locale=self.locale)
+        return value
+
+
+def _reason(words: _File, reason: Mapping[str, Any], writer: _Writer) -> dict[str, Any]:
+    told = words.reasons.get(reason["code"])
+    if told is None:
+        message = f"there are no words for the reason {reason['code']}"
+        raise WordingError(message)
+    figures = ("shortfall_minor", "limit_minor", "available_at")
+    return {"reason": told.words, "next": told.next} | {
+        name.removesuffix("_minor"): writer.write(name, reason[name])
+        for name in figures
+        if reason.get(name) is not None
+    }
+
+
+@lru_cache(maxsize=1_024)
+def _moment(moment: datetime, locale: str, time_zone: str) -> str:
+    # Most events of a batch are of one moment.
+    return format_datetime(moment, "medium", tzinfo=get_timezone(time_zone), locale=locale)
+
+
+def money(minor: int, currency: str, locale: str) -> str:
+    """Return an amount in minor units as a person of that language writes it."""
+    return format_currency(Decimal(minor).scaleb(-get_currency_precision(currency)), currency, locale=locale)
+
+
+def _account(words: _File, party: str) -> str:
+    """Return a party without the most of its number; the platform itself by name."""
+    kind, _, number = party.partition(":")
+    if kind == "platform":
+        return words.platform
+    return words.account.format(digits=masked(number))
+
+
+def masked(number: str) -> str:
+    """Return the last four characters of an account's number, or fewer of a short one: never most of it."""
+    return "····" + number[-min(_SHOWN, max(1, len(number) // 3)) :]

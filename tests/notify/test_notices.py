@@ -1,0 +1,194 @@
+"""Everyone is told once, and for every event accepted = delivered + suppressed + pending."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from schemas.envelope import Envelope, decode
+from schemas.registry import TOPICS
+from services.notify.decide import Rules
+from services.notify.handlers import Handlers
+from services.notify.policy import DEFAULT_POLICY, read_policy
+from services.notify.wording import DEFAULT_WORDING, read_wording
+from services.runtime.message import Batch, Effects, Lane, Message, Timer
+from tests.waiting import wait_until
+
+if TYPE_CHECKING:
+    from services.runtime.database import Pool
+
+NOW = datetime(2026, 11, 23, 8, 30, tzinfo=UTC)
+LANE = Lane("transfer", 0)
+HANDLERS = Handlers(Rules(read_policy(DEFAULT_POLICY), read_wording(DEFAULT_WORDING)))
+
+
+def settled(*, payer: str | None = "a", payee: str | None = "b", id_: str | None = None) -> Message:
+    transfer_id = str(uuid.uuid4())
+    body = {
+        "transfer_id": transfer_id,
+        "seq": 1,
+        "kind": "p2p",
+        "payer": "wallet:payer-1234",
+        "payee": "wallet:payee-5678",
+        "payer_customer_id": payer,
+        "payee_customer_id": payee,
+        "amount_minor": 1_250,
+        "fee_minor": 0,
+        "currency": "CNY",
+        "status": "settled",
+        "payer_available_minor": 100,
+        "payee_available_minor": 200,
+        "requested_at": "2026-11-23T08:30:00Z",
+        "occurred_at": "2026-11-23T08:30:00Z",
+    }
+    model = TOPICS["transfer.events"]["transfer.settled"]
+    data = model.model_validate_json(orjson.dumps(body))
+    return Message(LANE, "transfer.events", 0, b"k", "transfer.settled", id_ or f"{transfer_id}.1", "test", data)
+
+
+def profile(customer_id: str, **fields: Any) -> Message:
+    body = {"customer_id": customer_id, "name": "王小明", "locale": "en", **fields}
+    model = TOPICS["customer.profiles"]["customer.profile"]
+    data = model.model_validate_json(orjson.dumps(body))
+    return Message(Lane("profile", 0), "customer.profiles", 0, customer_id.encode(), "customer.profile", "p", "t", data)
+
+
+def erasure(customer_id: str) -> Message:
+    key = customer_id.encode()
+    return Message(Lane("profile", 0), "customer.profiles", 0, key, "customer.profiles.tombstone", "e", "t", None)
+
+
+async def hear(pool: Pool, *messages: Message, timers: tuple[Timer, ...] = (), now: datetime = NOW) -> Effects:
+    is_profile = bool(messages) and messages[0].topic == "customer.profiles"
+    handle = HANDLERS.on_profiles if is_profile else HANDLERS.on_events
+    async with pool.acquire() as connection, connection.transaction():
+        return await handle(connection, Batch(messages, timers), now)
+
+
+def published(effects: Effects) -> list[tuple[str, str, str | None]]:
+    """Return who was told of what became of their notice, each in a message that the contract knows."""
+    said = []
+    for outgoing in effects.outgoing:
+        found = decode(outgoing.headers, outgoing.value, TOPICS[outgoing.topic])
+        assert isinstance(found, Envelope)
+        data: Any = found.data
+        assert outgoing.key == data.customer_id.encode()
+        said.append((found.type.removeprefix("notification."), data.customer_id, getattr(data, "why", None)))
+    return said
+
+
+async def inboxes(pool: Pool) -> list[tuple[str, int, str, str]]:
+    async with pool.acquire() as connection:
+        rows = await connection.fetch(
+            "select customer_id, number, locale, title from inbox_message order by customer_id, number"
+        )
+        return [tuple(row) for row in rows]
+
+
+async def accounted(pool: Pool) -> dict[tuple[str, str | None], int]:
+    """Return how many notices stand where, having checked that they are as many as were accepted."""
+    async with pool.acquire() as connection:
+        rows = await connection.fetch("select status, why, count(*) from notice group by status, why")
+        accepted = await connection.fetchval("select coalesce(sum(accepted), 0)::integer from announcement")
+        waiting = await connection.fetchval("select count(*) from waiting")
+    counts = {(row[0], row[1]): row[2] for row in rows}
+    assert sum(counts.values()) == accepted
+    assert waiting == sum(count for (status, _), count in counts.items() if status == "pending")
+    return counts
+
+
+async def test_both_parties_are_told_once_each_in_their_language_whatever_is_repeated(pool: Pool) -> None:
+    await hear(pool, profile("a"), profile("b", locale="zh-CN"))
+    event = settled()
+    assert published(await hear(pool, event, event)) == [("delivered", "a", None), ("delivered", "b", None)]
+    assert published(await hear(pool, event)) == []
+    assert await inboxes(pool) == [("a", 1, "en", "CN¥12.50 sent"), ("b", 1, "zh-CN", "收到 ¥12.50")]
+    assert await accounted(pool) == {("delivered", None): 2}
+
+
+async def test_who_is_both_parties_is_told_once(pool: Pool) -> None:
+    await hear(pool, profile("a"))
+    await hear(pool, settled(payer="a", payee="a"))
+    assert [title for *_, title in await inboxes(pool)] == ["CN¥12.50 sent"]
+
+
+async def test_an_event_that_concerns_nobody_leaves_nothing(pool: Pool) -> None:
+    await hear(pool, settled(payer=None, payee=None))
+    assert await accounted(pool) == {}
+
+
+async def test_an_inbox_is_numbered_without_gaps_over_many_batches(pool: Pool) -> None:
+    await hear(pool, profile("a"), profile("b"))
+    for count in (3, 1, 5):
+        await hear(pool, *(settled() for _ in range(count)))
+    assert [number for customer, number, *_ in await inboxes(pool) if customer == "a"] == list(range(1, 10))
+
+
+async def test_a_notice_waits_for_its_profile_and_is_told_when_it_comes(pool: Pool) -> None:
+    await hear(pool, profile("a"))
+    effects = await hear(pool, settled())
+    assert published(effects) == [("delivered", "a", None)]
+    assert await accounted(pool) == {("delivered", None): 1, ("pending", "profile_missing"): 1}
+    assert published(await hear(pool, profile("b"))) == [("delivered", "b", None)]
+    assert [customer for customer, *_ in await inboxes(pool)] == ["a", "b"]
+    # The timer finds nothing that waits.
+    (timer,) = effects.timers_set
+    assert published(await hear(pool, timers=(timer,), now=timer.due_at)) == []
+    assert await accounted(pool) == {("delivered", None): 2}
+
+
+async def test_without_a_profile_in_time_it_is_suppressed_and_stays_so(pool: Pool) -> None:
+    (timer,) = (await hear(pool, settled())).timers_set
+    assert timer.due_at == NOW + timedelta(days=1)
+    said = published(await hear(pool, timers=(timer,), now=timer.due_at))
+    assert sorted(said) == [("suppressed", "a", "profile_missing"), ("suppressed", "b", "profile_missing")]
+    assert published(await hear(pool, profile("a"))) == []
+    assert await inboxes(pool) == []
+    assert await accounted(pool) == {("suppressed", "profile_missing"): 2}
+
+
+async def test_who_wants_nothing_in_the_app_gets_nothing_there_and_it_is_accounted_for(pool: Pool) -> None:
+    await hear(pool, profile("a", preferences={"channels": {"in_app": False}}), profile("b"))
+    assert published(await hear(pool, settled())) == [("suppressed", "a", "channel_off"), ("delivered", "b", None)]
+    assert await accounted(pool) == {("delivered", None): 1, ("suppressed", "channel_off"): 1}
+
+
+async def test_erasing_somebody_takes_what_they_were_told_and_what_waits_but_not_the_accounting(pool: Pool) -> None:
+    await hear(pool, profile("a"))
+    await hear(pool, settled())
+    await hear(pool, settled(payer="b", payee=None))
+    assert sorted(published(await hear(pool, erasure("a"), erasure("b")))) == [
+        ("suppressed", "b", "erased"),
+        ("suppressed", "b", "erased"),
+    ]
+    assert await inboxes(pool) == []
+    assert await accounted(pool) == {("delivered", None): 1, ("suppressed", "erased"): 2}
+    # Somebody new under the same id begins with an empty inbox, and is told again.
+    await hear(pool, profile("a"))
+    await hear(pool, settled(payee=None))
+    assert [(customer, number) for customer, number, *_ in await inboxes(pool)] == [("a", 2)]
+
+
+async def test_a_profile_that_comes_while_its_event_is_decided_is_not_missed(pool: Pool) -> None:
+    await hear(pool, profile("a"))
+
+    async def waits() -> bool:
+        activity = "select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
+        async with pool.acquire() as watch:
+            return bool(await watch.fetchval(f"select exists ({activity})"))
+
+    async with pool.acquire() as connection, connection.transaction():
+        await HANDLERS.on_events(connection, Batch([settled()]), NOW)
+        arriving = asyncio.create_task(hear(pool, profile("b")))
+        await wait_until(waits, what="the profile waits for the event's decision")
+    assert published(await arriving) == [("delivered", "b", None)]
+
+
+async def test_a_time_zone_that_there_is_not_does_not_keep_anybody_from_being_told(pool: Pool) -> None:
+    await hear(pool, profile("a", time_zone="Mars/Olympus"), profile("b", time_zone="../../etc/passwd"))
+    await hear(pool, settled())
+    assert len(await inboxes(pool)) == 2
