@@ -12,7 +12,18 @@ import orjson
 
 from schemas.envelope import encode_headers
 from schemas.registry import TOPICS
-from services.notify.model import Announcement, Channel, InboxMessage, Locale, Notice, Role, Status, Waiting, Why
+from services.notify.model import (
+    Announcement,
+    Category,
+    Channel,
+    InboxMessage,
+    Locale,
+    Notice,
+    Role,
+    Status,
+    Waiting,
+    Why,
+)
 from services.runtime.message import Outgoing, Timer
 
 if TYPE_CHECKING:
@@ -135,7 +146,8 @@ def _try(book: Book, lane: Lane, notice: Notice, type_: str, data: BaseModel) ->
     customer = book.customers[notice.customer_id]
     if not customer.is_known:
         return None
-    if not customer.wants_in_app:
+    # What is for a person's own security reaches them whatever they chose.
+    if not customer.wants_in_app and notice.category != Category.SECURITY:
         return _end(book, lane, notice, type_, Status.SUPPRESSED, Why.CHANNEL_OFF)
     locale = Locale(customer.locale)
     text = book.rules.wording.tell(type_, Role(notice.role), data.model_dump(), locale, customer.time_zone)
@@ -181,7 +193,7 @@ def decide_profile(book: Book, lane: Lane, profile: CustomerProfile) -> None:
     customer = book.customers[profile.customer_id]
     customer.is_known = True
     customer.locale = profile.locale
-    customer.time_zone = _zone(profile.time_zone)
+    customer.time_zone = zone_or_home(profile.time_zone)
     customer.wants_in_app = profile.preferences.channels.in_app
     book.changed[customer.customer_id] = customer
     for waiting in book.waiting.pop(customer.customer_id, ()):
@@ -203,8 +215,8 @@ def decide_erasure(book: Book, lane: Lane, customer_id: str) -> None:
         book.ended.append(_end(book, lane, waiting.notice, waiting.type, Status.SUPPRESSED, Why.ERASED))
 
 
-def _zone(name: str) -> str:
-    """Return a time zone that there is."""
+def zone_or_home(name: str) -> str:
+    """Return the time zone of that name, or the platform's own where there is none."""
     try:
         return ZoneInfo(name).key
     except (ValueError, OSError, ZoneInfoNotFoundError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from schemas.customer import CustomerProfile
 from services.notify import store
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from services.notify.decide import Rules
     from services.runtime.database import Connection
     from services.runtime.message import Batch, Message, Timer
+
+# A customer's id has at most 128 characters.
+_LONGEST_KEY: Final = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +81,6 @@ def _customer_of(message: Message) -> str | None:
     """Return whom a profile or a tombstone is about; None for a key that is nobody's."""
     if isinstance(message.data, CustomerProfile):
         return message.data.customer_id
-    if message.key is None or b"\x00" in message.key:
+    if message.key is None or b"\x00" in message.key or len(message.key) > _LONGEST_KEY:
         return None
     return message.key.decode("utf-8", "replace")

@@ -8,8 +8,9 @@ from typing import Annotated
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from schemas.reasons import REASONS
 from services.notify.decide import Rules
-from services.notify.model import Role
+from services.notify.model import Locale, Role
 from services.notify.policy import DEFAULT_POLICY, PolicyError, read_policy
 from services.notify.wording import DEFAULT_WORDING, WordingError, read_wording
 from services.runtime.settings import SettingsError, describe
@@ -40,6 +41,9 @@ def load_rules() -> Rules:
 
 
 def _check_complete(rules: Rules) -> None:
+    for locale in Locale:
+        if missing := REASONS.keys() - rules.wording.reasons(locale):
+            raise SettingsError(f"SLUICE_WORDING: there are no words in {locale} for the reasons {sorted(missing)}.")
     for event_type, rule in rules.policy.events.items():
         for role in rule.to:
             if not rules.wording.tells(event_type, Role(role)):

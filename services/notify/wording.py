@@ -9,8 +9,9 @@ from decimal import Decimal
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
+from zoneinfo import ZoneInfo
 
-from babel.dates import format_date, format_datetime, get_timezone
+from babel.dates import format_date, format_datetime
 from babel.numbers import format_currency, get_currency_precision
 from jinja2 import StrictUndefined, TemplateError
 from jinja2.meta import find_undeclared_variables
@@ -58,8 +59,10 @@ class _File(_Strict):
 
     support: _Line
     account: _Line
+    account_without_digits: _Line
     platform: _Line
     reasons: dict[str, _Reason]
+    payee_reasons: dict[str, _Reason]
     notices: dict[str, dict[Role, _Words]]
 
 
@@ -194,11 +197,13 @@ class _Writer:
 
 
 def _reason(words: _File, reason: Mapping[str, Any], writer: _Writer) -> dict[str, Any]:
-    told = words.reasons.get(reason["code"])
+    is_the_payees = reason.get("field") == "payee" and reason["code"] in words.payee_reasons
+    told = (words.payee_reasons if is_the_payees else words.reasons).get(reason["code"])
     if told is None:
         message = f"there are no words for the reason {reason['code']}"
         raise WordingError(message)
-    figures = ("shortfall_minor", "limit_minor", "available_at")
+    # When the payee's account is free again is the payee's own affair.
+    figures = () if is_the_payees else ("shortfall_minor", "limit_minor", "available_at")
     return {"reason": told.words, "next": told.next} | {
         name.removesuffix("_minor"): writer.write(name, reason[name])
         for name in figures
@@ -209,7 +214,7 @@ def _reason(words: _File, reason: Mapping[str, Any], writer: _Writer) -> dict[st
 @lru_cache(maxsize=1_024)
 def _moment(moment: datetime, locale: str, time_zone: str) -> str:
     # Most events of a batch are of one moment.
-    return format_datetime(moment, "medium", tzinfo=get_timezone(time_zone), locale=locale)
+    return format_datetime(moment, "medium", tzinfo=ZoneInfo(time_zone), locale=locale)
 
 
 def money(minor: int, currency: str, locale: str) -> str:
@@ -218,13 +223,13 @@ def money(minor: int, currency: str, locale: str) -> str:
 
 
 def _account(words: _File, party: str) -> str:
-    """Return a party without the most of its number; the platform itself by name."""
-    kind, _, number = party.partition(":")
-    if kind == "platform":
+    """Return a party by the last of its number; the platform itself by name."""
+    if party.startswith("platform:"):
         return words.platform
-    return words.account.format(digits=masked(number))
+    digits = shown_of(party.rpartition(":")[2])
+    return words.account.format(digits=digits) if digits else words.account_without_digits
 
 
-def masked(number: str) -> str:
-    """Return the last four characters of an account's number, or fewer of a short one: never most of it."""
-    return "····" + number[-min(_SHOWN, max(1, len(number) // 3)) :]
+def shown_of(number: str) -> str:
+    """Return the last four characters of an account's number, or at most a third of a short one."""
+    return number[len(number) - min(_SHOWN, len(number) // 3) :]

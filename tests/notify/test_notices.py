@@ -157,6 +157,15 @@ async def test_who_wants_nothing_in_the_app_gets_nothing_there_and_it_is_account
     assert await accounted(pool) == {("delivered", None): 1, ("suppressed", "channel_off"): 1}
 
 
+async def test_what_is_for_security_cannot_be_switched_off(pool: Pool) -> None:
+    await hear(pool, profile("a", preferences={"channels": {"in_app": False}}))
+    body = {"account_id": "wallet:a", "customer_id": "a", "currency": "CNY", "tier": "standard", "status": "open"}
+    body |= {"posted_minor": 0, "reserved_minor": 0, "available_minor": 0, "version": 2, "scope": "debit"}
+    data = TOPICS["transfer.events"]["account.restricted"].model_validate_json(orjson.dumps(body))
+    event = Message(LANE, "transfer.events", 0, b"k", "account.restricted", "wallet:a.2", "test", data)
+    assert published(await hear(pool, event)) == [("delivered", "a", None)]
+
+
 async def test_erasing_somebody_takes_what_they_were_told_and_what_waits_but_not_the_accounting(pool: Pool) -> None:
     await hear(pool, profile("a"))
     await hear(pool, settled())

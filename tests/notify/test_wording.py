@@ -12,9 +12,10 @@ import pytest
 from schemas.examples import EXAMPLES
 from schemas.reasons import REASONS
 from schemas.registry import TOPICS
+from services.notify.decide import zone_or_home
 from services.notify.model import Locale, Role, Text
 from services.notify.policy import DEFAULT_POLICY, read_policy
-from services.notify.wording import DEFAULT_WORDING, WordingError, masked, money, read_wording
+from services.notify.wording import DEFAULT_WORDING, WordingError, money, read_wording, shown_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -96,12 +97,43 @@ def test_the_payee_is_not_told_why_a_payer_could_not_pay(locale: Locale) -> None
     assert len(set(told.values())) == 1
 
 
+@pytest.mark.parametrize("locale", Locale)
+@pytest.mark.parametrize("code", ["account_closed", "account_closing", "account_restricted"])
+def test_a_payer_is_not_told_how_the_payees_account_stands(locale: Locale, code: str) -> None:
+    reason = {"code": code, "retryable": True, "refund": "none", "available_at": "2031-05-06T00:00:00Z"}
+    failed = {**EXAMPLES["transfer.failed"][0], "reason": {**reason, "field": "payee"}}
+    other = {**EXAMPLES["transfer.failed"][0], "reason": {**reason, "code": "account_closed", "field": "payee"}}
+    text = tell("transfer.failed", Role.PAYER, failed, locale)
+    assert text == tell("transfer.failed", Role.PAYER, other, locale)
+    assert "2031" not in text.body
+    own = {**failed, "reason": {**reason, "field": "payer"}}
+    assert "2031" in tell("transfer.failed", Role.PAYER, own, locale).body
+
+
+@pytest.mark.parametrize(("event_type", "role"), TOLD)
+def test_words_do_without_every_field_that_an_event_may_lack(event_type: str, role: Role) -> None:
+    model = TOPICS["transfer.events"][event_type]
+    needed = {name: EXAMPLES[event_type][0][name] for name, one in model.model_fields.items() if one.is_required()}
+    for locale in Locale:
+        assert tell(event_type, role, needed, locale).title
+
+
+@pytest.mark.parametrize("zone", ["localtime", "UTC", "Asia/Shanghai", "America/Argentina/Buenos_Aires"])
+def test_every_time_zone_that_a_profile_may_have_can_be_written(zone: str) -> None:
+    assert tell("transfer.settled", Role.PAYER, SETTLED, Locale.ENGLISH, zone_or_home(zone)).title
+
+
 @pytest.mark.parametrize(
     ("number", "shown"),
-    [("6222020000001234", "····1234"), ("alice", "····e"), ("bob", "····b"), ("x", "····x"), ("abcdefghi", "····ghi")],
+    [("6222020000001234", "1234"), ("alice", "e"), ("abcdefghi", "ghi"), ("bob", "b"), ("xy", ""), ("x", ""), ("", "")],
 )
 def test_most_of_an_account_number_is_never_shown(number: str, shown: str) -> None:
-    assert masked(number) == shown
+    assert shown_of(number) == shown
+
+
+def test_a_banks_code_is_no_part_of_the_number() -> None:
+    text = tell("transfer.sent", Role.PAYER, {**EXAMPLES["transfer.sent"][0], "payee": "bank:ICBCBEBB:62"})
+    assert "on its way to an account." in text.body
 
 
 @pytest.mark.parametrize(
