@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import asyncpg
 
 from benchmarks import floor
-from benchmarks.workloads import Watcher, Workload, openings, publish, transfers
+from benchmarks.workloads import REFERENCE, Watcher, Workload, openings, publish, transfers
 from local.kafka import start_kafka
 from local.postgres import start_postgres
 from local.topics import create_topics
@@ -306,7 +306,7 @@ async def _first_decided(dsn: str, workload: Workload) -> float:
     connection = await asyncpg.connect(dsn)
     try:
         first = await connection.fetchval(
-            "select min(requested_at) from transfer.transfer where reference = 'benchmark' and payer <> ''"
+            "select min(requested_at) from transfer.transfer where reference = $1 and payer <> ''", REFERENCE
         )
     finally:
         await connection.close()

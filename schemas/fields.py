@@ -40,6 +40,11 @@ def parse_time(text: str) -> datetime:
     return _within_range(moment)
 
 
+def as_text(moment: datetime) -> str:
+    """Return a moment as RFC 3339 in UTC, to the microsecond."""
+    return moment.astimezone(UTC).isoformat(timespec="microseconds")[:-6] + "Z"
+
+
 def _within_range(moment: datetime) -> datetime:
     # A zone's offset must not push a moment out of the years that can be stored.
     if not _EARLIEST <= moment < _LATEST:

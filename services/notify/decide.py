@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import orjson
 
 from schemas.envelope import encode_headers
+from schemas.fields import as_text
 from schemas.registry import TOPICS
 from services.notify.model import (
     Announcement,
@@ -27,10 +28,8 @@ from services.notify.model import (
 from services.runtime.message import Outgoing, Timer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from datetime import datetime
-
-    from pydantic import BaseModel
 
     from schemas.customer import CustomerProfile
     from services.notify.model import Customer
@@ -71,7 +70,7 @@ class Book:
     def __init__(self, facts: Facts, rules: Rules, now: datetime) -> None:
         self.rules = rules
         self.now = now
-        self.now_text = now.isoformat(timespec="microseconds").replace("+00:00", "Z")
+        self.now_text = as_text(now)
         self.customers = facts.customers
         self.announced = facts.announced
         self.waiting = facts.waiting
@@ -108,6 +107,7 @@ def decide_event(book: Book, message: Message) -> None:
     if not addressed:
         return
     rule = book.rules.policy.events[message.type]
+    event = message.data.model_dump()
     book.announced.add(message.id)
     accepted = len(addressed) * len(rule.channels)
     book.announcements.append(Announcement(message.id, message.type, accepted, book.now))
@@ -115,7 +115,7 @@ def decide_event(book: Book, message: Message) -> None:
     for role, customer_id in addressed:
         for channel in rule.channels:
             notice = _new_notice(book, message, rule, role, customer_id, channel)
-            ended = _try(book, message.lane, notice, message.type, message.data)
+            ended = _try(book, message.lane, notice, message.type, event)
             book.notices.append(ended or notice)
             if ended is None:
                 waits = True
@@ -141,7 +141,7 @@ def _new_notice(book: Book, message: Message, rule: Rule, role: Role, customer_i
     )
 
 
-def _try(book: Book, lane: Lane, notice: Notice, type_: str, data: BaseModel) -> Notice | None:
+def _try(book: Book, lane: Lane, notice: Notice, type_: str, event: Mapping[str, Any]) -> Notice | None:
     """Return the notice as it ends now; None when it has to wait."""
     customer = book.customers[notice.customer_id]
     if not customer.is_known:
@@ -150,7 +150,7 @@ def _try(book: Book, lane: Lane, notice: Notice, type_: str, data: BaseModel) ->
     if not customer.wants_in_app and notice.category != Category.SECURITY:
         return _end(book, lane, notice, type_, Status.SUPPRESSED, Why.CHANNEL_OFF)
     locale = Locale(customer.locale)
-    text = book.rules.wording.tell(type_, Role(notice.role), data.model_dump(), locale, customer.time_zone)
+    text = book.rules.wording.tell(type_, Role(notice.role), event, locale, customer.time_zone)
     customer.inbox_count += 1
     book.changed[customer.customer_id] = customer
     book.inbox.append(
@@ -207,7 +207,6 @@ def decide_erasure(book: Book, lane: Lane, customer_id: str) -> None:
     customer = book.customers[customer_id]
     customer.is_known = False
     customer.locale, customer.time_zone, customer.wants_in_app = Locale.CHINESE, _HOME_ZONE, True
-    customer.was_erased = True
     book.changed[customer_id] = customer
     book.erased.add(customer_id)
     book.inbox = [message for message in book.inbox if message.customer_id != customer_id]
@@ -223,8 +222,8 @@ def zone_or_home(name: str) -> str:
         return _HOME_ZONE
 
 
-def _read(waiting: Waiting) -> BaseModel:
-    return TOPICS["transfer.events"][waiting.type].model_validate_json(waiting.body)
+def _read(waiting: Waiting) -> dict[str, Any]:
+    return TOPICS["transfer.events"][waiting.type].model_validate_json(waiting.body).model_dump()
 
 
 # --- Waiting too long ---

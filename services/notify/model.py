@@ -75,7 +75,6 @@ class Customer:
     time_zone: str
     wants_in_app: bool
     inbox_count: int
-    was_erased: bool
 
 
 class Text(NamedTuple):

@@ -8,7 +8,7 @@ on conflict (customer_id) do nothing
 
 -- Customers by id, locked in the order of their ids; the columns stand in the order of model.Customer.
 -- name: load_customers
-select customer_id, is_known, locale, time_zone, wants_in_app, inbox_count, was_erased
+select customer_id, is_known, locale, time_zone, wants_in_app, inbox_count
 from customer
 where customer_id = any($1::text[])
 order by customer_id
@@ -20,30 +20,21 @@ select event_id
 from announcement
 where event_id = any($1::text[])
 
--- The notices of these events that wait, with what they are about; the customers' locks come first.
--- name: load_waiting_of_events
-select
-    notice.notice_id, event_id, customer_id, channel, role, category, urgency, status, why, created_at, ended_at,
-    waiting.type, waiting.body
-from notice
-join waiting using (notice_id)
-where event_id = any($1::text[]) and status = 'pending'
-order by created_at, notice.notice_id
-
 -- Who waits for something of these events.
 -- name: load_waiting_customers
 select distinct customer_id
 from notice
 where event_id = any($1::text[]) and status = 'pending'
 
--- The notices of these customers that wait, with what they are about.
--- name: load_waiting_of_customers
+-- The notices of these customers, of these events or of all, that wait, with what they are about; the customers'
+-- locks come first.
+-- name: load_waiting
 select
     notice.notice_id, event_id, customer_id, channel, role, category, urgency, status, why, created_at, ended_at,
     waiting.type, waiting.body
 from notice
 join waiting using (notice_id)
-where customer_id = any($1::text[]) and status = 'pending'
+where customer_id = any($1::text[]) and ($2::text[] is null or event_id = any($2)) and status = 'pending'
 order by created_at, notice.notice_id
 
 -- What a batch changed of customers.
@@ -54,12 +45,11 @@ set
     locale = new.locale,
     time_zone = new.time_zone,
     wants_in_app = new.wants_in_app,
-    inbox_count = new.inbox_count,
-    was_erased = new.was_erased
+    inbox_count = new.inbox_count
 from unnest(
-    $1::text[], $2::boolean[], $3::text[], $4::text[], $5::boolean[], $6::bigint[], $7::boolean[]
+    $1::text[], $2::boolean[], $3::text[], $4::text[], $5::boolean[], $6::bigint[]
 ) as new (
-    customer_id, is_known, locale, time_zone, wants_in_app, inbox_count, was_erased
+    customer_id, is_known, locale, time_zone, wants_in_app, inbox_count
 )
 where customer.customer_id = new.customer_id
 

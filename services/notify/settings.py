@@ -11,8 +11,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from schemas.reasons import REASONS
 from services.notify.decide import Rules
 from services.notify.model import Locale, Role
-from services.notify.policy import DEFAULT_POLICY, PolicyError, read_policy
+from services.notify.policy import DEFAULT_POLICY, read_policy
 from services.notify.wording import DEFAULT_WORDING, WordingError, read_wording
+from services.runtime.checked_files import FileError
 from services.runtime.settings import SettingsError, describe
 
 
@@ -34,8 +35,8 @@ def load_rules() -> Rules:
         raise SettingsError(describe(error)) from None
     except WordingError as error:
         raise SettingsError(f"SLUICE_WORDING: {error}") from None
-    except PolicyError as error:
-        raise SettingsError(str(error)) from None
+    except FileError as error:
+        raise SettingsError(f"SLUICE_NOTIFY_POLICY: {error}.") from None
     _check_complete(rules)
     return rules
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import fields
 from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from services.notify.decide import Facts
 from services.notify.model import Announcement, Customer, InboxMessage, Notice, Waiting
-from services.runtime.database import load_queries
+from services.runtime.database import copy_rows, execute_rows, load_queries
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Collection, Sequence
 
     from services.notify.decide import Book
     from services.runtime.database import Connection
@@ -37,16 +37,12 @@ async def load_for_events(connection: Connection, customers: Collection[str], ev
 async def load_for_timers(connection: Connection, events: Collection[str]) -> Facts:
     """Load what still waits of events, once everybody who waits is locked."""
     rows = await connection.fetch(_QUERIES.load_waiting_customers, list(events))
-    facts = Facts(customers=await _lock_customers(connection, {row[0] for row in rows}))
-    facts.waiting = await _load_waiting(connection, _QUERIES.load_waiting_of_events, events)
-    return facts
+    return await _load_waiting(connection, {row[0] for row in rows}, events)
 
 
 async def load_for_profiles(connection: Connection, customers: Collection[str]) -> Facts:
     """Load and lock customers, and what waits for their profile."""
-    facts = Facts(customers=await _lock_customers(connection, customers))
-    facts.waiting = await _load_waiting(connection, _QUERIES.load_waiting_of_customers, customers)
-    return facts
+    return await _load_waiting(connection, customers, None)
 
 
 async def _lock_customers(connection: Connection, ids: Collection[str]) -> dict[str, Customer]:
@@ -56,13 +52,14 @@ async def _lock_customers(connection: Connection, ids: Collection[str]) -> dict[
     return {row[0]: Customer(*row) for row in rows}
 
 
-async def _load_waiting(connection: Connection, query: str, ids: Collection[str]) -> dict[str, list[Waiting]]:
-    waiting: dict[str, list[Waiting]] = {}
-    for row in await connection.fetch(query, list(ids)):
+async def _load_waiting(connection: Connection, customers: Collection[str], events: Collection[str] | None) -> Facts:
+    facts = Facts(customers=await _lock_customers(connection, customers))
+    of_events = None if events is None else list(events)
+    for row in await connection.fetch(_QUERIES.load_waiting, list(customers), of_events):
         *notice, type_, body = row
         one = Waiting(Notice(*notice), type_, body)
-        waiting.setdefault(one.notice.customer_id, []).append(one)
-    return waiting
+        facts.waiting.setdefault(one.notice.customer_id, []).append(one)
+    return facts
 
 
 # --- Recording ---
@@ -70,29 +67,19 @@ async def _load_waiting(connection: Connection, query: str, ids: Collection[str]
 
 async def record(connection: Connection, book: Book) -> None:
     """Record everything a batch changed; what did not change costs no statement."""
-    await _execute(connection, _QUERIES.update_customers, [_CUSTOMER(one) for one in book.changed.values()])
+    await execute_rows(connection, _QUERIES.update_customers, [_CUSTOMER(one) for one in book.changed.values()])
     if book.erased:
         await connection.execute(_QUERIES.erase_inboxes, list(book.erased))
-    await _copy(connection, "announcement", Announcement._fields, book.announcements)
-    await _copy(connection, "notice", Notice._fields, book.notices)
+    await copy_rows(connection, "announcement", Announcement._fields, book.announcements)
+    await copy_rows(connection, "notice", Notice._fields, book.notices)
     begun = [(waiting.notice.notice_id, waiting.type, waiting.body) for waiting in book.begun]
-    await _copy(connection, "waiting", ("notice_id", "type", "body"), begun)
+    await copy_rows(connection, "waiting", ("notice_id", "type", "body"), begun)
     await _end_notices(connection, book.ended)
-    await _copy(connection, "inbox_message", InboxMessage._fields, book.inbox)
+    await copy_rows(connection, "inbox_message", InboxMessage._fields, book.inbox)
 
 
 async def _end_notices(connection: Connection, ended: Sequence[Notice]) -> None:
     rows = [(notice.notice_id, notice.status, notice.why, notice.ended_at) for notice in ended]
-    await _execute(connection, _QUERIES.end_notices, rows)
+    await execute_rows(connection, _QUERIES.end_notices, rows)
     if ended:
         await connection.execute(_QUERIES.forget_waiting, [notice.notice_id for notice in ended])
-
-
-async def _execute(connection: Connection, query: str, rows: Sequence[Sequence[Any]]) -> None:
-    if rows:
-        await connection.execute(query, *(list(column) for column in zip(*rows, strict=True)))
-
-
-async def _copy(connection: Connection, table: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    if rows:
-        await connection.copy_records_to_table(table, columns=columns, records=rows)

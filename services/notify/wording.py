@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
@@ -16,9 +15,10 @@ from babel.numbers import format_currency, get_currency_precision
 from jinja2 import StrictUndefined, TemplateError
 from jinja2.meta import find_undeclared_variables
 from jinja2.sandbox import ImmutableSandboxedEnvironment
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
 from services.notify.model import Locale, Role, Text
+from services.runtime.checked_files import FileError, Strict, read_toml
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,25 +36,21 @@ class WordingError(ValueError):
     """A file of words cannot be used; the text says which, where and why."""
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class _Words(_Strict):
+class _Words(Strict):
     """What one role is told of one event, as templates."""
 
     title: _Line
     body: _Line
 
 
-class _Reason(_Strict):
+class _Reason(Strict):
     """A reason in the customer's words, and what they can do about it."""
 
     words: _Line
     next: _Line
 
 
-class _File(_Strict):
+class _File(Strict):
     """A language's file."""
 
     support: _Line
@@ -125,15 +121,9 @@ def read_wording(folder: Path) -> Wording:
 
 def _read_language(path: Path, locale: Locale) -> _Language:
     try:
-        words = _File.model_validate(tomllib.loads(path.read_text("utf-8")))
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        message = f"{path} cannot be read: {error}"
-        raise WordingError(message) from error
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the file"
-        message = f"{path}: {where}: {first['msg']}"
-        raise WordingError(message) from error
+        words = read_toml(path, _File)
+    except FileError as error:
+        raise WordingError(str(error)) from error
     environment = _environment()
     templates = {}
     for event_type, roles in words.notices.items():

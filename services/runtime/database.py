@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import asyncpg
 
@@ -131,6 +131,24 @@ async def create_pool(dsn: str, schema: str, application_name: str, *, size: int
             "lock_timeout": "20s",
         },
     )
+
+
+async def execute_rows(connection: Connection, query: str, rows: Sequence[Sequence[Any]]) -> int:
+    """Run a statement that takes a column a parameter; return how many rows it wrote. No rows cost no statement."""
+    if not rows:
+        return 0
+    return int((await connection.execute(query, *columns_of(rows))).rpartition(" ")[2])
+
+
+async def copy_rows(connection: Connection, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """Insert rows by COPY; no rows cost no statement."""
+    if rows:
+        await connection.copy_records_to_table(table, columns=columns, records=rows)
+
+
+def columns_of(rows: Sequence[Sequence[Any]]) -> list[list[Any]]:
+    """Return rows, at least one, as columns."""
+    return [list(column) for column in zip(*rows, strict=True)]
 
 
 def _checked_schema(schema: str) -> str:

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import tomllib
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
+
+from services.runtime.checked_files import Strict, read_toml
 
 DEFAULT_POLICY: Final = Path(__file__).with_name("policy.toml")
 
 Amount = Annotated[int, Field(ge=0)]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Limits(_Strict):
+class Limits(Strict):
     """The most a tier may send: at once, a day, a month; days and months are those of Asia/Shanghai."""
 
     single_minor: Amount | None = None
@@ -27,7 +24,7 @@ class Limits(_Strict):
     monthly_minor: Amount | None = None
 
 
-class Fee(_Strict):
+class Fee(Strict):
     """What the payer is charged for one kind of transfer."""
 
     kind: Literal["p2p", "withdrawal"]
@@ -50,7 +47,7 @@ class Fee(_Strict):
         return fee if self.maximum_minor is None else min(fee, self.maximum_minor)
 
 
-class Verification(_Strict):
+class Verification(Strict):
     """From which amount a payer must prove who they are, and how often they may try."""
 
     from_minor: Annotated[int, Field(gt=0)]
@@ -61,7 +58,7 @@ class Verification(_Strict):
     cooling_s: Annotated[int, Field(ge=0)] = 900
 
 
-class Tier(_Strict):
+class Tier(Strict):
     """What applies to the accounts of one tier."""
 
     limits: Limits = Limits()
@@ -81,7 +78,7 @@ class Tier(_Strict):
         return next((fee.charge(amount_minor) for fee in self.fees if fee.kind == kind), 0)
 
 
-class Payouts(_Strict):
+class Payouts(Strict):
     """How long a bank may be silent before the customer and an operator hear of it."""
 
     delayed_after_s: Annotated[float, Field(gt=0)] = 120
@@ -89,20 +86,20 @@ class Payouts(_Strict):
     refund_within_business_days: Annotated[int, Field(ge=1, le=30)] = 3
 
 
-class Refunds(_Strict):
+class Refunds(Strict):
     """What a refund that a command asks for gives back."""
 
     returns_fee: bool = False
 
 
-class Calendar(_Strict):
+class Calendar(Strict):
     """Days that are holidays or working days whatever the calendar library says."""
 
     holidays: frozenset[date] = frozenset()
     workdays: frozenset[date] = frozenset()
 
 
-class Policy(_Strict):
+class Policy(Strict):
     """Everything in the policy file."""
 
     tiers: dict[str, Tier]
@@ -121,23 +118,6 @@ class Policy(_Strict):
         return self
 
 
-class PolicyError(ValueError):
-    """The policy file cannot be used: one sentence says where and why."""
-
-
 def read_policy(path: Path) -> Policy:
-    """Read and check a policy file.
-
-    Raises:
-        PolicyError: the file is missing, not TOML, or breaks a rule; names the file and the setting.
-    """
-    try:
-        return Policy.model_validate(tomllib.loads(path.read_text("utf-8")))
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        message = f"SLUICE_POLICY: {path} cannot be read: {error}."
-        raise PolicyError(message) from error
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the file"
-        message = f"SLUICE_POLICY: {path}: {where}: {first['msg']}."
-        raise PolicyError(message) from error
+    """Read and check a policy file; FileError names the file and the setting that is wrong."""
+    return read_toml(path, Policy)

@@ -8,9 +8,10 @@ from typing import Annotated
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from services.runtime.checked_files import FileError
 from services.runtime.personal_data import PersonalDataError, parse_master_key
 from services.runtime.settings import SettingsError, describe
-from services.transfer.policy import DEFAULT_POLICY, Policy, PolicyError, read_policy
+from services.transfer.policy import DEFAULT_POLICY, Policy, read_policy
 
 
 class TransferSettings(BaseSettings):
@@ -46,5 +47,5 @@ def load_settings() -> tuple[TransferSettings, Policy]:
         return settings, read_policy(settings.policy)
     except ValidationError as error:
         raise SettingsError(describe(error)) from None
-    except PolicyError as error:
-        raise SettingsError(str(error)) from None
+    except FileError as error:
+        raise SettingsError(f"SLUICE_POLICY: {error}.") from None

@@ -9,7 +9,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from services.runtime.database import load_queries
+from services.runtime.database import columns_of, copy_rows, execute_rows, load_queries
 from services.runtime.personal_data import PersonalDataError, decrypt, encrypt, new_key, unwrap_key, wrap_key
 from services.transfer.decide.ledger import Facts
 from services.transfer.model import (
@@ -145,7 +145,7 @@ async def _seal_names(connection: Connection, ledger: Ledger, master_key: bytes)
     missing = {owners[id_] for id_ in owners.keys() & ledger.created.keys()} - keys.keys()
     if missing:
         wrapped = [(customer, wrap_key(master_key, new_key(), customer)) for customer in sorted(missing)]
-        await connection.execute(_QUERIES.insert_customer_keys, *_columns(wrapped))
+        await connection.execute(_QUERIES.insert_customer_keys, *columns_of(wrapped))
         keys |= await _load_keys(connection, missing, master_key)
     return {
         # One whose key went while the batch was decided is forgotten, too.
@@ -256,29 +256,29 @@ async def _record_rest(connection: Connection, ledger: Ledger, master_key: bytes
     names = await _seal_names(connection, ledger, master_key)
     await _write_accounts(connection, ledger)
     progress = [(*_PROGRESS(transfer), names.get(id_)) for id_, transfer in ledger.changed.items()]
-    await _execute(connection, _QUERIES.update_transfers, progress)
+    await execute_rows(connection, _QUERIES.update_transfers, progress)
     await _write(connection, _rows_of(ledger.take_all(), names))
-    await _copy(connection, "refund", _REFUND_FIELDS, [_REFUND(refund) for refund in ledger.refunds_made.values()])
+    await copy_rows(connection, "refund", _REFUND_FIELDS, [_REFUND(refund) for refund in ledger.refunds_made.values()])
     refunds = [_REFUND_PROGRESS(refund) for refund in ledger.refunds_changed.values()]
-    await _execute(connection, _QUERIES.update_refunds, refunds)
-    await _execute(connection, _QUERIES.add_to_platform, _sums(ledger.platform))
+    await execute_rows(connection, _QUERIES.update_refunds, refunds)
+    await execute_rows(connection, _QUERIES.add_to_platform, _sums(ledger.platform))
     answers = [(*answer.key, *answer[1:]) for answer in ledger.answered.values()]
-    await _execute(connection, _QUERIES.upsert_answers, answers)
-    await _execute(connection, _QUERIES.upsert_account_events, list(ledger.states.values()))
+    await execute_rows(connection, _QUERIES.upsert_answers, answers)
+    await execute_rows(connection, _QUERIES.upsert_account_events, list(ledger.states.values()))
 
 
 async def _write_accounts(connection: Connection, ledger: Ledger) -> None:
     opened = ledger.opened
-    await _copy(connection, "account", _ACCOUNT_FIELDS, [_ACCOUNT(account) for account in opened.values()])
+    await copy_rows(connection, "account", _ACCOUNT_FIELDS, [_ACCOUNT(account) for account in opened.values()])
     balances = [
         (ledger.places[id_], *_BALANCES(account)) for id_, account in ledger.touched.items() if id_ not in opened
     ]
-    written = await _execute(connection, _QUERIES.update_balances, balances)
+    written = await execute_rows(connection, _QUERIES.update_balances, balances)
     if written != len(balances):
         message = f"{written} of {len(balances)} balances were written"
         raise RuntimeError(message)
     settings = [_SETTINGS(account) for id_, account in ledger.reconfigured.items() if id_ not in opened]
-    await _execute(connection, _QUERIES.update_account_settings, settings)
+    await execute_rows(connection, _QUERIES.update_account_settings, settings)
 
 
 class _Rows(NamedTuple):
@@ -299,9 +299,9 @@ def _rows_of(final: Recordable, names: Mapping[UUID, bytes]) -> _Rows:
 
 
 async def _write(connection: Connection, rows: _Rows) -> None:
-    await _copy(connection, "transfer", rows.transfer_columns, rows.transfers)
-    await _copy(connection, "transfer_step", Step._fields, rows.steps)
-    await _copy(connection, "movement", Movement._fields, rows.movements)
+    await copy_rows(connection, "transfer", rows.transfer_columns, rows.transfers)
+    await copy_rows(connection, "transfer_step", Step._fields, rows.steps)
+    await copy_rows(connection, "movement", Movement._fields, rows.movements)
 
 
 def _sums(postings: Iterable[tuple[str, str, int, int]]) -> list[Row]:
@@ -313,28 +313,12 @@ def _sums(postings: Iterable[tuple[str, str, int, int]]) -> list[Row]:
     return [(*key, sums[key]) for key in sorted(sums)]
 
 
-async def _execute(connection: Connection, query: str, rows: Sequence[Sequence[Any]]) -> int:
-    """Run a statement with a column a parameter; return how many rows it wrote."""
-    if not rows:
-        return 0
-    return int((await connection.execute(query, *_columns(rows))).rpartition(" ")[2])
-
-
-async def _copy(connection: Connection, table: str, columns: Sequence[str], rows: Sequence[Any]) -> None:
-    if rows:
-        await connection.copy_records_to_table(table, columns=columns, records=rows)
-
-
-def _columns(rows: Sequence[Sequence[Any]]) -> list[list[Any]]:
-    return [list(column) for column in zip(*rows, strict=True)]
-
-
 # --- Holders ---
 
 
 async def record_holders(connection: Connection, hashes: Mapping[str, bytes], erased: Collection[str]) -> None:
     """Keep the hashes of holders' names, and forget the customers that the identity system erased."""
     if hashes:
-        await connection.execute(_QUERIES.upsert_holders, *_columns(sorted(hashes.items())))
+        await connection.execute(_QUERIES.upsert_holders, *columns_of(sorted(hashes.items())))
     if erased:
         await connection.execute(_QUERIES.erase_customers, list(erased))

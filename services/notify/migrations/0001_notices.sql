@@ -10,8 +10,6 @@ create table customer (
     time_zone    text not null default 'Asia/Shanghai',
     wants_in_app boolean not null default true,
     inbox_count  bigint not null default 0,
-    -- What an erased customer was told before is gone; the accounting stays.
-    was_erased   boolean not null default false,
     constraint customer_locale_is_known check (locale in ('zh-CN', 'en')),
     constraint customer_inbox_count_is_not_negative check (inbox_count >= 0)
 );

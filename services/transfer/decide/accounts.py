@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from services.transfer.decide.ledger import as_text
+from schemas.fields import as_text
 from services.transfer.model import LARGEST_BALANCE_MINOR, OPEN_END, Account, AccountStatus, Refusal
 
 if TYPE_CHECKING:

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 
 from schemas.envelope import encode_headers
+from schemas.fields import as_text
 from services.runtime.message import Outgoing
 from services.transfer.decide import payouts
 from services.transfer.decide.drafts import draft_request, draft_transfer
-from services.transfer.decide.ledger import EVENTS, SOURCE, as_reason, as_text, identity_of
+from services.transfer.decide.ledger import EVENTS, SOURCE, as_reason, identity_of
 from services.transfer.decide.requests import (
     Check,
     climb,

@@ -6,13 +6,14 @@ import hashlib
 from collections import Counter
 from copy import copy
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from uuid import UUID
 
 import orjson
 
 from schemas.envelope import encode_headers
+from schemas.fields import as_text
 from schemas.reasons import REASONS
 from services.runtime.message import Outgoing, Timer, TimerKey
 from services.transfer.calendar import business_date
@@ -415,11 +416,6 @@ def id_text(id_: UUID) -> str:
     """Return what `str` would, several times as fast: every event needs it."""
     # The driver's own class is quick by itself, and not known to orjson.
     return orjson.dumps(id_)[1:-1].decode() if type(id_) is UUID else str(id_)
-
-
-def as_text(moment: datetime) -> str:
-    """Return a moment as RFC 3339 in UTC, to the microsecond."""
-    return moment.astimezone(UTC).isoformat(timespec="microseconds")[:-6] + "Z"
 
 
 def as_reason(refusal: Refusal) -> dict[str, Any]:

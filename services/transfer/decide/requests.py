@@ -5,9 +5,10 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from schemas.fields import as_text
 from services.transfer.calendar import first_of_next_month, start_of
 from services.transfer.decide.drafts import draft_request
-from services.transfer.decide.ledger import as_reason, as_text
+from services.transfer.decide.ledger import as_reason
 from services.transfer.decide.payouts import instruct_payout, return_to_bank
 from services.transfer.model import (
     FEES_ACCOUNT,
