@@ -20,6 +20,8 @@ import time
 import urllib.request
 import uuid
 from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -184,32 +186,52 @@ async def best_batch_size(bench: Bench, logs: Path) -> int:
 # --- The service ---
 
 
-async def prepare_service(bench: Bench, workload: Workload, logs: Path) -> tuple[str, str]:
-    """Return the prefix and DSN of a service whose wallets are open and whose ledger holds what it should."""
-    prefix, dsn = bench.new_topics(), await bench.new_database(f"service_{uuid.uuid4().hex[:8]}")
+@dataclass
+class Prepared:
+    """The topics and the database of a service, and how many transfers its topics have been given."""
+
+    prefix: str
+    dsn: str
+    published: int = 0
+
+    @property
+    def events(self) -> str:
+        """The topic of its events."""
+        return f"{self.prefix}transfer.events"
+
+    def publish(self, bench: Bench, workload: Workload) -> None:
+        """Publish a workload's backlog, other transfers each time."""
+        load = transfers(workload, seed=1 + self.published)
+        publish(bench.kafka, f"{self.prefix}transfer.commands", "transfer.request", load)
+        self.published += workload.transfers
+
+
+async def prepare_service(bench: Bench, workload: Workload, logs: Path) -> Prepared:
+    """Prepare a service whose wallets are open and whose ledger holds what it should."""
+    prepared = Prepared(bench.new_topics(), await bench.new_database(f"service_{uuid.uuid4().hex[:8]}"))
     runtime_migrations = Path(database.__file__).with_name("migrations")
-    await database.migrate(dsn, "transfer", [runtime_migrations, MIGRATIONS])
+    await database.migrate(prepared.dsn, "transfer", [runtime_migrations, MIGRATIONS])
     if workload.preloaded_transfers:
-        await preload(dsn, workload)
+        await preload(prepared.dsn, workload)
     else:
-        commands = f"{prefix}transfer.commands"
+        commands = f"{prepared.prefix}transfer.commands"
         publish(bench.kafka, commands, "account.open", openings(workload.wallets))
-        with processes(1, SERVICE_COMMAND, bench.environment(prefix, dsn), logs / "service.log"):
-            await wait_for_accounts(dsn, workload.wallets)
-    await vacuum(dsn)
+        with processes(1, SERVICE_COMMAND, bench.environment(prepared.prefix, prepared.dsn), logs / "service.log"):
+            await wait_for_accounts(prepared.dsn, workload.wallets)
+    await vacuum(prepared.dsn)
     if workload.warm_up_transfers:
-        await warm_up(bench, workload, prefix, dsn, logs)
-    return prefix, dsn
+        await warm_up(bench, workload, prepared, logs)
+    return prepared
 
 
-async def warm_up(bench: Bench, workload: Workload, prefix: str, dsn: str, logs: Path) -> None:
+async def warm_up(bench: Bench, workload: Workload, prepared: Prepared, logs: Path) -> None:
     """Have the service do some transfers that are not measured."""
     load = Workload("warm up", workload.warm_up_transfers, workload.wallets)
-    publish(bench.kafka, f"{prefix}transfer.commands", "transfer.request", transfers(load, 3, "warm up"))
-    watcher = Watcher(bench.kafka, f"{prefix}transfer.events", PARTITIONS)
+    prepared.publish(bench, load)
+    watcher = Watcher(bench.kafka, prepared.events, PARTITIONS)
     try:
-        with processes(1, SERVICE_COMMAND, bench.environment(prefix, dsn), logs / "service.log"):
-            await asyncio.to_thread(watcher.wait_for, load.transfers, PATIENCE_S)
+        with processes(1, SERVICE_COMMAND, bench.environment(prepared.prefix, prepared.dsn), logs / "service.log"):
+            await asyncio.to_thread(watcher.wait_for, prepared.published, PATIENCE_S)
     finally:
         watcher.close()
 
@@ -282,36 +304,37 @@ async def preload(dsn: str, workload: Workload) -> None:
         await connection.close()
 
 
-async def run_service(bench: Bench, workload: Workload, logs: Path) -> tuple[float, float]:
+async def run_service(bench: Bench, workload: Workload, prepared: Prepared, logs: Path) -> tuple[float, float]:
     """Return the seconds that the service takes for a workload's backlog, and a worker's peak memory in MB."""
-    prefix, dsn = await prepare_service(bench, workload, logs)
-    publish(bench.kafka, f"{prefix}transfer.commands", "transfer.request", transfers(workload))
-    environment = bench.environment(prefix, dsn)
-    watcher = Watcher(bench.kafka, f"{prefix}transfer.events", PARTITIONS)
+    environment = bench.environment(prepared.prefix, prepared.dsn)
+    watcher = Watcher(bench.kafka, prepared.events, PARTITIONS)
     try:
         # What is there already is read before the measuring begins.
-        watcher.wait_for(workload.warm_up_transfers, PATIENCE_S)
+        watcher.wait_for(prepared.published, PATIENCE_S)
+        began = datetime.now(UTC)
+        prepared.publish(bench, workload)
         with processes(workload.workers, SERVICE_COMMAND, environment, logs / "service.log") as workers:
             first_poll = min([await asyncio.to_thread(wait_ready, worker.said["health"]) for worker in workers])
-            expected = workload.warm_up_transfers + workload.transfers
-            ended = await asyncio.to_thread(watcher.wait_for, expected, PATIENCE_S)
+            ended = await asyncio.to_thread(watcher.wait_for, prepared.published, PATIENCE_S)
             memory_mb = max(peak_memory_mb(worker.pid) for worker in workers)
     finally:
         watcher.close()
-    return ended - min(first_poll, await _first_decided(dsn, workload)), memory_mb
+    return ended - min(first_poll, await _first_decided(prepared.dsn, began)), memory_mb
 
 
-async def _first_decided(dsn: str, workload: Workload) -> float:
+async def _first_decided(dsn: str, began: datetime) -> float:
     """Return when the first transfer of the backlog was decided: a poll that was earlier than the last look."""
     connection = await asyncpg.connect(dsn)
     try:
         first = await connection.fetchval(
-            "select min(requested_at) from transfer.transfer where reference = $1 and payer <> ''", REFERENCE
+            "select min(requested_at) from transfer.transfer where reference = $1 and requested_at >= $2",
+            REFERENCE,
+            began,
         )
     finally:
         await connection.close()
     if first is None:
-        message = f"no transfer of {workload.name} was recorded"
+        message = "no transfer of the backlog was recorded"
         raise RuntimeError(message)
     return float(first.timestamp())
 
@@ -340,10 +363,11 @@ async def latency(bench: Bench, logs: Path, batch_size: int) -> dict[str, Any]:
     environment = bench.environment(prefix, dsn, FLOOR_BATCH_SIZE=str(batch_size), FLOOR_PARTITIONS=str(PARTITIONS))
     with processes(1, FLOOR_COMMAND, environment, logs / "floor.log"):
         floor_p50, floor_p99 = await asyncio.to_thread(_measure_latency, bench, prefix, workload)
-    prefix, dsn = await prepare_service(bench, workload, logs)
-    with processes(1, SERVICE_COMMAND, bench.environment(prefix, dsn), logs / "service.log") as (worker,):
+    prepared = await prepare_service(bench, workload, logs)
+    environment = bench.environment(prepared.prefix, prepared.dsn)
+    with processes(1, SERVICE_COMMAND, environment, logs / "service.log") as (worker,):
         await asyncio.to_thread(wait_ready, worker.said["health"])
-        p50, p99 = await asyncio.to_thread(_measure_latency, bench, prefix, workload)
+        p50, p99 = await asyncio.to_thread(_measure_latency, bench, prepared.prefix, workload)
         memory = peak_memory_mb(worker.pid)
     return {
         "workload": workload.name,
@@ -364,7 +388,7 @@ async def latency(bench: Bench, logs: Path, batch_size: int) -> dict[str, Any]:
 
 
 def _measure_latency(bench: Bench, prefix: str, workload: Workload) -> tuple[float, float]:
-    watcher = Watcher(bench.kafka, f"{prefix}transfer.events", PARTITIONS)
+    watcher = Watcher(bench.kafka, f"{prefix}transfer.events", PARTITIONS, fetch_bytes=1)
     commands = f"{prefix}transfer.commands"
     # Long enough for the broker's compiler to have seen this load.
     warm_up = Workload("warm up", 10 * LATENCY_RATE)
@@ -396,15 +420,19 @@ async def compare(bench: Bench, workload: Workload, batch_size: int, rounds: int
     """Return one workload's line: medians over rounds in which floor, service and uniform load take turns."""
     floor_load = Workload(workload.name, workload.transfers, workload.wallets, workload.hot_share)
     ratios, rates, floor_rates, memories, to_uniform = [], [], [], [], []
-    for _ in range(rounds):
+    prepared = await prepare_service(bench, workload, logs)
+    for number in range(rounds):
+        # A large ledger takes minutes to make, and is not noticeably larger after a round.
+        if number and not workload.preloaded_transfers:
+            prepared = await prepare_service(bench, workload, logs)
         floor_rate = workload.transfers / await run_floor(bench, floor_load, batch_size, logs)
-        seconds, memory = await run_service(bench, workload, logs)
+        seconds, memory = await run_service(bench, workload, prepared, logs)
         rates.append(workload.transfers / seconds)
         floor_rates.append(floor_rate)
         ratios.append(rates[-1] / floor_rate)
         memories.append(memory)
         if workload != UNIFORM:
-            uniform_seconds, _ = await run_service(bench, UNIFORM, logs)
+            uniform_seconds, _ = await run_service(bench, UNIFORM, await prepare_service(bench, UNIFORM, logs), logs)
             to_uniform.append(rates[-1] / (UNIFORM.transfers / uniform_seconds))
         say(_round_of(workload, floor_rate, rates[-1], to_uniform))
     rate = statistics.median(rates)
@@ -455,8 +483,7 @@ async def main() -> None:
             say(f"the floor's best batch size is {batch_size}")
             for workload in WORKLOADS:
                 if not options.only or workload.name in options.only:
-                    rounds = 1 if workload.preloaded_transfers else options.rounds
-                    lines.append(await compare(bench, workload, batch_size, rounds, place))
+                    lines.append(await compare(bench, workload, batch_size, options.rounds, place))
                     print(json.dumps(lines[-1]), flush=True)  # noqa: T201
             if not options.only or "latency" in options.only:
                 lines.append(await latency(bench, place, batch_size))

@@ -17,6 +17,7 @@ from services.runtime import metrics, outbox, timers
 from services.runtime.brake import Brake, Braked, BrakePolicy
 from services.runtime.database import TRANSIENT
 from services.runtime.dead_letters import message_bytes
+from services.runtime.idle import let_others_run
 from services.runtime.intake import take
 from services.runtime.liveness import Hopeless, Orphaned, Progress, Stalled
 from services.runtime.log import error_fields
@@ -249,7 +250,7 @@ class Consumer:
                 with metrics.stage("decode"):
                     parts.append(take(subscription, where, of_place[start : start + _SLICE]))
                 if len(of_place) > _SLICE:
-                    await asyncio.sleep(0)
+                    await let_others_run()
         return RecordWork(parts, self._letters)
 
     async def _settle(self, session: Session, work: Work) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from aiokafka import TopicPartition
 
+from services.runtime.idle import let_others_run
 from services.runtime.metrics import PUBLISHED
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ class Publisher:
         for number, (_, _, key, value, headers) in enumerate(messages, 1):
             if number % _SLICE == 0:
                 # The batch in hand goes on as soon as the database has answered it.
-                await asyncio.sleep(0)
+                await let_others_run()
             if builder.append(timestamp=now_ms, key=key, value=value, headers=headers) is None:
                 builder = self._producer.create_batch()
                 builders.append(builder)

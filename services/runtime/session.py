@@ -19,6 +19,7 @@ from aiokafka.errors import IllegalStateError, KafkaError, NoOffsetForPartitionE
 
 from services.runtime import metrics, outbox
 from services.runtime.database import TRANSIENT
+from services.runtime.idle import let_others_run
 from services.runtime.kafka import client_options
 from services.runtime.log import error_fields
 from services.runtime.message import Lane
@@ -318,7 +319,7 @@ class Session(ConsumerRebalanceListener):
             count_left, bytes_left = count_left - count, bytes_left - size
             # What came tells how much more of its kind fits.
             wanted = max(1, min(_SLICE, bytes_left * count // max(1, size)))
-            await asyncio.sleep(0)
+            await let_others_run()
         return fetched
 
     def _ours(self, fetched: Mapping[TopicPartition, Sequence[Record]]) -> Mapping[Place, Sequence[Record]]:

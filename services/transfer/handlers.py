@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     from services.runtime.message import Batch, Message
     from services.transfer.decide.rules import Rules
     from services.transfer.model import Transfer
-    from services.transfer.store import Recorder
+    from services.transfer.store import BatchStore
 
     _Drafted: TypeAlias = tuple[Message, Transfer | None]
 
-# A large batch is decided in up to four parts, so that most of it is written by the time that the last is decided.
+# A large batch is decided in up to four parts, so that most of it is loaded and written while others are decided.
 _PARTS: Final = 4
-# Messages decided in one go while a part is written, two milliseconds' work.
+# Messages decided in one go while the database is at work, two milliseconds' work.
 _SLICE: Final = 64
 
 
@@ -42,20 +42,20 @@ class Handlers:
     rules: Rules
     master_key: bytes
     smallest_part: int = 200
-    """How many messages are worth being written while later ones are decided."""
+    """How many messages are worth being loaded and written while others are decided."""
 
     async def on_commands_and_results(self, connection: Connection, batch: Batch, now: datetime) -> Effects:
         """Handle commands, banks' answers and timers of the same lanes, in their order."""
         # Before the accounts are locked, because no other batch about them goes on until this one is committed.
         drafted = [(message, draft_message(message, self.rules, now)) for message in batch.messages]
-        facts = await store.load_facts(connection, subjects_of(batch), self.master_key)
-        ledger = Ledger(facts, self.rules, now)
-        async with store.Recorder(connection, ledger, self.master_key) as recorder:
-            *earlier, last = _parts(drafted, self.smallest_part)
-            for part in earlier:
-                await _decide(ledger, part, recorder)
-                await recorder.write_final()
-            await _decide(ledger, last, recorder)
+        parts = _parts(drafted, self.smallest_part)
+        subjects = subjects_of([[message for message, _ in part] for part in parts], batch.timers)
+        ledger = Ledger(await store.load_facts(connection, subjects, self.master_key), self.rules, now)
+        async with store.BatchStore(connection, ledger, subjects, self.master_key) as batch_store:
+            for number, part in enumerate(parts):
+                batch_store.begin(number)
+                await _decide(ledger, part, batch_store)
+                await batch_store.finish()
             for timer in batch.timers:
                 decide_timer(ledger, timer)
         for topic, count in ledger.mis_keyed.items():
@@ -82,10 +82,10 @@ def _parts(messages: Sequence[_Drafted], smallest: int) -> list[Sequence[_Drafte
     return [messages[start : start + size] for start in range(0, len(messages), size)] or [()]
 
 
-async def _decide(ledger: Ledger, messages: Sequence[_Drafted], recorder: Recorder) -> None:
+async def _decide(ledger: Ledger, messages: Sequence[_Drafted], batch_store: BatchStore) -> None:
     for number, (message, draft) in enumerate(messages, 1):
         decide_message(ledger, message, draft)
-        if number % _SLICE == 0 and recorder.is_writing:
+        if number % _SLICE == 0 and batch_store.is_busy:
             await asyncio.sleep(0)
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from services.runtime.database import columns_of, copy_rows, execute_rows, load_queries
 from services.runtime.personal_data import PersonalDataError, decrypt, encrypt, new_key, unwrap_key, wrap_key
 from services.transfer.decide.ledger import Facts
+from services.transfer.decide.subjects import Subjects
 from services.transfer.model import (
     Account,
     AccountEvent,
@@ -30,45 +31,33 @@ if TYPE_CHECKING:
 
     from services.runtime.database import Connection
     from services.transfer.decide.ledger import Ledger, Recordable
-    from services.transfer.decide.subjects import Subjects
 
     Row: TypeAlias = tuple[Any, ...]
 
 _QUERIES: Final = load_queries(Path(__file__).with_name("queries.sql"))
 
 
-# Two batches of so many accounts have some in common: the second would wait at the first of them, and then read
-# again, row by row, what the first had changed meanwhile. Waiting before it reads costs it nothing.
-_TAKES_TURNS: Final = 400
-
-
 # --- Loading ---
 
 
-async def load_facts(connection: Connection, subjects: Subjects, master_key: bytes) -> Facts:
-    """Load and lock what a batch is about: refunds, transfers, then accounts, each in the order of their ids."""
+async def load_facts(connection: Connection, subjects: Sequence[Subjects], master_key: bytes) -> Facts:
+    """Load and lock the refunds and transfers that a batch's parts are about, each in the order of their ids.
+
+    Their wallets are added to what the first part is about; the accounts are loaded by `BatchStore`.
+    """
     facts = Facts()
-    if subjects.refunds:
-        facts.refunds = await _load_refunds(connection, subjects.refunds)
-        subjects.transfers.update(refund.transfer_id for refund in facts.refunds.values())
+    first = subjects[0]
+    if refunds := {id_ for part in subjects for id_ in part.refunds}:
+        facts.refunds = await _load_refunds(connection, refunds)
+        first.transfers.update(refund.transfer_id for refund in facts.refunds.values())
     sealed: dict[UUID, bytes] = {}
-    if subjects.transfers:
-        facts.transfers, sealed = await _load_transfers(connection, subjects.transfers)
-        subjects.accounts.update(_wallets_of(facts.transfers.values()))
-    if len(subjects.accounts) > _TAKES_TURNS:
-        await connection.execute(_QUERIES.take_turn)
-    if subjects.accounts:
-        facts.accounts, facts.places = await _load_accounts(connection, subjects.accounts)
-    if subjects.openings:
-        facts.account_events = await _load_account_events(connection, subjects.openings)
-    if subjects.answers:
-        facts.answers = await _load_answers(connection, subjects.answers)
+    if transfers := {id_ for part in subjects for id_ in part.transfers}:
+        facts.transfers, sealed = await _load_transfers(connection, transfers)
+        first.accounts.update(_wallets_of(facts.transfers.values()))
     if sealed:
         facts.payee_names = await _open_names(connection, facts.transfers, sealed, master_key)
         facts.forgotten_names = sealed.keys() - facts.payee_names.keys()
-    if subjects.has_names or sealed:
-        customers = {account.customer_id for account in facts.accounts.values()}
-        facts.holders = await _load_holders(connection, customers)
+        first.has_names = True
     return facts
 
 
@@ -91,9 +80,22 @@ async def _load_transfers(
     return transfers, {row[0]: row[-1] for row in rows if row[-1] is not None}
 
 
-async def _load_accounts(connection: Connection, ids: Collection[str]) -> tuple[dict[str, Account], dict[str, str]]:
-    rows = await connection.fetch(_QUERIES.load_accounts, list(ids))
-    return {row[1]: Account(*row[1:]) for row in rows}, {row[1]: row[0] for row in rows}
+async def _load_accounts(
+    connection: Connection, subjects: Subjects, accounts: Collection[str], *, has_names: bool
+) -> Facts:
+    facts = Facts()
+    if accounts:
+        rows = await connection.fetch(_QUERIES.load_accounts, list(accounts))
+        facts.accounts = {row[1]: Account(*row[1:]) for row in rows}
+        facts.places = {row[1]: row[0] for row in rows}
+    if subjects.openings:
+        facts.account_events = await _load_account_events(connection, subjects.openings)
+    if subjects.answers:
+        facts.answers = await _load_answers(connection, subjects.answers)
+    if has_names:
+        customers = {account.customer_id for account in facts.accounts.values()}
+        facts.holders = await _load_holders(connection, customers)
+    return facts
 
 
 async def _load_account_events(connection: Connection, ids: Collection[str]) -> dict[str, AccountEvent]:
@@ -158,47 +160,75 @@ def _name_of(transfer_id: UUID) -> bytes:
     return b"payee_name:" + str(transfer_id).encode()
 
 
-# --- Recording ---
+# --- A batch, part by part ---
 
 
-class Recorder:
-    """Records what a batch changes, in parts: while what is final of one is written, the next is decided."""
+class BatchStore:
+    """Loads the accounts of a batch's next part and records what is final of the parts before, while one is decided.
 
-    def __init__(self, connection: Connection, ledger: Ledger, master_key: bytes) -> None:
+    A batch of several parts has all accounts for itself until its transaction ends, and need not lock any: two large
+    batches have some in common anyway, and the one that waits at a row reads again, row by row, what the other changed.
+    """
+
+    def __init__(self, connection: Connection, ledger: Ledger, subjects: Sequence[Subjects], master_key: bytes) -> None:
         self._connection = connection
         self._ledger = ledger
+        self._subjects = subjects
+        self._has_names = any(part.has_names for part in subjects)
         self._master_key = master_key
-        self._writing: asyncio.Task[None] | None = None
+        self._asked: set[str] = set()
+        self._exchange: asyncio.Task[Facts] | None = None
 
     async def __aenter__(self) -> Self:
-        """Nothing is written yet."""
+        """Keep other batches from the accounts, and load those of the first part."""
+        first, *later = self._subjects
+        if later:
+            await self._connection.execute(_QUERIES.take_turn)
+        elif first.accounts:
+            await self._connection.execute(_QUERIES.share_turn)
+            await self._connection.execute(_QUERIES.lock_accounts, list(first.accounts))
+        self._ledger.learn(await self._load(first))
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, *_error: object) -> None:
         """Record all that is left; after an error only wait until the connection is free to be rolled back."""
         if kind is None:
-            await self._finish()
             await _record_rest(self._connection, self._ledger, self._master_key)
-        elif self._writing is not None:
+        elif self._exchange is not None:
             if issubclass(kind, asyncio.CancelledError):
-                self._writing.cancel()
-            await asyncio.gather(self._writing, return_exceptions=True)
+                self._exchange.cancel()
+            await asyncio.gather(self._exchange, return_exceptions=True)
 
     @property
-    def is_writing(self) -> bool:
-        """Whether a part is on its way, and wants a turn of the event loop now and then."""
-        return self._writing is not None and not self._writing.done()
+    def is_busy(self) -> bool:
+        """Whether something is on its way, and wants a turn of the event loop now and then."""
+        return self._exchange is not None and not self._exchange.done()
 
-    async def write_final(self) -> None:
-        """Begin to write what no later message can take back, once the part before is written."""
-        await self._finish()
+    def begin(self, part: int) -> None:
+        """Load what the part after this one is about, and record what no later message can take back."""
+        following = self._subjects[part + 1 : part + 2]
         rows = _rows_of(self._ledger.take_final(), {})
-        self._writing = asyncio.create_task(_write(self._connection, rows))
+        self._exchange = asyncio.create_task(self._load_and_write(following, rows))
 
-    async def _finish(self) -> None:
-        if self._writing is not None:
-            writing, self._writing = self._writing, None
-            await writing
+    async def _load_and_write(self, following: Sequence[Subjects], rows: _Rows) -> Facts:
+        loaded = await self._load(*following) if following else Facts()
+        await _write(self._connection, rows)
+        return loaded
+
+    async def _load(self, subjects: Subjects) -> Facts:
+        # What the batch has loaded before, it may have changed since.
+        accounts = subjects.accounts - self._asked
+        self._asked |= accounts
+        return await _load_accounts(self._connection, subjects, accounts, has_names=self._has_names)
+
+    async def finish(self) -> None:
+        """Wait for what was begun."""
+        if self._exchange is not None:
+            exchange, self._exchange = self._exchange, None
+            self._ledger.learn(await exchange)
+
+
+# --- Recording ---
 
 
 _ACCOUNT_FIELDS: Final = tuple(field.name for field in fields(Account))

@@ -68,8 +68,8 @@ class Machine:
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
-        # Each batch in as many parts as may be, so that one part changes what another has written.
-        self._handlers = Handlers(RULES, b"m" * 32, smallest_part=1)
+        # In as many parts as may be, so that one part changes what another has written; or all as one.
+        self._handlers = [Handlers(RULES, b"m" * 32, smallest_part=size) for size in (1, 200)]
         self._now: datetime = MORNING
         self._timers: dict[tuple[str, str], Timer] = {}
         self._requests: list[dict[str, Any]] = []
@@ -178,16 +178,17 @@ class Machine:
             await self._handle([], due, crashes=crashes)
 
     async def _handle(self, messages: list[Message], timers: list[Timer], *, crashes: bool) -> None:
+        handlers = self._handlers[len(self._events) % 2]
         async with self._pool.acquire() as connection:
             if crashes:
                 try:
                     async with connection.transaction():
-                        await self._handlers.on_commands_and_results(connection, Batch(messages, timers), self._now)
+                        await handlers.on_commands_and_results(connection, Batch(messages, timers), self._now)
                         raise Crash
                 except Crash:
                     pass
             async with connection.transaction():
-                effects = await self._handlers.on_commands_and_results(connection, Batch(messages, timers), self._now)
+                effects = await handlers.on_commands_and_results(connection, Batch(messages, timers), self._now)
                 await self._keep_timers(connection, effects)
         for key in effects.timers_cleared:
             self._timers.pop((key.kind, key.subject), None)

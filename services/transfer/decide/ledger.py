@@ -120,6 +120,17 @@ class Ledger:
         self.timers: dict[TimerKey, Timer | None] = {}
         self.mis_keyed: Counter[str] = Counter()
 
+    def learn(self, facts: Facts) -> None:
+        """Add what the accounts are, and what was said about them, for messages still to be decided.
+
+        No account is learnt twice. What this batch has said itself is later than what is learnt.
+        """
+        self.accounts.update(facts.accounts)
+        self.places.update(facts.places)
+        self.holders.update(facts.holders)
+        self.account_events = facts.account_events | self.account_events
+        self.answers = facts.answers | self.answers
+
     def tier_of(self, account: Account) -> Tier:
         """Return the policy of an account's tier; one that the policy no longer has counts as standard."""
         return self.policy.tiers.get(account.tier) or self.policy.tiers["standard"]

@@ -1,4 +1,4 @@
-"""Which accounts, transfers, refunds and answers a batch is about, so that each table is asked once."""
+"""Which accounts, transfers, refunds and answers a batch is about, so that none is asked for twice."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ from uuid import UUID
 from services.transfer.decide.commands import answer_key
 
 if TYPE_CHECKING:
-    from services.runtime.message import Batch, Message, Timer
+    from collections.abc import Iterable, Sequence
+
+    from services.runtime.message import Message, Timer
     from services.transfer.model import AnswerKey
 
 
 @dataclass(slots=True)
 class Subjects:
-    """The ids that a batch names; those that only the database knows are added while loading."""
+    """The ids that a part of a batch names; those that only the database knows are added while loading."""
 
     accounts: set[str] = field(default_factory=set)
     openings: set[str] = field(default_factory=set)
@@ -25,14 +27,15 @@ class Subjects:
     has_names: bool = False
 
 
-def subjects_of(batch: Batch) -> Subjects:
-    """Return what a batch of commands, results and timers is about."""
-    subjects = Subjects()
-    for message in batch.messages:
-        _add_message(subjects, message)
-    for timer in batch.timers:
-        _add_timer(subjects, timer)
-    return subjects
+def subjects_of(parts: Sequence[Sequence[Message]], timers: Iterable[Timer]) -> list[Subjects]:
+    """Return what each part of a batch is about, at least one; what its timers are about counts to the first."""
+    found = [Subjects() for _ in parts]
+    for subjects, messages in zip(found, parts, strict=True):
+        for message in messages:
+            _add_message(subjects, message)
+    for timer in timers:
+        _add_timer(found[0], timer)
+    return found
 
 
 def _add_message(subjects: Subjects, message: Message) -> None:

@@ -1,0 +1,22 @@
+"""Lets work that can wait go on when the event loop has nothing else to do."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Final
+
+# A turn of the event loop in which only tasks like the caller looked around; others' work takes a millisecond or so.
+_NOTHING_S: Final = 0.0002
+
+
+async def let_others_run() -> None:
+    """Let the tasks that are ready run, again and again until there are none that have much to do.
+
+    What publishes the last batch or decodes the next then stands back while one is decided, for which others wait.
+    """
+    has_waited = True
+    while has_waited:
+        before = time.perf_counter()
+        await asyncio.sleep(0)
+        has_waited = time.perf_counter() - before > _NOTHING_S
