@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from services.runtime.clock import Clock
     from services.runtime.database import Pool
     from services.runtime.intake import Record, Taken
-    from services.runtime.message import Outgoing, Timer
+    from services.runtime.message import Effects, Lane, Outgoing, Timer
     from services.runtime.offsets import OutboxKey
     from services.runtime.service import Service
     from services.runtime.settings import RuntimeSettings
@@ -339,8 +339,8 @@ class Consumer:
                 async with connection.transaction():
                     numbers = await advance(connection, session.owner, lanes, moves, published)
                     effects = await work.handle(connection, self._clock.now())
-                    self._check_sizes(effects.outgoing)
-                    keys = await outbox.record(connection, numbers, effects.outgoing)
+                    rows = await self._pack(numbers, effects)
+                    keys = await outbox.record(connection, rows)
                     await timers.record(connection, effects)
             except Exception as error:
                 # The driver has several names for a connection that was closed under a transaction.
@@ -351,6 +351,23 @@ class Consumer:
         session.go_on(numbers, work.next_offsets)
         self._note_timers(effects.timers_set)
         return _Settled(effects.outgoing, keys)
+
+    async def _pack(self, numbers: Mapping[Lane, int], effects: Effects) -> Mapping[OutboxKey, bytes]:
+        """Pack what a batch publishes while its handler is still recording; the connection is free afterwards."""
+        try:
+            # What the handler records is on its way first.
+            await asyncio.sleep(0)
+            self._check_sizes(effects.outgoing)
+            rows = await outbox.pack_rows(numbers, effects.outgoing)
+        except BaseException as error:
+            if effects.recording is not None:
+                if isinstance(error, asyncio.CancelledError):
+                    effects.recording.cancel()
+                await asyncio.gather(effects.recording, return_exceptions=True)
+            raise
+        if effects.recording is not None:
+            await effects.recording
+        return rows
 
     def _check_sizes(self, outgoing: Sequence[Outgoing]) -> None:
         limit = self._settings.max_message_bytes

@@ -8,15 +8,17 @@ from typing import Final
 
 # A turn of the event loop in which only tasks like the caller looked around; others' work takes a millisecond or so.
 _NOTHING_S: Final = 0.0002
+_PATIENCE_S: Final = 0.05
 
 
 async def let_others_run() -> None:
-    """Let the tasks that are ready run, again and again until there are none that have much to do.
+    """Let the tasks that are ready run, again and again until there are none that have much to do, for 50 ms at most.
 
     What publishes the last batch or decodes the next then stands back while one is decided, for which others wait.
     """
-    has_waited = True
-    while has_waited:
-        before = time.perf_counter()
+    began = now = time.perf_counter()
+    while now - began < _PATIENCE_S:
         await asyncio.sleep(0)
-        has_waited = time.perf_counter() - before > _NOTHING_S
+        before, now = now, time.perf_counter()
+        if now - before < _NOTHING_S:
+            return

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Sequence
     from datetime import datetime
 
@@ -78,3 +79,5 @@ class Effects:
     outgoing: Sequence[Outgoing] = field(default=())
     timers_set: Sequence[Timer] = field(default=())
     timers_cleared: Sequence[TimerKey] = field(default=())
+    recording: asyncio.Task[None] | None = None
+    """What the handler is still recording; until it is done, the connection is not free for anything else."""

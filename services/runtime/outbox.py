@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -46,21 +47,28 @@ def unpack(lane: Lane, payload: bytes) -> list[Outgoing]:
     return [Outgoing(lane, *message) for message in packed]
 
 
-async def record(connection: Connection, numbers: Mapping[Lane, int], outgoing: Sequence[Outgoing]) -> list[OutboxKey]:
-    """Keep the messages of a batch that has these numbers in its lanes; return the rows' keys.
+async def pack_rows(numbers: Mapping[Lane, int], outgoing: Sequence[Outgoing]) -> dict[OutboxKey, bytes]:
+    """Return the rows that keep the messages of a batch that has these numbers in its lanes, others running meanwhile.
 
     Raises ForeignLane for a message of another lane.
     """
-    if not outgoing:
-        return []
     by_lane: defaultdict[Lane, list[Outgoing]] = defaultdict(list)
     for message in outgoing:
         by_lane[message.lane].append(message)
     if foreign := by_lane.keys() - numbers.keys():
         raise ForeignLane(f"the batch does not hold {sorted(foreign)}")
-    keys = [OutboxKey(lane, numbers[lane]) for lane in by_lane]
-    payloads = [pack(messages) for messages in by_lane.values()]
-    await connection.execute(QUERIES.record_outbox, *key_columns(keys), payloads)
+    rows = {}
+    for lane, messages in by_lane.items():
+        await asyncio.sleep(0)
+        rows[OutboxKey(lane, numbers[lane])] = pack(messages)
+    return rows
+
+
+async def record(connection: Connection, rows: Mapping[OutboxKey, bytes]) -> list[OutboxKey]:
+    """Keep the rows of a batch; return their keys."""
+    keys = list(rows)
+    if keys:
+        await connection.execute(QUERIES.record_outbox, *key_columns(keys), list(rows.values()))
     return keys
 
 

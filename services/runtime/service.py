@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
 Handler = Callable[[Connection, Batch, datetime], Awaitable[Effects]]
-"""Loads, decides and records one batch in the runtime's transaction; never commits, publishes or retries."""
+"""Loads, decides and records one batch in the runtime's transaction; never commits, publishes or retries.
+
+It may return while it is still recording: whoever calls it waits for `Effects.recording` before using the connection.
+"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -121,6 +121,8 @@ class RecordWork:
         for subscription, parts in groupby(self.parts, key=lambda part: part.subscription):
             messages = list(chain.from_iterable(part.messages for part in parts))
             if messages:
+                if (recording := effects[-1].recording) is not None:
+                    await recording
                 effects.append(await subscription.handler(connection, Batch(messages), now))
         return merge(effects)
 
@@ -257,9 +259,10 @@ class ParkWork(TimerWork):
 
 
 def merge(effects: Sequence[Effects]) -> Effects:
-    """Return the effects of several handlers as one, in their order."""
+    """Return the effects of several handlers as one, in their order; only the last may still be recording."""
     return Effects(
         outgoing=[message for effect in effects for message in effect.outgoing],
         timers_set=[timer for effect in effects for timer in effect.timers_set],
         timers_cleared=[key for effect in effects for key in effect.timers_cleared],
+        recording=effects[-1].recording,
     )

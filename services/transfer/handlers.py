@@ -60,7 +60,7 @@ class Handlers:
                 decide_timer(ledger, timer)
         for topic, count in ledger.mis_keyed.items():
             MIS_KEYED.labels(topic).inc(count)
-        return effects_of(ledger)
+        return effects_of(ledger, batch_store.recording)
 
     async def on_profiles(self, connection: Connection, batch: Batch, _now: datetime) -> Effects:
         """Keep the hash of each holder's name; a tombstone forgets it."""
@@ -89,10 +89,11 @@ async def _decide(ledger: Ledger, messages: Sequence[_Drafted], batch_store: Bat
             await asyncio.sleep(0)
 
 
-def effects_of(ledger: Ledger) -> Effects:
+def effects_of(ledger: Ledger, recording: asyncio.Task[None] | None = None) -> Effects:
     """Return what a decided batch asks of the runtime."""
     return Effects(
         outgoing=ledger.outgoing,
         timers_set=[timer for timer in ledger.timers.values() if timer is not None],
         timers_cleared=[TimerKey(*key) for key, timer in ledger.timers.items() if timer is None],
+        recording=recording,
     )

@@ -1,4 +1,4 @@
--- Every statement of the transfer service. A batch runs each at most once, whatever its size.
+-- Every statement of the transfer service. A batch runs each at most once, or once a part, whatever its size.
 
 -- Refunds by id, locked in the order of their ids.
 -- name: load_refunds
@@ -24,7 +24,8 @@ where transfer_id = any($1::uuid[])
 order by transfer_id
 for update
 
--- Have all accounts for one batch: wait for every other that has some, and let none begin.
+-- Have all accounts for one batch: wait for every other that has some, and let none begin. The next statement sees
+-- what they recorded.
 -- name: take_turn
 select pg_advisory_xact_lock('account'::regclass::integer, 0)
 
@@ -32,14 +33,8 @@ select pg_advisory_xact_lock('account'::regclass::integer, 0)
 -- name: share_turn
 select pg_advisory_xact_lock_shared('account'::regclass::integer, 0)
 
--- Accounts by id, locked in the order of their ids, so that workers cannot wait for each other in a circle.
--- name: lock_accounts
-select from account
-where account_id = any($1::text[])
-order by account_id
-for update
-
--- Accounts by id; the columns after the first, which is where the row lies, stand in the order of model.Account.
+-- Accounts by id, locked in the order of their ids, so that workers cannot wait for each other in a circle;
+-- the columns after the first, which is where the row lies, stand in the order of model.Account.
 -- name: load_accounts
 select
     ctid::text, account_id, customer_id, currency, tier, status, overdraft_limit_minor, low_balance_threshold_minor,
@@ -48,6 +43,8 @@ select
     used_on, used_day_minor, used_day_count, used_month_minor, opened_at, opening_hash
 from account
 where account_id = any($1::text[])
+order by account_id
+for update
 
 -- The latest events of accounts that a batch wants to open, for those that are open already.
 -- name: load_account_events
@@ -80,8 +77,8 @@ insert into customer_key (customer_id, wrapped_key)
 select * from unnest($1::text[], $2::bytea[])
 on conflict (customer_id) do nothing
 
--- What a batch changed of accounts by moving money; a row that nobody else may write lies where it was read,
--- which saves finding it once more. One that somebody wrote all the same is not found there.
+-- What a batch changed of accounts by moving money; a row that this transaction has locked lies where it was read,
+-- which saves finding it once more.
 -- name: update_balances
 update account
 set

@@ -37,6 +37,10 @@ if TYPE_CHECKING:
 _QUERIES: Final = load_queries(Path(__file__).with_name("queries.sql"))
 
 
+# Two batches of so many accounts have some in common.
+_MANY_ACCOUNTS: Final = 400
+
+
 # --- Loading ---
 
 
@@ -80,7 +84,7 @@ async def _load_transfers(
     return transfers, {row[0]: row[-1] for row in rows if row[-1] is not None}
 
 
-async def _load_accounts(
+async def _load_part(
     connection: Connection, subjects: Subjects, accounts: Collection[str], *, has_names: bool
 ) -> Facts:
     facts = Facts()
@@ -166,8 +170,9 @@ def _name_of(transfer_id: UUID) -> bytes:
 class BatchStore:
     """Loads the accounts of a batch's next part and records what is final of the parts before, while one is decided.
 
-    A batch of several parts has all accounts for itself until its transaction ends, and need not lock any: two large
-    batches have some in common anyway, and the one that waits at a row reads again, row by row, what the other changed.
+    A batch of several parts, or about many accounts, has all accounts for itself until its transaction ends. Parts lock
+    theirs in turn, which could meet another batch in a circle; and of two that large, the one that waits at a row reads
+    again, row by row, what the other changed.
     """
 
     def __init__(self, connection: Connection, ledger: Ledger, subjects: Sequence[Subjects], master_key: bytes) -> None:
@@ -176,24 +181,25 @@ class BatchStore:
         self._subjects = subjects
         self._has_names = any(part.has_names for part in subjects)
         self._master_key = master_key
+        self.recording: asyncio.Task[None] | None = None
         self._asked: set[str] = set()
         self._exchange: asyncio.Task[Facts] | None = None
 
     async def __aenter__(self) -> Self:
         """Keep other batches from the accounts, and load those of the first part."""
         first, *later = self._subjects
-        if later:
+        if later or len(first.accounts) > _MANY_ACCOUNTS:
             await self._connection.execute(_QUERIES.take_turn)
         elif first.accounts:
             await self._connection.execute(_QUERIES.share_turn)
-            await self._connection.execute(_QUERIES.lock_accounts, list(first.accounts))
         self._ledger.learn(await self._load(first))
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, *_error: object) -> None:
-        """Record all that is left; after an error only wait until the connection is free to be rolled back."""
+        """Begin to record all that is left; after an error only wait until the connection is free to be rolled back."""
         if kind is None:
-            await _record_rest(self._connection, self._ledger, self._master_key)
+            rest = _record_rest(self._connection, self._ledger, self._master_key)
+            self.recording = asyncio.create_task(rest)
         elif self._exchange is not None:
             if issubclass(kind, asyncio.CancelledError):
                 self._exchange.cancel()
@@ -219,7 +225,7 @@ class BatchStore:
         # What the batch has loaded before, it may have changed since.
         accounts = subjects.accounts - self._asked
         self._asked |= accounts
-        return await _load_accounts(self._connection, subjects, accounts, has_names=self._has_names)
+        return await _load_part(self._connection, subjects, accounts, has_names=self._has_names)
 
     async def finish(self) -> None:
         """Wait for what was begun."""

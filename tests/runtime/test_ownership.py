@@ -111,7 +111,7 @@ async def test_what_a_dead_owner_left_is_published_before_anything_new(world: Wo
                 for name in names
                 for topic in ("toy.follow_ups", "toy.events")
             ]
-            await outbox.record(connection, {lane: number}, left)
+            await outbox.record(connection, await outbox.pack_rows({lane: number}, left))
         await connection.execute("update lane set batch_number = 2")
     value = json.dumps({"amount": 1}).encode()
     await world.send([("toy.sums", b"key", value, world.headers("new"), 0)])

@@ -5,17 +5,21 @@ from __future__ import annotations
 import uuid
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from schemas.envelope import Envelope, decode
 from schemas.registry import TOPICS
-from services.runtime.message import Lane, Message, Outgoing, Timer
+from services.runtime.message import Batch, Effects, Lane, Message, Outgoing, Timer
 from services.transfer.decide.dispatch import decide_message, decide_timer
 from services.transfer.decide.ledger import Facts, Ledger
 from services.transfer.decide.rules import Rules
 from services.transfer.policy import DEFAULT_POLICY, Policy, read_policy
+
+if TYPE_CHECKING:
+    from services.runtime.database import Connection
+    from services.transfer.handlers import Handlers
 
 LANE = Lane("wallet", 0)
 MORNING = datetime(2026, 9, 28, 1, 0, tzinfo=UTC)
@@ -117,3 +121,11 @@ def funded() -> World:
     world.open("a", "b")
     world.fund("a", 1_000_000)
     return world
+
+
+async def handle(handlers: Handlers, connection: Connection, batch: Batch, now: datetime) -> Effects:
+    """Handle a batch as the runtime does, until all of it is recorded."""
+    effects = await handlers.on_commands_and_results(connection, batch, now)
+    if effects.recording is not None:
+        await effects.recording
+    return effects

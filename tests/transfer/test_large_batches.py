@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from services.transfer.decide.dispatch import decide_message
 from services.transfer.decide.ledger import Ledger
 from services.transfer.decide.subjects import Subjects
 from services.transfer.handlers import Handlers
-from tests.transfer.bench_of_facts import LANE, MORNING, RULES, message, read, request
+from tests.transfer.bench_of_facts import LANE, MORNING, RULES, handle, message, read, request
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ async def _load(connection: Connection, subjects: list[Subjects]) -> dict[str, A
 
 async def _tell(pool: Pool, messages: list[Message]) -> None:
     async with pool.acquire() as connection, connection.transaction():
-        await Handlers(RULES, KEY).on_commands_and_results(connection, Batch(messages), MORNING)
+        await handle(Handlers(RULES, KEY), connection, Batch(messages), MORNING)
 
 
 def _bug() -> None:
@@ -92,7 +93,7 @@ async def test_a_batch_that_ends_while_a_part_is_written_leaves_nothing_and_a_us
                 patched.setattr(handlers_module, "decide_message", decide)
                 with pytest.raises(error):
                     async with connection.transaction():
-                        await Handlers(RULES, KEY).on_commands_and_results(connection, Batch(payments), MORNING)
+                        await handle(Handlers(RULES, KEY), connection, Batch(payments), MORNING)
             assert await connection.fetchval("select count(*) from transfer") == 0
         await _tell(pool, payments)
         async with pool.acquire() as connection:
@@ -110,7 +111,7 @@ async def test_a_name_in_an_early_part_waits_sealed_and_can_be_erased(database: 
 
     async def tell(batch: Batch, now: datetime) -> list[tuple[str, dict[str, Any]]]:
         async with pool.acquire() as connection, connection.transaction():
-            effects = await handlers.on_commands_and_results(connection, batch, now)
+            effects = await handle(handlers, connection, batch, now)
         return [read(outgoing) for outgoing in effects.outgoing]
 
     async def hear(customer: str, data: CustomerProfile | None) -> None:
@@ -205,7 +206,7 @@ async def test_a_batch_costs_as_many_statements_whatever_its_size(database: str)
     async def statements_for(count: int) -> int:
         async with pool.acquire() as connection, connection.transaction():
             counting: Any = _Counting(connection)
-            await Handlers(RULES, KEY).on_commands_and_results(counting, Batch(_payments(count)), MORNING)
+            await handle(Handlers(RULES, KEY), counting, Batch(_payments(count)), MORNING)
         return int(counting.statements)
 
     try:
@@ -224,30 +225,37 @@ async def test_small_batches_about_other_wallets_go_on_beside_each_other(databas
         async with pool.acquire() as first, pool.acquire() as second:
             await _open(first, WALLETS)
             async with first.transaction(), second.transaction():
-                await _load(first, [Subjects(accounts=set(WALLETS[:450]))])
+                await _load(first, [Subjects(accounts=set(WALLETS[:300]))])
                 accounts = await asyncio.wait_for(_load(second, [Subjects(accounts={WALLETS[499]})]), 10)
             assert accounts.keys() == {WALLETS[499]}
     finally:
         await pool.close()
 
 
-async def test_a_writer_without_a_turn_is_noticed_not_overwritten(database: str) -> None:
+async def test_a_repeat_in_a_later_part_than_what_ended_it_is_answered_again(database: str) -> None:
     pool = await create_pool(database, "transfer", "test")
-    about = [Subjects(accounts=set(WALLETS)), Subjects()]
+    handlers = Handlers(RULES, KEY, smallest_part=1)
+    top_up = request("top_up", payer="bank:X1:1", payee=WALLETS[0], amount_minor=500)
+    refund = {
+        "refund_id": str(uuid.uuid4()),
+        "transfer_id": top_up["transfer_id"],
+        "amount_minor": 200,
+        "reason": "asked",
+    }
+    asked = message("transfer.refund", refund)
+    settled = message("payout.settled", {"transfer_id": refund["refund_id"]})
 
-    async def spoil(connection: Connection, other: Connection) -> None:
-        async with connection.transaction():
-            ledger = Ledger(await store.load_facts(connection, about, KEY), RULES, MORNING)
-            async with store.BatchStore(connection, ledger, about, KEY):
-                ledger.reserve(WALLETS[0], 5)
-                await other.execute("update account set posted_minor = 7 where account_id = $1", WALLETS[0])
+    async def tell(*messages: Message) -> list[tuple[str, dict[str, Any]]]:
+        async with pool.acquire() as connection, connection.transaction():
+            return [read(sent) for sent in (await handle(handlers, connection, Batch(messages), MORNING)).outgoing]
 
     try:
-        async with pool.acquire() as connection, pool.acquire() as other:
+        async with pool.acquire() as connection:
             await _open(connection, WALLETS)
-            with pytest.raises(RuntimeError, match="0 of 1 balances"):
-                await spoil(connection, other)
-            query = "select posted_minor, reserved_minor from account where account_id = $1"
-            assert tuple(await other.fetchrow(query, WALLETS[0]) or ()) == (7, 0)
+        await tell(message("transfer.request", top_up))
+        assert [type_ for type_, _ in await tell(asked)] == ["transfer.refund_started", "payout.instructed"]
+        events = await tell(settled, asked)
+        assert [type_ for type_, _ in events] == ["transfer.refunded", "transfer.refunded"]
+        assert events[0] == events[1]
     finally:
         await pool.close()

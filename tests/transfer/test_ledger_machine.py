@@ -21,7 +21,7 @@ from services.runtime.database import create_pool
 from services.runtime.message import Batch, Message, Timer
 from services.transfer import records
 from services.transfer.handlers import Handlers
-from tests.transfer.bench_of_facts import LANE, MORNING, message, read, request, with_policy
+from tests.transfer.bench_of_facts import LANE, MORNING, handle, message, read, request, with_policy
 from tests.transfer.plain_ledger import OVERDRAFT, TIER, PlainLedger
 
 if TYPE_CHECKING:
@@ -183,12 +183,12 @@ class Machine:
             if crashes:
                 try:
                     async with connection.transaction():
-                        await handlers.on_commands_and_results(connection, Batch(messages, timers), self._now)
+                        await handle(handlers, connection, Batch(messages, timers), self._now)
                         raise Crash
                 except Crash:
                     pass
             async with connection.transaction():
-                effects = await handlers.on_commands_and_results(connection, Batch(messages, timers), self._now)
+                effects = await handle(handlers, connection, Batch(messages, timers), self._now)
                 await self._keep_timers(connection, effects)
         for key in effects.timers_cleared:
             self._timers.pop((key.kind, key.subject), None)
@@ -295,7 +295,7 @@ async def test_a_name_that_was_erased_while_its_transfer_waits_stays_missed(data
 
     async def tell(*messages: Message) -> list[tuple[str, dict[str, Any]]]:
         async with pool.acquire() as connection, connection.transaction():
-            effects = await handlers.on_commands_and_results(connection, Batch(messages), MORNING)
+            effects = await handle(handlers, connection, Batch(messages), MORNING)
         return [read(outgoing) for outgoing in effects.outgoing]
 
     async def hear(customer: str, data: CustomerProfile | None) -> None:

@@ -121,15 +121,12 @@ class Ledger:
         self.mis_keyed: Counter[str] = Counter()
 
     def learn(self, facts: Facts) -> None:
-        """Add what the accounts are, and what was said about them, for messages still to be decided.
-
-        No account is learnt twice. What this batch has said itself is later than what is learnt.
-        """
+        """Add what the accounts of messages still to be decided are; none that was learnt before is among them."""
         self.accounts.update(facts.accounts)
         self.places.update(facts.places)
         self.holders.update(facts.holders)
-        self.account_events = facts.account_events | self.account_events
-        self.answers = facts.answers | self.answers
+        self.account_events.update(facts.account_events)
+        self.answers.update(facts.answers)
 
     def tier_of(self, account: Account) -> Tier:
         """Return the policy of an account's tier; one that the policy no longer has counts as standard."""

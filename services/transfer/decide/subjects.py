@@ -28,13 +28,20 @@ class Subjects:
 
 
 def subjects_of(parts: Sequence[Sequence[Message]], timers: Iterable[Timer]) -> list[Subjects]:
-    """Return what each part of a batch is about, at least one; what its timers are about counts to the first."""
-    found = [Subjects() for _ in parts]
+    """Return what each part of a batch is about, at least one.
+
+    What its timers are about counts to the first, and so do all answers and openings: a message of an early part may
+    change what one of a later part asks for.
+    """
+    first = Subjects()
+    found = [first, *(Subjects(openings=first.openings, answers=first.answers) for _ in parts[1:])]
     for subjects, messages in zip(found, parts, strict=True):
         for message in messages:
             _add_message(subjects, message)
     for timer in timers:
-        _add_timer(found[0], timer)
+        _add_timer(first, timer)
+    for later in found[1:]:
+        later.openings, later.answers = set(), set()
     return found
 
 
