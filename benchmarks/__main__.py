@@ -420,12 +420,12 @@ async def compare(bench: Bench, workload: Workload, batch_size: int, rounds: int
     """Return one workload's line: medians over rounds in which floor, service and uniform load take turns."""
     floor_load = Workload(workload.name, workload.transfers, workload.wallets, workload.hot_share)
     ratios, rates, floor_rates, memories, to_uniform = [], [], [], [], []
-    prepared = await prepare_service(bench, workload, logs)
-    for number in range(rounds):
-        if number and workload.preloaded_transfers:
+    prepared: Prepared | None = None
+    for _ in range(rounds):
+        if prepared is not None and workload.preloaded_transfers:
             # It takes minutes to make, and is not noticeably larger after a round.
             await vacuum(prepared.dsn)
-        elif number:
+        else:
             prepared = await prepare_service(bench, workload, logs)
         floor_rate = workload.transfers / await run_floor(bench, floor_load, batch_size, logs)
         seconds, memory = await run_service(bench, workload, prepared, logs)

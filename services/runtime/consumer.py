@@ -17,7 +17,7 @@ from services.runtime import metrics, outbox, timers
 from services.runtime.brake import Brake, Braked, BrakePolicy
 from services.runtime.database import TRANSIENT
 from services.runtime.dead_letters import message_bytes
-from services.runtime.idle import let_others_run
+from services.runtime.idle import give_up, let_others_run
 from services.runtime.intake import take
 from services.runtime.liveness import Hopeless, Orphaned, Progress, Stalled
 from services.runtime.log import error_fields
@@ -361,12 +361,9 @@ class Consumer:
             rows = await outbox.pack_rows(numbers, effects.outgoing)
         except BaseException as error:
             if effects.recording is not None:
-                if isinstance(error, asyncio.CancelledError):
-                    effects.recording.cancel()
-                await asyncio.gather(effects.recording, return_exceptions=True)
+                await give_up(effects.recording, type(error))
             raise
-        if effects.recording is not None:
-            await effects.recording
+        await effects.recorded()
         return rows
 
     def _check_sizes(self, outgoing: Sequence[Outgoing]) -> None:

@@ -1,10 +1,10 @@
-"""Lets work that can wait go on when the event loop has nothing else to do."""
+"""How tasks of one batch make room for each other: by standing back, and by ending before the connection is needed."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from typing import Final
+from typing import Any, Final
 
 # A turn of the event loop in which only tasks like the caller looked around; others' work takes a millisecond or so.
 _NOTHING_S: Final = 0.0002
@@ -22,3 +22,10 @@ async def let_others_run() -> None:
         before, now = now, time.perf_counter()
         if now - before < _NOTHING_S:
             return
+
+
+async def give_up(task: asyncio.Task[Any], because: type[BaseException]) -> None:
+    """Wait, after an error, until a task leaves the connection alone; only a cancellation goes on to it."""
+    if issubclass(because, asyncio.CancelledError):
+        task.cancel()
+    await asyncio.gather(task, return_exceptions=True)

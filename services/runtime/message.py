@@ -81,3 +81,8 @@ class Effects:
     timers_cleared: Sequence[TimerKey] = field(default=())
     recording: asyncio.Task[None] | None = None
     """What the handler is still recording; until it is done, the connection is not free for anything else."""
+
+    async def recorded(self) -> None:
+        """Wait until the connection is free for something else."""
+        if self.recording is not None:
+            await self.recording

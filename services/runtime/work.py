@@ -121,8 +121,7 @@ class RecordWork:
         for subscription, parts in groupby(self.parts, key=lambda part: part.subscription):
             messages = list(chain.from_iterable(part.messages for part in parts))
             if messages:
-                if (recording := effects[-1].recording) is not None:
-                    await recording
+                await effects[-1].recorded()
                 effects.append(await subscription.handler(connection, Batch(messages), now))
         return merge(effects)
 

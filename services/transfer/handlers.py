@@ -89,7 +89,7 @@ async def _decide(ledger: Ledger, messages: Sequence[_Drafted], batch_store: Bat
             await asyncio.sleep(0)
 
 
-def effects_of(ledger: Ledger, recording: asyncio.Task[None] | None = None) -> Effects:
+def effects_of(ledger: Ledger, recording: asyncio.Task[None] | None) -> Effects:
     """Return what a decided batch asks of the runtime."""
     return Effects(
         outgoing=ledger.outgoing,

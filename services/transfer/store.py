@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from services.runtime.database import columns_of, copy_rows, execute_rows, load_queries
+from services.runtime.idle import give_up
 from services.runtime.personal_data import PersonalDataError, decrypt, encrypt, new_key, unwrap_key, wrap_key
 from services.transfer.decide.ledger import Facts
-from services.transfer.decide.subjects import Subjects
 from services.transfer.model import (
     Account,
     AccountEvent,
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from services.runtime.database import Connection
     from services.transfer.decide.ledger import Ledger, Recordable
+    from services.transfer.decide.subjects import Subjects
 
     Row: TypeAlias = tuple[Any, ...]
 
@@ -44,24 +45,23 @@ _MANY_ACCOUNTS: Final = 400
 # --- Loading ---
 
 
-async def load_facts(connection: Connection, subjects: Sequence[Subjects], master_key: bytes) -> Facts:
-    """Load and lock the refunds and transfers that a batch's parts are about, each in the order of their ids.
+async def load_facts(connection: Connection, subjects: Subjects, master_key: bytes) -> Facts:
+    """Load and lock the refunds and transfers that a batch is about, each in the order of their ids.
 
     Their wallets are added to what the first part is about; the accounts are loaded by `BatchStore`.
     """
     facts = Facts()
-    first = subjects[0]
-    if refunds := {id_ for part in subjects for id_ in part.refunds}:
-        facts.refunds = await _load_refunds(connection, refunds)
-        first.transfers.update(refund.transfer_id for refund in facts.refunds.values())
+    if subjects.refunds:
+        facts.refunds = await _load_refunds(connection, subjects.refunds)
+        subjects.transfers.update(refund.transfer_id for refund in facts.refunds.values())
     sealed: dict[UUID, bytes] = {}
-    if transfers := {id_ for part in subjects for id_ in part.transfers}:
-        facts.transfers, sealed = await _load_transfers(connection, transfers)
-        first.accounts.update(_wallets_of(facts.transfers.values()))
+    if subjects.transfers:
+        facts.transfers, sealed = await _load_transfers(connection, subjects.transfers)
+        subjects.accounts[0].update(_wallets_of(facts.transfers.values()))
     if sealed:
         facts.payee_names = await _open_names(connection, facts.transfers, sealed, master_key)
         facts.forgotten_names = sealed.keys() - facts.payee_names.keys()
-        first.has_names = True
+        subjects.has_names = True
     return facts
 
 
@@ -84,18 +84,12 @@ async def _load_transfers(
     return transfers, {row[0]: row[-1] for row in rows if row[-1] is not None}
 
 
-async def _load_part(
-    connection: Connection, subjects: Subjects, accounts: Collection[str], *, has_names: bool
-) -> Facts:
+async def _load_accounts(connection: Connection, ids: Collection[str], *, has_names: bool) -> Facts:
     facts = Facts()
-    if accounts:
-        rows = await connection.fetch(_QUERIES.load_accounts, list(accounts))
+    if ids:
+        rows = await connection.fetch(_QUERIES.load_accounts, list(ids))
         facts.accounts = {row[1]: Account(*row[1:]) for row in rows}
         facts.places = {row[1]: row[0] for row in rows}
-    if subjects.openings:
-        facts.account_events = await _load_account_events(connection, subjects.openings)
-    if subjects.answers:
-        facts.answers = await _load_answers(connection, subjects.answers)
     if has_names:
         customers = {account.customer_id for account in facts.accounts.values()}
         facts.holders = await _load_holders(connection, customers)
@@ -175,24 +169,29 @@ class BatchStore:
     again, row by row, what the other changed.
     """
 
-    def __init__(self, connection: Connection, ledger: Ledger, subjects: Sequence[Subjects], master_key: bytes) -> None:
+    def __init__(self, connection: Connection, ledger: Ledger, subjects: Subjects, master_key: bytes) -> None:
         self._connection = connection
         self._ledger = ledger
         self._subjects = subjects
-        self._has_names = any(part.has_names for part in subjects)
         self._master_key = master_key
         self.recording: asyncio.Task[None] | None = None
         self._asked: set[str] = set()
         self._exchange: asyncio.Task[Facts] | None = None
 
     async def __aenter__(self) -> Self:
-        """Keep other batches from the accounts, and load those of the first part."""
-        first, *later = self._subjects
-        if later or len(first.accounts) > _MANY_ACCOUNTS:
+        """Keep other batches from the accounts, and load those of the first part and what was said before."""
+        first, *later = self._subjects.accounts
+        if later or len(first) > _MANY_ACCOUNTS:
             await self._connection.execute(_QUERIES.take_turn)
-        elif first.accounts:
+        elif first:
             await self._connection.execute(_QUERIES.share_turn)
-        self._ledger.learn(await self._load(first))
+        facts = await self._load(first)
+        # For all parts: a message of an early one may change what one of a later part asks for.
+        if self._subjects.openings:
+            facts.account_events = await _load_account_events(self._connection, self._subjects.openings)
+        if self._subjects.answers:
+            facts.answers = await _load_answers(self._connection, self._subjects.answers)
+        self._ledger.learn(facts)
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, *_error: object) -> None:
@@ -201,9 +200,7 @@ class BatchStore:
             rest = _record_rest(self._connection, self._ledger, self._master_key)
             self.recording = asyncio.create_task(rest)
         elif self._exchange is not None:
-            if issubclass(kind, asyncio.CancelledError):
-                self._exchange.cancel()
-            await asyncio.gather(self._exchange, return_exceptions=True)
+            await give_up(self._exchange, kind)
 
     @property
     def is_busy(self) -> bool:
@@ -212,20 +209,22 @@ class BatchStore:
 
     def begin(self, part: int) -> None:
         """Load what the part after this one is about, and record what no later message can take back."""
-        following = self._subjects[part + 1 : part + 2]
+        if len(self._subjects.accounts) == 1:
+            return
+        following = set().union(*self._subjects.accounts[part + 1 : part + 2])
         rows = _rows_of(self._ledger.take_final(), {})
         self._exchange = asyncio.create_task(self._load_and_write(following, rows))
 
-    async def _load_and_write(self, following: Sequence[Subjects], rows: _Rows) -> Facts:
-        loaded = await self._load(*following) if following else Facts()
+    async def _load_and_write(self, following: set[str], rows: _Rows) -> Facts:
+        loaded = await self._load(following)
         await _write(self._connection, rows)
         return loaded
 
-    async def _load(self, subjects: Subjects) -> Facts:
+    async def _load(self, accounts: set[str]) -> Facts:
         # What the batch has loaded before, it may have changed since.
-        accounts = subjects.accounts - self._asked
-        self._asked |= accounts
-        return await _load_part(self._connection, subjects, accounts, has_names=self._has_names)
+        new = accounts - self._asked
+        self._asked |= new
+        return await _load_accounts(self._connection, new, has_names=self._subjects.has_names and bool(new))
 
     async def finish(self) -> None:
         """Wait for what was begun."""

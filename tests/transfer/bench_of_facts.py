@@ -126,6 +126,5 @@ def funded() -> World:
 async def handle(handlers: Handlers, connection: Connection, batch: Batch, now: datetime) -> Effects:
     """Handle a batch as the runtime does, until all of it is recorded."""
     effects = await handlers.on_commands_and_results(connection, batch, now)
-    if effects.recording is not None:
-        await effects.recording
+    await effects.recorded()
     return effects

@@ -51,7 +51,7 @@ def _payments(count: int) -> list[Message]:
     ]
 
 
-async def _load(connection: Connection, subjects: list[Subjects]) -> dict[str, Account]:
+async def _load(connection: Connection, subjects: Subjects) -> dict[str, Account]:
     """Load what a batch is about, and keep it for the transaction."""
     ledger = Ledger(await store.load_facts(connection, subjects, KEY), RULES, MORNING)
     await store.BatchStore(connection, ledger, subjects, KEY).__aenter__()
@@ -158,11 +158,11 @@ async def test_what_the_database_refuses_of_an_early_part_fails_the_batch(databa
 
 async def test_a_large_batch_waits_before_it_reads_what_another_changes(database: str) -> None:
     pool, others = await create_pool(database, "transfer", "test"), await create_pool(database, "transfer", "test")
-    about_all = Subjects(accounts=set(WALLETS))
+    parts = [set(WALLETS), set[str]()]
 
     async def read() -> set[int]:
         async with others.acquire() as connection, connection.transaction():
-            return {account.posted_minor for account in (await _load(connection, [about_all, Subjects()])).values()}
+            return {account.posted_minor for account in (await _load(connection, Subjects(parts))).values()}
 
     async def is_queued() -> bool:
         async with others.acquire() as connection:
@@ -178,7 +178,7 @@ async def test_a_large_batch_waits_before_it_reads_what_another_changes(database
         async with pool.acquire() as connection:
             await _open(connection, WALLETS)
             async with connection.transaction():
-                await _load(connection, [about_all, Subjects()])
+                await _load(connection, Subjects(parts))
                 await connection.execute("update account set posted_minor = 7")
                 reading = asyncio.create_task(read())
                 await wait_until(is_queued, what="the second batch waits its turn")
@@ -225,8 +225,8 @@ async def test_small_batches_about_other_wallets_go_on_beside_each_other(databas
         async with pool.acquire() as first, pool.acquire() as second:
             await _open(first, WALLETS)
             async with first.transaction(), second.transaction():
-                await _load(first, [Subjects(accounts=set(WALLETS[:300]))])
-                accounts = await asyncio.wait_for(_load(second, [Subjects(accounts={WALLETS[499]})]), 10)
+                await _load(first, Subjects([set(WALLETS[:300])]))
+                accounts = await asyncio.wait_for(_load(second, Subjects([{WALLETS[499]}])), 10)
             assert accounts.keys() == {WALLETS[499]}
     finally:
         await pool.close()

@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Subjects:
-    """The ids that a part of a batch names; those that only the database knows are added while loading."""
+    """The ids that a batch names; those that only the database knows are added while loading."""
 
-    accounts: set[str] = field(default_factory=set)
+    accounts: list[set[str]]
+    """By the part of the batch whose messages name them; what its timers are about counts to the first."""
     openings: set[str] = field(default_factory=set)
     transfers: set[UUID] = field(default_factory=set)
     refunds: set[UUID] = field(default_factory=set)
@@ -27,39 +28,32 @@ class Subjects:
     has_names: bool = False
 
 
-def subjects_of(parts: Sequence[Sequence[Message]], timers: Iterable[Timer]) -> list[Subjects]:
-    """Return what each part of a batch is about, at least one.
-
-    What its timers are about counts to the first, and so do all answers and openings: a message of an early part may
-    change what one of a later part asks for.
-    """
-    first = Subjects()
-    found = [first, *(Subjects(openings=first.openings, answers=first.answers) for _ in parts[1:])]
-    for subjects, messages in zip(found, parts, strict=True):
+def subjects_of(parts: Sequence[Sequence[Message]], timers: Iterable[Timer]) -> Subjects:
+    """Return what a batch of commands, results and timers is about; it has at least one part."""
+    subjects = Subjects(accounts=[set() for _ in parts])
+    for accounts, messages in zip(subjects.accounts, parts, strict=True):
         for message in messages:
-            _add_message(subjects, message)
+            _add_message(subjects, accounts, message)
     for timer in timers:
-        _add_timer(first, timer)
-    for later in found[1:]:
-        later.openings, later.answers = set(), set()
-    return found
+        _add_timer(subjects, timer)
+    return subjects
 
 
-def _add_message(subjects: Subjects, message: Message) -> None:
+def _add_message(subjects: Subjects, accounts: set[str], message: Message) -> None:
     data: Any = message.data
     if message.type == "transfer.request":
-        _add_request(subjects, data)
+        _add_request(subjects, accounts, data)
         return
     key = answer_key(message)
     if key is not None:
         subjects.answers.add(key)
     if message.type == "transfer.batch":
         for item in data.items:
-            _add_request(subjects, item)
+            _add_request(subjects, accounts, item)
     elif message.type == "transfer.quote":
-        _add_parties(subjects, data)
+        _add_parties(subjects, accounts, data)
     elif message.type.startswith("account."):
-        subjects.accounts.add(data.account_id)
+        accounts.add(data.account_id)
         if message.type == "account.open":
             subjects.openings.add(data.account_id)
     else:
@@ -70,24 +64,24 @@ def _add_message(subjects: Subjects, message: Message) -> None:
             subjects.refunds.add(data.transfer_id)
 
 
-def _add_request(subjects: Subjects, request: Any) -> None:
+def _add_request(subjects: Subjects, accounts: set[str], request: Any) -> None:
     subjects.transfers.add(request.transfer_id)
     if request.kind == "withdrawal":
         subjects.refunds.add(request.transfer_id)
-    _add_parties(subjects, request)
+    _add_parties(subjects, accounts, request)
 
 
-def _add_parties(subjects: Subjects, request: Any) -> None:
+def _add_parties(subjects: Subjects, accounts: set[str], request: Any) -> None:
     for party in (request.payer, request.payee):
         if party.startswith("wallet:"):
-            subjects.accounts.add(party)
+            accounts.add(party)
     if request.payee_name is not None:
         subjects.has_names = True
 
 
 def _add_timer(subjects: Subjects, timer: Timer) -> None:
     if timer.kind.startswith("release_"):
-        subjects.accounts.add(timer.subject)
+        subjects.accounts[0].add(timer.subject)
         return
     subjects.transfers.add(UUID(timer.subject))
     if timer.kind in {"payout", "overdue"}:
