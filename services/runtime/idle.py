@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+_Loaded = TypeVar("_Loaded")
+_Made = TypeVar("_Made")
 
 # A turn of the event loop in which only tasks like the caller looked around; others' work takes a millisecond or so.
 _NOTHING_S: Final = 0.0002
@@ -29,3 +35,16 @@ async def give_up(task: asyncio.Task[Any], because: type[BaseException]) -> None
     if issubclass(because, asyncio.CancelledError):
         task.cancel()
     await asyncio.gather(task, return_exceptions=True)
+
+
+async def load_and_make(
+    loading: Coroutine[Any, Any, _Loaded], making: Coroutine[Any, Any, _Made]
+) -> tuple[_Loaded, _Made]:
+    """Make something while the database loads something else; the connection is free again when this returns."""
+    task = asyncio.create_task(loading)
+    try:
+        made = await making
+    except BaseException as error:
+        await give_up(task, type(error))
+        raise
+    return await task, made

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
 _REMEMBERED_KEYS = 65_536
 _LONGEST_REMEMBERED = 256
-# Messages put into record batches in one go, a millisecond's work.
+# Messages sorted or put into record batches in one go, a millisecond's work: the batch in hand goes on as soon as the
+# database has answered it.
 _SLICE = 64
 _WORD = 0xFFFFFFFF
 
@@ -80,7 +81,9 @@ class Publisher:
 
     async def _by_partition(self, outgoing: Iterable[Outgoing]) -> Mapping[TopicPartition, list[Outgoing]]:
         by_partition: defaultdict[tuple[str, int], list[Outgoing]] = defaultdict(list)
-        for message in outgoing:
+        for number, message in enumerate(outgoing, 1):
+            if number % _SLICE == 0:
+                await let_others_run()
             topic, key = message.topic, message.key
             count = self._partition_counts.get(topic) or await self._count_partitions(topic)
             partition = (message.lane.partition if key is None else _hash_of(key)) % count
@@ -100,7 +103,6 @@ class Publisher:
         now_ms = int(time.time() * 1_000)
         for number, (_, _, key, value, headers) in enumerate(messages, 1):
             if number % _SLICE == 0:
-                # The batch in hand goes on as soon as the database has answered it.
                 await let_others_run()
             if builder.append(timestamp=now_ms, key=key, value=value, headers=headers) is None:
                 builder = self._producer.create_batch()

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from schemas.customer import CustomerProfile
+from services.runtime.idle import load_and_make
 from services.runtime.message import Effects, TimerKey
 from services.runtime.metrics import MIS_KEYED
 from services.transfer import store
@@ -46,13 +47,15 @@ class Handlers:
 
     async def on_commands_and_results(self, connection: Connection, batch: Batch, now: datetime) -> Effects:
         """Handle commands, banks' answers and timers of the same lanes, in their order."""
+        parts = _parts(batch.messages, self.smallest_part)
+        subjects = subjects_of(parts, batch.timers)
         # Before the accounts are locked, because no other batch about them goes on until this one is committed.
-        drafted = [(message, draft_message(message, self.rules, now)) for message in batch.messages]
-        parts = _parts(drafted, self.smallest_part)
-        subjects = subjects_of([[message for message, _ in part] for part in parts], batch.timers)
-        ledger = Ledger(await store.load_facts(connection, subjects, self.master_key), self.rules, now)
+        facts, drafted = await load_and_make(
+            store.load_facts(connection, subjects, self.master_key), _draft(parts, self.rules, now)
+        )
+        ledger = Ledger(facts, self.rules, now)
         async with store.BatchStore(connection, ledger, subjects, self.master_key) as batch_store:
-            for number, part in enumerate(parts):
+            for number, part in enumerate(drafted):
                 batch_store.begin(number)
                 await _decide(ledger, part, batch_store)
                 await batch_store.finish()
@@ -76,10 +79,21 @@ class Handlers:
         return Effects()
 
 
-def _parts(messages: Sequence[_Drafted], smallest: int) -> list[Sequence[_Drafted]]:
+def _parts(messages: Sequence[Message], smallest: int) -> list[Sequence[Message]]:
     count = max(1, min(_PARTS, len(messages) // smallest))
     size = max(1, math.ceil(len(messages) / count))
     return [messages[start : start + size] for start in range(0, len(messages), size)] or [()]
+
+
+async def _draft(parts: Sequence[Sequence[Message]], rules: Rules, now: datetime) -> list[list[_Drafted]]:
+    drafted: list[list[_Drafted]] = []
+    for part in parts:
+        drafted.append([])
+        for number, message in enumerate(part):
+            if number % _SLICE == 0:
+                await asyncio.sleep(0)
+            drafted[-1].append((message, draft_message(message, rules, now)))
+    return drafted
 
 
 async def _decide(ledger: Ledger, messages: Sequence[_Drafted], batch_store: BatchStore) -> None:

@@ -37,7 +37,7 @@ select pg_advisory_xact_lock_shared('account'::regclass::integer, 0)
 -- the columns after the first, which is where the row lies, stand in the order of model.Account.
 -- name: load_accounts
 select
-    ctid::text, account_id, customer_id, currency, tier, status, overdraft_limit_minor, low_balance_threshold_minor,
+    ctid, account_id, customer_id, currency, tier, status, overdraft_limit_minor, low_balance_threshold_minor,
     low_balance_warned, debit_restricted_until, credit_restricted_until, verification_blocked_until,
     posted_minor, reserved_minor, entry_count, version,
     used_on, used_day_minor, used_day_count, used_month_minor, opened_at, opening_hash
@@ -77,6 +77,23 @@ insert into customer_key (customer_id, wrapped_key)
 select * from unnest($1::text[], $2::bytea[])
 on conflict (customer_id) do nothing
 
+-- Where the balances that a batch changed are put by COPY: rows that stream in cost half of what arrays of them do.
+-- name: create_new_balance
+create temporary table if not exists new_balance (
+    place              tid not null,
+    account_id         text collate "C" not null,
+    posted_minor       bigint not null,
+    reserved_minor     bigint not null,
+    entry_count        bigint not null,
+    version            bigint not null,
+    low_balance_warned boolean not null,
+    used_on            date not null,
+    used_day_minor     bigint not null,
+    used_day_count     integer not null,
+    used_month_minor   bigint not null
+)
+on commit delete rows
+
 -- What a batch changed of accounts by moving money; a row that this transaction has locked lies where it was read,
 -- which saves finding it once more.
 -- name: update_balances
@@ -91,14 +108,8 @@ set
     used_day_minor = new.used_day_minor,
     used_day_count = new.used_day_count,
     used_month_minor = new.used_month_minor
-from unnest(
-    $1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::boolean[],
-    $8::date[], $9::bigint[], $10::integer[], $11::bigint[]
-) as new (
-    place, account_id, posted_minor, reserved_minor, entry_count, version, low_balance_warned,
-    used_on, used_day_minor, used_day_count, used_month_minor
-)
-where account.ctid = new.place::tid and account.account_id = new.account_id
+from new_balance as new
+where account.ctid = new.place and account.account_id = new.account_id
 
 -- What a batch changed of accounts by commands about them.
 -- name: update_account_settings

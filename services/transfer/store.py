@@ -180,6 +180,7 @@ class BatchStore:
 
     async def __aenter__(self) -> Self:
         """Keep other batches from the accounts, and load those of the first part and what was said before."""
+        await self._connection.execute(_QUERIES.create_new_balance)
         first, *later = self._subjects.accounts
         if later or len(first) > _MANY_ACCOUNTS:
             await self._connection.execute(_QUERIES.take_turn)
@@ -238,7 +239,7 @@ class BatchStore:
 
 _ACCOUNT_FIELDS: Final = tuple(field.name for field in fields(Account))
 _ACCOUNT: Final = attrgetter(*_ACCOUNT_FIELDS)
-_BALANCES: Final = attrgetter(
+_BALANCE_FIELDS: Final = (
     "account_id",
     "posted_minor",
     "reserved_minor",
@@ -250,6 +251,7 @@ _BALANCES: Final = attrgetter(
     "used_day_count",
     "used_month_minor",
 )
+_BALANCE: Final = attrgetter(*_BALANCE_FIELDS)
 _SETTINGS: Final = attrgetter(
     "account_id",
     "tier",
@@ -289,10 +291,10 @@ _REFUND_PROGRESS: Final = attrgetter("refund_id", "status", "inquiries", "unknow
 async def _record_rest(connection: Connection, ledger: Ledger, master_key: bytes) -> None:
     """Write everything that was not written yet, one statement a table; what did not change costs none."""
     names = await _seal_names(connection, ledger, master_key)
+    await _write(connection, _rows_of(ledger.take_all(), names))
     await _write_accounts(connection, ledger)
     progress = [(*_PROGRESS(transfer), names.get(id_)) for id_, transfer in ledger.changed.items()]
     await execute_rows(connection, _QUERIES.update_transfers, progress)
-    await _write(connection, _rows_of(ledger.take_all(), names))
     await copy_rows(connection, "refund", _REFUND_FIELDS, [_REFUND(refund) for refund in ledger.refunds_made.values()])
     refunds = [_REFUND_PROGRESS(refund) for refund in ledger.refunds_changed.values()]
     await execute_rows(connection, _QUERIES.update_refunds, refunds)
@@ -305,15 +307,22 @@ async def _record_rest(connection: Connection, ledger: Ledger, master_key: bytes
 async def _write_accounts(connection: Connection, ledger: Ledger) -> None:
     opened = ledger.opened
     await copy_rows(connection, "account", _ACCOUNT_FIELDS, [_ACCOUNT(account) for account in opened.values()])
-    balances = [
-        (ledger.places[id_], *_BALANCES(account)) for id_, account in ledger.touched.items() if id_ not in opened
-    ]
-    written = await execute_rows(connection, _QUERIES.update_balances, balances)
-    if written != len(balances):
-        message = f"{written} of {len(balances)} balances were written"
-        raise RuntimeError(message)
+    await _write_balances(connection, ledger)
     settings = [_SETTINGS(account) for id_, account in ledger.reconfigured.items() if id_ not in opened]
     await execute_rows(connection, _QUERIES.update_account_settings, settings)
+
+
+async def _write_balances(connection: Connection, ledger: Ledger) -> None:
+    moved = ledger.touched.keys() - ledger.opened.keys()
+    if not moved:
+        return
+    # Made one by one, while the database takes those before.
+    rows = ((ledger.places[id_], *_BALANCE(account)) for id_, account in ledger.touched.items() if id_ in moved)
+    await connection.copy_records_to_table("new_balance", columns=("place", *_BALANCE_FIELDS), records=rows)
+    written = await connection.execute(_QUERIES.update_balances)
+    if written != f"UPDATE {len(moved)}":
+        message = f"{written}, but {len(moved)} balances moved"
+        raise RuntimeError(message)
 
 
 class _Rows(NamedTuple):

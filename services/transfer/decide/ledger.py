@@ -50,8 +50,8 @@ class Facts:
     """What the database knew of a batch's subjects when it was loaded."""
 
     accounts: dict[str, Account] = field(default_factory=dict)
-    places: dict[str, str] = field(default_factory=dict)
-    """Where the accounts' rows lie, for who writes them."""
+    places: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """Where the accounts' rows lie (page and row in it), for who writes them."""
     account_events: dict[str, AccountEvent] = field(default_factory=dict)
     transfers: dict[UUID, Transfer] = field(default_factory=dict)
     refunds: dict[UUID, Refund] = field(default_factory=dict)
