@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _ANSWER_WITHIN_S: Final = 1
 _SLASH_OR_HYPHEN: Final = str.maketrans("+/", "ab")
 
+# The broker's session is short, because one that was killed may not come back before its old session has ended.
 _PROPERTIES: Final = """\
 process.roles=broker,controller
 node.id=1
@@ -41,6 +42,8 @@ share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.min.isr=1
 group.initial.rebalance.delay.ms={join_delay_ms}
 auto.create.topics.enable=false
+broker.session.timeout.ms=3000
+broker.heartbeat.interval.ms=1000
 """
 
 _LOGGING: Final = """\
