@@ -17,7 +17,7 @@ from services.runtime import metrics, outbox, timers
 from services.runtime.brake import Brake, Braked, BrakePolicy
 from services.runtime.database import TRANSIENT
 from services.runtime.dead_letters import message_bytes
-from services.runtime.idle import give_up, let_others_run
+from services.runtime.idle import let_others_run, make_beside
 from services.runtime.intake import take
 from services.runtime.liveness import Hopeless, Orphaned, Progress, Stalled
 from services.runtime.log import error_fields
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from services.runtime.clock import Clock
     from services.runtime.database import Pool
     from services.runtime.intake import Record, Taken
-    from services.runtime.message import Effects, Lane, Outgoing, Timer
+    from services.runtime.message import Lane, Outgoing, Timer
     from services.runtime.offsets import OutboxKey
     from services.runtime.service import Service
     from services.runtime.settings import RuntimeSettings
@@ -339,7 +339,7 @@ class Consumer:
                 async with connection.transaction():
                     numbers = await advance(connection, session.owner, lanes, moves, published)
                     effects = await work.handle(connection, self._clock.now())
-                    rows = await self._pack(numbers, effects)
+                    _, rows = await make_beside(effects.recorded(), self._pack(numbers, effects.outgoing))
                     keys = await outbox.record(connection, rows)
                     await timers.record(connection, effects)
             except Exception as error:
@@ -352,19 +352,11 @@ class Consumer:
         self._note_timers(effects.timers_set)
         return _Settled(effects.outgoing, keys)
 
-    async def _pack(self, numbers: Mapping[Lane, int], effects: Effects) -> Mapping[OutboxKey, bytes]:
-        """Pack what a batch publishes while its handler is still recording; the connection is free afterwards."""
-        try:
-            # What the handler records is on its way first.
-            await asyncio.sleep(0)
-            self._check_sizes(effects.outgoing)
-            rows = await outbox.pack_rows(numbers, effects.outgoing)
-        except BaseException as error:
-            if effects.recording is not None:
-                await give_up(effects.recording, type(error))
-            raise
-        await effects.recorded()
-        return rows
+    async def _pack(self, numbers: Mapping[Lane, int], outgoing: Sequence[Outgoing]) -> Mapping[OutboxKey, bytes]:
+        # What the handler still records is on its way first.
+        await asyncio.sleep(0)
+        self._check_sizes(outgoing)
+        return await outbox.pack_rows(numbers, outgoing)
 
     def _check_sizes(self, outgoing: Sequence[Outgoing]) -> None:
         limit = self._settings.max_message_bytes

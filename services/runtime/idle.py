@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
-_Loaded = TypeVar("_Loaded")
+_Answer = TypeVar("_Answer")
 _Made = TypeVar("_Made")
 
 # A turn of the event loop in which only tasks like the caller looked around; others' work takes a millisecond or so.
@@ -37,11 +37,9 @@ async def give_up(task: asyncio.Task[Any], because: type[BaseException]) -> None
     await asyncio.gather(task, return_exceptions=True)
 
 
-async def load_and_make(
-    loading: Coroutine[Any, Any, _Loaded], making: Coroutine[Any, Any, _Made]
-) -> tuple[_Loaded, _Made]:
-    """Make something while the database loads something else; the connection is free again when this returns."""
-    task = asyncio.create_task(loading)
+async def make_beside(talk: Coroutine[Any, Any, _Answer], making: Coroutine[Any, Any, _Made]) -> tuple[_Answer, _Made]:
+    """Make something beside a talk with the database; the connection is free again when this returns or raises."""
+    task = asyncio.create_task(talk)
     try:
         made = await making
     except BaseException as error:

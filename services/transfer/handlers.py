@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from schemas.customer import CustomerProfile
-from services.runtime.idle import load_and_make
+from services.runtime.idle import make_beside
 from services.runtime.message import Effects, TimerKey
 from services.runtime.metrics import MIS_KEYED
 from services.transfer import store
@@ -50,7 +50,7 @@ class Handlers:
         parts = _parts(batch.messages, self.smallest_part)
         subjects = subjects_of(parts, batch.timers)
         # Before the accounts are locked, because no other batch about them goes on until this one is committed.
-        facts, drafted = await load_and_make(
+        facts, drafted = await make_beside(
             store.load_facts(connection, subjects, self.master_key), _draft(parts, self.rules, now)
         )
         ledger = Ledger(facts, self.rules, now)

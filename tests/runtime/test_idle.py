@@ -1,11 +1,14 @@
-"""What can wait stands back while there is something to do."""
+"""What can wait stands back while there is something to do, and what uses the connection ends before it is needed."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 
-from services.runtime.idle import let_others_run
+import pytest
+
+from services.runtime.idle import let_others_run, make_beside
+from services.runtime.message import Effects
 
 
 async def test_work_that_can_wait_goes_on_when_there_is_nothing_else_to_do() -> None:
@@ -40,3 +43,29 @@ async def test_it_does_not_wait_for_ever_for_one_that_is_never_done() -> None:
         await asyncio.wait_for(let_others_run(), 10)
     finally:
         task.cancel()
+
+
+@pytest.mark.parametrize("error", [RuntimeError, asyncio.CancelledError])
+async def test_the_connection_is_free_though_the_making_beside_it_ends(error: type[BaseException]) -> None:
+    """An error waits for the end of the talk; a cancellation ends it, also what it waits for."""
+    ended: list[str] = []
+
+    async def statement() -> None:
+        try:
+            for _ in range(5):
+                await asyncio.sleep(0)
+            ended.append("done")
+        except asyncio.CancelledError:
+            ended.append("cancelled")
+            raise
+
+    recording = asyncio.create_task(statement())
+
+    async def making() -> None:
+        await asyncio.sleep(0)
+        raise error
+
+    with pytest.raises(error):
+        await make_beside(Effects(recording=recording).recorded(), making())
+    assert recording.done()
+    assert ended == ["cancelled" if error is asyncio.CancelledError else "done"]
