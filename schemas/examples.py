@@ -47,6 +47,12 @@ _ACCOUNT: Final[Body] = {
     "version": 7,
 }
 
+_RECEIPT: Final = {
+    "provider": "sms-a",
+    "provider_message_id": "0a1b2c3d",
+    "client_reference": "8d1f0c52-5b0e-5a52-9a1e-0d6f4c1b2a3e.1",
+    "at": "2026-11-23T08:30:05Z",
+}
 _NOTICE: Final[Body] = {
     "notice_id": "0192f3a4-5b6c-5d8e-9fa0-b1c2d3e4f50c",
     "event_id": f"{_TRANSFER}.1",
@@ -226,6 +232,11 @@ EXAMPLES: Final[Mapping[str, Sequence[Body]]] = {
     "payout.failed": [{"transfer_id": _TRANSFER, "rail_code": "E51", "detail": "No such account"}],
     "payout.returned": [{"transfer_id": _TRANSFER, "rail_code": "R03", "detail": "Account closed"}],
     "payout.unknown": [{"transfer_id": _TRANSFER}],
+    "message.delivered": [_RECEIPT],
+    "message.failed": [{**_RECEIPT, "code": "UNDELIV"}],
+    "message.expired": [{**_RECEIPT, "code": "EXPIRED"}],
+    "notification.sent": [{**_NOTICE, "channel": "sms"}],
+    "notification.failed": [{**_NOTICE, "channel": "sms", "why": "undelivered"}],
     "notification.delivered": [_NOTICE],
     "notification.suppressed": [{**_NOTICE, "why": "profile_missing"}],
     "customer.profile": [

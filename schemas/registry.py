@@ -76,8 +76,15 @@ TOPICS: Final[Mapping[str, Mapping[str, type[BaseModel]]]] = {
     "customer.profiles": {
         "customer.profile": customer.CustomerProfile,
     },
+    "notify.receipts": {
+        "message.delivered": notify.MessageDelivered,
+        "message.failed": notify.MessageFailed,
+        "message.expired": notify.MessageExpired,
+    },
     "notify.events": {
+        "notification.sent": notify.NotificationSent,
         "notification.delivered": notify.NotificationDelivered,
+        "notification.failed": notify.NotificationFailed,
         "notification.suppressed": notify.NotificationSuppressed,
     },
 }

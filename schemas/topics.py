@@ -32,6 +32,7 @@ _LIVE: Final = (
     Topic("rail.results", "the instruction's key", timedelta(days=7)),
     Topic("customer.profiles", "customer id", None, compact=True, config={"max.compaction.lag.ms": "86400000"}),
     Topic("notify.events", "customer id", timedelta(days=30)),
+    Topic("notify.receipts", "provider message id", timedelta(days=7)),
 )
 
 TOPICS: Final = (

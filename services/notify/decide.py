@@ -1,4 +1,4 @@
-"""Decides who is told of an event, what became of each notice, and what happens to those that wait."""
+"""Decides who is told of an event, what becomes of each notice at once, and what happens to those that wait."""
 
 from __future__ import annotations
 
@@ -13,22 +13,29 @@ import orjson
 from schemas.envelope import encode_headers
 from schemas.fields import as_text
 from schemas.registry import TOPICS
+from services.notify.contacts import Contacts, hash_address, read_contacts
 from services.notify.model import (
     Announcement,
     Category,
     Channel,
+    Delivery,
     InboxMessage,
     Locale,
     Notice,
+    Priority,
     Role,
     Status,
+    Text,
+    Urgency,
     Waiting,
     Why,
 )
-from services.runtime.message import Outgoing, Timer
+from services.notify.quiet import end_of_quiet, read_quiet_hours
+from services.notify.wording import WordingError
+from services.runtime.message import Outgoing, Timer, Unfit
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from datetime import datetime
 
     from schemas.customer import CustomerProfile
@@ -40,18 +47,25 @@ if TYPE_CHECKING:
 SOURCE: Final = "sluice/notify"
 EVENTS: Final = "notify.events"
 PROFILE_TIMER: Final = "profile"
+"""A profile is missing too long; the subject is an event."""
+REST_TIMER: Final = "rest"
+"""More waited for a customer than one batch takes; the subject is the customer."""
+REPORT_TIMER: Final = "report"
+"""Something became of a notice after its event's batch; the subject is the notice."""
 
 _NOTICES: Final = uuid.UUID("5f3c2f0e-6f4b-5d0a-9d0b-6a1c9b8f7e21")
+_NO_TEXT: Final = Text("", "")
 _HOME_ZONE: Final = "Asia/Shanghai"
 _ADDRESSED: Final = {Role.PAYER: "payer_customer_id", Role.PAYEE: "payee_customer_id", Role.HOLDER: "customer_id"}
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What every decision is drawn from besides the facts."""
+    """What every decision is drawn from besides the facts; the master key hashes addresses and wraps customers' keys."""
 
     policy: Policy
     wording: Wording
+    master_key: bytes
 
 
 @dataclass(slots=True)
@@ -62,6 +76,8 @@ class Facts:
     announced: set[str] = field(default_factory=set)
     waiting: dict[str, list[Waiting]] = field(default_factory=dict)
     """By customer, the oldest first."""
+    is_everything: bool = True
+    """Whether more waits than was loaded."""
 
 
 class Book:
@@ -74,13 +90,17 @@ class Book:
         self.customers = facts.customers
         self.announced = facts.announced
         self.waiting = facts.waiting
+        self.is_everything = facts.is_everything
         self.changed: dict[str, Customer] = {}
+        self.contacts: dict[str, Contacts] = {}
         self.announcements: list[Announcement] = []
         self.notices: list[Notice] = []
         self.begun: list[Waiting] = []
-        self.ended: list[Notice] = []
+        self.moved: list[Notice] = []
         self.inbox: list[InboxMessage] = []
+        self.deliveries: list[Delivery] = []
         self.erased: set[str] = set()
+        self.unfit: list[Unfit] = []
         self.outgoing: list[Outgoing] = []
         self.timers: list[Timer] = []
 
@@ -103,86 +123,166 @@ def decide_event(book: Book, message: Message) -> None:
     """Tell everybody whom an event concerns, once; an event that was accepted before is a repeat."""
     if message.data is None or message.id in book.announced:
         return
-    addressed = list(recipients(message, book.rules.policy))
-    if not addressed:
-        return
-    rule = book.rules.policy.events[message.type]
+    rule = book.rules.policy.events.get(message.type)
     event = message.data.model_dump()
+    tellings = [_Telling(book, message.type, role, id_, event) for role, id_ in recipients(message, book.rules.policy)]
+    if rule is None or not tellings:
+        return
+    try:
+        for telling in tellings:
+            telling.find_words()
+    except WordingError as error:
+        book.unfit.append(Unfit(message, str(error)))
+        return
     book.announced.add(message.id)
-    accepted = len(addressed) * len(rule.channels)
+    accepted = len(tellings) * len(rule.channels)
     book.announcements.append(Announcement(message.id, message.type, accepted, book.now))
-    waits = False
-    for role, customer_id in addressed:
-        for channel in rule.channels:
-            notice = _new_notice(book, message, rule, role, customer_id, channel)
-            ended = _try(book, message.lane, notice, message.type, event)
-            book.notices.append(ended or notice)
-            if ended is None:
-                waits = True
-                book.begun.append(Waiting(notice, message.type, message.data.model_dump_json().encode()))
-    if waits:
+    waiting = [
+        notice
+        for telling in tellings
+        for channel in rule.channels
+        if (notice := _begin(telling, _new_notice(book, message, rule, telling, channel))) is not None
+    ]
+    if waiting:
+        body = message.data.model_dump_json().encode()
+        book.begun += [Waiting(notice, body) for notice in waiting]
         due_at = book.now + timedelta(seconds=book.rules.policy.waiting.profile_within_s)
         book.timers.append(Timer(message.lane, PROFILE_TIMER, message.id, due_at))
 
 
-def _new_notice(book: Book, message: Message, rule: Rule, role: Role, customer_id: str, channel: Channel) -> Notice:
+def _begin(telling: _Telling, notice: Notice) -> Notice | None:
+    """Take note of a notice; return it if it waits for a profile."""
+    told = telling.tell(notice)
+    telling.book.notices.append(told or notice)
+    return notice if told is None else None
+
+
+def _new_notice(book: Book, message: Message, rule: Rule, telling: _Telling, channel: Channel) -> Notice:
     return Notice(
-        notice_id=uuid.uuid5(_NOTICES, f"{message.id}\n{customer_id}\n{channel}"),
+        notice_id=uuid.uuid5(_NOTICES, f"{message.id}\n{telling.customer_id}\n{channel}"),
         event_id=message.id,
-        customer_id=customer_id,
+        customer_id=telling.customer_id,
         channel=channel,
-        role=role,
+        role=telling.role,
         category=rule.category,
         urgency=rule.urgency,
+        template=message.type,
+        delivery_id=None,
+        lane_group=message.lane.group,
+        partition=message.lane.partition,
         status=Status.PENDING,
         why=Why.PROFILE_MISSING,
+        told=None,
         created_at=book.now,
         ended_at=None,
     )
 
 
-def _try(book: Book, lane: Lane, notice: Notice, type_: str, event: Mapping[str, Any]) -> Notice | None:
-    """Return the notice as it ends now; None when it has to wait."""
-    customer = book.customers[notice.customer_id]
-    if not customer.is_known:
-        return None
-    # What is for a person's own security reaches them whatever they chose.
-    if not customer.wants_in_app and notice.category != Category.SECURITY:
-        return _end(book, lane, notice, type_, Status.SUPPRESSED, Why.CHANNEL_OFF)
-    locale = Locale(customer.locale)
-    text = book.rules.wording.tell(type_, Role(notice.role), event, locale, customer.time_zone)
-    customer.inbox_count += 1
-    book.changed[customer.customer_id] = customer
-    book.inbox.append(
-        InboxMessage(
-            customer.customer_id, customer.inbox_count, notice.notice_id, locale, text.title, text.body, book.now
+@dataclass(slots=True)
+class _Telling:
+    """An event on its way to one person; it is put into words once, whatever the channels."""
+
+    book: Book
+    type: str
+    role: Role
+    customer_id: str
+    event: Mapping[str, Any]
+    text: Text = _NO_TEXT
+
+    def find_words(self) -> None:
+        """Put the event into the person's words, if their language is known; WordingError where there are none."""
+        customer = self.book.customers[self.customer_id]
+        if customer.is_known:
+            wording = self.book.rules.wording
+            self.text = wording.tell(self.type, self.role, self.event, Locale(customer.locale), customer.time_zone)
+
+    def tell(self, notice: Notice) -> Notice | None:
+        """Return the notice as it goes on now, once there are words; None when it has to wait for a profile."""
+        customer = self.book.customers[self.customer_id]
+        if not customer.is_known:
+            return None
+        if (why := _why_not(customer, notice)) is not None:
+            return end(self.book, notice, Status.SUPPRESSED, why)
+        if notice.channel == Channel.IN_APP:
+            return self._put_into_inbox(customer, notice)
+        return self._queue(customer, notice)
+
+    def _put_into_inbox(self, customer: Customer, notice: Notice) -> Notice:
+        customer.inbox_count += 1
+        self.book.changed[customer.customer_id] = customer
+        self.book.inbox.append(
+            InboxMessage(
+                customer.customer_id, customer.inbox_count, notice.notice_id, customer.locale, self.text, self.book.now
+            )
         )
-    )
-    return _end(book, lane, notice, type_, Status.DELIVERED, None)
+        return end(self.book, notice, Status.DELIVERED, None)
+
+    def _queue(self, customer: Customer, notice: Notice) -> Notice:
+        book, text, is_urgent = self.book, self.text, _never_waits(notice)
+        due_at = book.now if is_urgent else end_of_quiet(customer, book.now)
+        policy = book.rules.policy
+        within_s = policy.delivering.urgent_within_s if is_urgent else policy.delivering.normal_within_s
+        if notice.channel == Channel.SMS:
+            text = Text("", book.rules.wording.as_sms(text, Locale(customer.locale), policy.sms.segments))
+        book.deliveries.append(
+            Delivery(
+                delivery_id=notice.notice_id,
+                customer_id=customer.customer_id,
+                channel=notice.channel,
+                priority=Priority.URGENT if is_urgent else Priority.NORMAL,
+                due_at=due_at,
+                expires_at=due_at + timedelta(seconds=within_s),
+                locale=customer.locale,
+                text=text,
+            )
+        )
+        why = Why.QUEUED if due_at == book.now else Why.QUIET_HOURS
+        return notice._replace(why=why, delivery_id=notice.notice_id)
 
 
-def _end(book: Book, lane: Lane, notice: Notice, type_: str, status: Status, why: Why | None) -> Notice:
-    ended = notice._replace(status=status, why=why, ended_at=book.now)
+def _never_waits(notice: Notice) -> bool:
+    return notice.urgency == Urgency.URGENT or notice.category == Category.SECURITY
+
+
+def _why_not(customer: Customer, notice: Notice) -> Why | None:
+    """Return why a person is not told on a channel; None when they are."""
+    if notice.category == Category.MARKETING and not customer.wants_marketing:
+        return Why.NO_CONSENT
+    # What is for a person's own security reaches them whatever they chose.
+    if notice.category != Category.SECURITY and not customer.wants(notice.channel):
+        return Why.CHANNEL_OFF
+    reach = customer.reach(notice.channel)
+    return None if reach == "good" else Why(reach)
+
+
+def end(book: Book, notice: Notice, status: Status, why: Why | None) -> Notice:
+    """Return the notice as it ends in this batch, and publish that."""
+    ended = notice._replace(status=status, why=why, told=status, ended_at=book.now)
+    book.outgoing.append(report(ended, book.now_text))
+    return ended
+
+
+def report(notice: Notice, now_text: str) -> Outgoing:
+    """Return the message that says what became of a notice."""
     body: dict[str, Any] = {
         "notice_id": str(notice.notice_id),
         "event_id": notice.event_id,
         "customer_id": notice.customer_id,
         "channel": notice.channel,
-        "template": type_,
+        "template": notice.template,
         "category": notice.category,
-        "occurred_at": book.now_text,
+        "occurred_at": now_text,
     }
-    if why is not None:
-        body["why"] = why
+    if notice.why is not None:
+        body["why"] = notice.why
     headers = encode_headers(
-        f"notification.{status}",
-        id=f"{notice.notice_id}.{status}",
+        f"notification.{notice.status}",
+        id=f"{notice.notice_id}.{notice.status}",
         source=SOURCE,
-        time=book.now_text,
+        time=now_text,
         subject=str(notice.notice_id),
     )
-    book.outgoing.append(Outgoing(lane, EVENTS, notice.customer_id.encode(), orjson.dumps(body), headers))
-    return ended
+    return Outgoing(notice.lane, EVENTS, notice.customer_id.encode(), orjson.dumps(body), headers)
 
 
 # --- Profiles ---
@@ -191,27 +291,77 @@ def _end(book: Book, lane: Lane, notice: Notice, type_: str, status: Status, why
 def decide_profile(book: Book, lane: Lane, profile: CustomerProfile) -> None:
     """Take note of how a customer wants to be told, and tell them what waited for it."""
     customer = book.customers[profile.customer_id]
+    contacts, phone_reach, email_reach = read_contacts(profile)
+    channels = profile.preferences.channels
     customer.is_known = True
     customer.locale = profile.locale
     customer.time_zone = zone_or_home(profile.time_zone)
-    customer.wants_in_app = profile.preferences.channels.in_app
+    customer.tier = profile.tier
+    customer.wants_in_app, customer.wants_email, customer.wants_sms = channels.in_app, channels.email, channels.sms
+    customer.wants_marketing = profile.preferences.marketing
+    customer.quiet_from, customer.quiet_to = read_quiet_hours(profile.preferences.quiet_hours)
+    customer.phone_reach, customer.email_reach = phone_reach, email_reach
+    customer.phone_hash = hash_address(book.rules.master_key, contacts.phone)
     book.changed[customer.customer_id] = customer
-    for waiting in book.waiting.pop(customer.customer_id, ()):
-        ended = _try(book, lane, waiting.notice, waiting.type, _read(waiting))
-        if ended is not None:
-            book.ended.append(ended)
+    book.contacts[customer.customer_id] = contacts
+    _tell_waiting(book, lane, customer.customer_id)
+
+
+def _tell_waiting(book: Book, lane: Lane, customer_id: str) -> None:
+    for waiting in book.waiting.pop(customer_id, ()):
+        if waiting.body is not None:
+            notice = waiting.notice
+            book.moved.append(_tell_late(book, notice, waiting.body))
+    _go_on_later(book, lane, customer_id)
+
+
+def _tell_late(book: Book, notice: Notice, body: bytes) -> Notice:
+    event = TOPICS["transfer.events"][notice.template].model_validate_json(body).model_dump()
+    telling = _Telling(book, notice.template, Role(notice.role), notice.customer_id, event)
+    try:
+        telling.find_words()
+    except WordingError:
+        return end(book, notice, Status.FAILED, Why.UNTELLABLE)
+    return telling.tell(notice) or notice
+
+
+def _go_on_later(book: Book, lane: Lane, customer_id: str) -> None:
+    if not book.is_everything:
+        book.timers.append(Timer(lane, REST_TIMER, customer_id, book.now))
 
 
 def decide_erasure(book: Book, lane: Lane, customer_id: str) -> None:
     """Forget a customer: what they were told goes, what waited is suppressed, the accounting stays."""
     customer = book.customers[customer_id]
     customer.is_known = False
-    customer.locale, customer.time_zone, customer.wants_in_app = Locale.CHINESE, _HOME_ZONE, True
+    customer.locale, customer.time_zone, customer.tier = Locale.CHINESE, _HOME_ZONE, "standard"
+    customer.wants_in_app = customer.wants_email = customer.wants_sms = True
+    customer.wants_marketing = False
+    customer.quiet_from = customer.quiet_to = None
+    customer.phone_reach = customer.email_reach = Why.NO_ADDRESS
+    customer.phone_hash, customer.contacts, customer.wrapped_key = b"", None, None
     book.changed[customer_id] = customer
+    book.contacts.pop(customer_id, None)
     book.erased.add(customer_id)
     book.inbox = [message for message in book.inbox if message.customer_id != customer_id]
-    for waiting in book.waiting.pop(customer_id, ()):
-        book.ended.append(_end(book, lane, waiting.notice, waiting.type, Status.SUPPRESSED, Why.ERASED))
+    book.deliveries = [delivery for delivery in book.deliveries if delivery.customer_id != customer_id]
+    _suppress_waiting(book, lane, customer_id)
+
+
+def _suppress_waiting(book: Book, lane: Lane, customer_id: str) -> None:
+    moved = [notice for notice in book.moved if notice.customer_id == customer_id and notice.status == Status.PENDING]
+    book.moved = [notice for notice in book.moved if notice not in moved]
+    waiting = [one.notice for one in book.waiting.pop(customer_id, ())]
+    book.moved.extend(end(book, notice, Status.SUPPRESSED, Why.ERASED) for notice in [*moved, *waiting])
+    _go_on_later(book, lane, customer_id)
+
+
+def decide_rest(book: Book, timer: Timer) -> None:
+    """Go on with what waited for a customer where the last batch stopped."""
+    if book.customers[timer.subject].is_known:
+        _tell_waiting(book, timer.lane, timer.subject)
+    else:
+        _suppress_waiting(book, timer.lane, timer.subject)
 
 
 def zone_or_home(name: str) -> str:
@@ -222,17 +372,15 @@ def zone_or_home(name: str) -> str:
         return _HOME_ZONE
 
 
-def _read(waiting: Waiting) -> dict[str, Any]:
-    return TOPICS["transfer.events"][waiting.type].model_validate_json(waiting.body).model_dump()
-
-
 # --- Waiting too long ---
 
 
-def decide_timer(book: Book, timer: Timer) -> None:
-    """Suppress what still waits of an event: there was no profile in time."""
-    for of_customer in book.waiting.values():
-        for waiting in [one for one in of_customer if one.notice.event_id == timer.subject]:
-            of_customer.remove(waiting)
-            ended = _end(book, timer.lane, waiting.notice, waiting.type, Status.SUPPRESSED, Why.PROFILE_MISSING)
-            book.ended.append(ended)
+def decide_timeouts(book: Book, timers: Iterable[Timer]) -> None:
+    """Suppress what still waits of events: there was no profile in time."""
+    of_event: dict[str, list[Notice]] = {}
+    for waiting in (one for of_customer in book.waiting.values() for one in of_customer):
+        if waiting.body is not None:
+            of_event.setdefault(waiting.notice.event_id, []).append(waiting.notice)
+    for timer in timers:
+        for notice in of_event.pop(timer.subject, ()):
+            book.moved.append(end(book, notice, Status.SUPPRESSED, Why.PROFILE_MISSING))

@@ -5,20 +5,29 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from uuid import UUID
+
 from schemas.customer import CustomerProfile
+from schemas.fields import as_text
 from services.notify import store
 from services.notify.decide import (
+    PROFILE_TIMER,
+    REPORT_TIMER,
+    REST_TIMER,
     Book,
     decide_erasure,
     decide_event,
     decide_profile,
-    decide_timer,
+    decide_rest,
+    decide_timeouts,
     recipients,
+    report,
 )
+from services.notify.sealed import Keys
 from services.runtime.message import Effects
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
     from datetime import datetime
 
     from services.notify.decide import Rules
@@ -34,17 +43,18 @@ class Handlers:
     """What the handlers need besides their batch."""
 
     rules: Rules
+    keys: Keys
 
     async def on_events(self, connection: Connection, batch: Batch, now: datetime) -> Effects:
         """Tell people of events; and suppress what waited too long for a profile."""
         if batch.timers:
             return await self._on_timers(connection, batch.timers, now)
         customers, events = self._addressed(batch.messages)
-        book = Book(await store.load_for_events(connection, customers, events), self.rules, now)
+        facts = await store.load_for_events(connection, customers, events, self.keys)
+        book = Book(facts, self.rules, now)
         for message in batch.messages:
             decide_event(book, message)
-        await store.record(connection, book)
-        return Effects(outgoing=book.outgoing, timers_set=book.timers)
+        return await self._recorded(connection, book)
 
     def _addressed(self, messages: Sequence[Message]) -> tuple[set[str], set[str]]:
         customers: set[str] = set()
@@ -57,24 +67,53 @@ class Handlers:
         return customers, events
 
     async def _on_timers(self, connection: Connection, timers: Sequence[Timer], now: datetime) -> Effects:
-        book = Book(await store.load_for_timers(connection, {timer.subject for timer in timers}), self.rules, now)
-        for timer in timers:
-            decide_timer(book, timer)
-        await store.record(connection, book)
-        return Effects(outgoing=book.outgoing)
+        reports = await self._report(connection, _subjects(timers, REPORT_TIMER), now)
+        overdue = [timer for timer in timers if timer.kind == PROFILE_TIMER]
+        if not overdue:
+            return reports
+        events = _subjects(overdue, PROFILE_TIMER)
+        book = Book(await store.load_for_timeouts(connection, events, self.keys), self.rules, now)
+        decide_timeouts(book, overdue)
+        effects = await self._recorded(connection, book)
+        return Effects(outgoing=[*reports.outgoing, *effects.outgoing])
+
+    async def _report(self, connection: Connection, ids: Collection[str], now: datetime) -> Effects:
+        """Publish what became of notices since their event was handled."""
+        if not ids:
+            return Effects()
+        notices = await store.load_notices(connection, map(UUID, ids))
+        await store.mark_told(connection, notices)
+        return Effects(outgoing=[report(notice, as_text(notice.ended_at or now)) for notice in notices])
 
     async def on_profiles(self, connection: Connection, batch: Batch, now: datetime) -> Effects:
         """Take note of how people want to be told, and tell what waited; a tombstone forgets them."""
+        if batch.timers:
+            return await self._on_rest(connection, batch.timers, now)
         said = [(message, _customer_of(message)) for message in batch.messages]
         customers = {customer_id for _, customer_id in said if customer_id is not None}
-        book = Book(await store.load_for_profiles(connection, customers), self.rules, now)
+        book = Book(await store.load_for_profiles(connection, customers, self.keys), self.rules, now)
         for message, customer_id in said:
             if isinstance(message.data, CustomerProfile):
                 decide_profile(book, message.lane, message.data)
             elif customer_id is not None:
                 decide_erasure(book, message.lane, customer_id)
-        await store.record(connection, book)
-        return Effects(outgoing=book.outgoing)
+        return await self._recorded(connection, book)
+
+    async def _on_rest(self, connection: Connection, timers: Sequence[Timer], now: datetime) -> Effects:
+        rest = [timer for timer in timers if timer.kind == REST_TIMER]
+        customers = {timer.subject for timer in rest}
+        book = Book(await store.load_for_profiles(connection, customers, self.keys), self.rules, now)
+        for timer in rest:
+            decide_rest(book, timer)
+        return await self._recorded(connection, book)
+
+    async def _recorded(self, connection: Connection, book: Book) -> Effects:
+        await store.record(connection, book, self.keys)
+        return Effects(outgoing=book.outgoing, timers_set=book.timers, unfit=book.unfit)
+
+
+def _subjects(timers: Sequence[Timer], kind: str) -> set[str]:
+    return {timer.subject for timer in timers if timer.kind == kind}
 
 
 def _customer_of(message: Message) -> str | None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
+from services.notify.contacts import Reach
+from services.runtime.message import Lane
+
 if TYPE_CHECKING:
-    from datetime import datetime
+    from datetime import datetime, time
     from uuid import UUID
 
 
@@ -22,6 +25,8 @@ class Channel(StrEnum):
     """How a notice reaches a person."""
 
     IN_APP = "in_app"
+    EMAIL = "email"
+    SMS = "sms"
 
 
 class Category(StrEnum):
@@ -48,7 +53,10 @@ class Role(StrEnum):
 
 
 class Status(StrEnum):
-    """What became of a notice; the value is the word of `notify.events`, but for `pending`."""
+    """What became of a notice; the value is the word of `notify.events`, but for `pending`.
+
+    `sent` is handed over to a gateway; a receipt may still say that it was delivered, or that it failed.
+    """
 
     PENDING = "pending"
     SENT = "sent"
@@ -58,11 +66,32 @@ class Status(StrEnum):
 
 
 class Why(StrEnum):
-    """Why a notice is pending or suppressed."""
+    """Why a notice is pending, was suppressed, or failed; `unknown` is also said of what was sent, perhaps."""
 
     PROFILE_MISSING = "profile_missing"
+    QUEUED = "queued"
+    QUIET_HOURS = "quiet_hours"
     CHANNEL_OFF = "channel_off"
+    NO_CONSENT = "no_consent"
+    NO_ADDRESS = "no_address"
+    UNVERIFIED = "unverified"
+    ADDRESS_INVALID = "address_invalid"
+    ADDRESS_DEAD = "address_dead"
     ERASED = "erased"
+    EXPIRED = "expired"
+    REJECTED = "rejected"
+    UNDELIVERED = "undelivered"
+    GATEWAY_FAILED = "gateway_failed"
+    UNTELLABLE = "untellable"
+    UNKNOWN = "unknown"
+
+
+class Priority(IntEnum):
+    """Which messages a gateway is given first."""
+
+    URGENT = 0
+    NORMAL = 1
+    BROADCAST = 2
 
 
 @dataclass(slots=True)
@@ -73,8 +102,31 @@ class Customer:
     is_known: bool
     locale: str
     time_zone: str
+    tier: str
     wants_in_app: bool
+    wants_email: bool
+    wants_sms: bool
+    wants_marketing: bool
+    quiet_from: time | None
+    quiet_to: time | None
+    phone_reach: str
+    email_reach: str
+    phone_hash: bytes
     inbox_count: int
+    contacts: bytes | None
+    wrapped_key: bytes | None
+
+    def wants(self, channel: str) -> bool:
+        """Tell whether the customer wants to be told on a channel; who wants none at all is told in the app."""
+        if channel == Channel.IN_APP:
+            return self.wants_in_app or not (self.wants_email or self.wants_sms)
+        return self.wants_email if channel == Channel.EMAIL else self.wants_sms
+
+    def reach(self, channel: str) -> str:
+        """Tell whether the address of a channel may be used, or why not; in the app everybody is reached."""
+        if channel == Channel.IN_APP:
+            return Reach.GOOD
+        return self.email_reach if channel == Channel.EMAIL else self.phone_reach
 
 
 class Text(NamedTuple):
@@ -85,7 +137,7 @@ class Text(NamedTuple):
 
 
 class Notice(NamedTuple):
-    """One event told to one person on one channel."""
+    """One event told to one person on one channel; several may leave as one message, a digest."""
 
     notice_id: UUID
     event_id: str
@@ -94,10 +146,20 @@ class Notice(NamedTuple):
     role: str
     category: str
     urgency: str
+    template: str
+    delivery_id: UUID | None
+    lane_group: str
+    partition: int
     status: str
     why: str | None
+    told: str | None
     created_at: datetime
     ended_at: datetime | None
+
+    @property
+    def lane(self) -> Lane:
+        """The lane of the event, by which everything is told that becomes of the notice."""
+        return Lane(self.lane_group, self.partition)
 
 
 class Announcement(NamedTuple):
@@ -110,11 +172,23 @@ class Announcement(NamedTuple):
 
 
 class Waiting(NamedTuple):
-    """A notice that waits, and the event that it will tell, as it was read."""
+    """A notice that waits; for a profile, if there is the body of the event that it will tell."""
 
     notice: Notice
-    type: str
-    body: bytes
+    body: bytes | None
+
+
+class Delivery(NamedTuple):
+    """A message that has to leave through a gateway, in its reader's language; a text message has no title."""
+
+    delivery_id: UUID
+    customer_id: str
+    channel: str
+    priority: int
+    due_at: datetime
+    expires_at: datetime
+    locale: str
+    text: Text
 
 
 class InboxMessage(NamedTuple):
@@ -124,6 +198,5 @@ class InboxMessage(NamedTuple):
     number: int
     notice_id: UUID
     locale: str
-    title: str
-    body: str
+    text: Text
     arrived_at: datetime

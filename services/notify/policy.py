@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Final
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from services.notify.model import Category, Channel, Role, Urgency
 from services.runtime.checked_files import Strict, read_toml
@@ -21,6 +21,13 @@ class Rule(Strict):
     urgency: Urgency = Urgency.NORMAL
     category: Category = Category.SERVICE
 
+    @field_validator("to", "channels")
+    @classmethod
+    def _names_each_once(cls, named: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(named)) < len(named):
+            raise ValueError("each once")
+        return named
+
 
 class Waiting(Strict):
     """How long a notice waits for what it needs."""
@@ -28,11 +35,52 @@ class Waiting(Strict):
     profile_within_s: Annotated[float, Field(gt=0)] = 86_400
 
 
+class Ladder(Strict):
+    """How many messages one number may get: what operators allow; what is more waits until it is allowed."""
+
+    a_minute: Annotated[int, Field(gt=0)] = 3
+    an_hour: Annotated[int, Field(gt=0)] = 20
+    a_day: Annotated[int, Field(gt=0)] = 50
+
+
+class Sms(Strict):
+    """How long a text message may be, and how many one number may get."""
+
+    segments: Annotated[int, Field(gt=0, le=10)] = 5
+    ladder: Ladder = Ladder()
+
+
+class Delivering(Strict):
+    """How long messages may be on their way, and how often they are tried."""
+
+    urgent_within_s: Annotated[float, Field(gt=0)] = 6 * 3_600
+    normal_within_s: Annotated[float, Field(gt=0)] = 2 * 86_400
+    attempts: Annotated[int, Field(gt=0)] = 8
+    retry_after_s: Annotated[float, Field(gt=0)] = 2
+    retry_at_most_after_s: Annotated[float, Field(gt=0)] = 900
+    answer_within_s: Annotated[float, Field(gt=0)] = 30
+    inquire_after_s: Annotated[float, Field(gt=0)] = 60
+
+
+class Failover(Strict):
+    """When a gateway is given less, and how soon more again."""
+
+    bad_share: Annotated[float, Field(gt=0, le=1)] = 0.5
+    slow_after_s: Annotated[float, Field(gt=0)] = 5
+    rest_s: Annotated[float, Field(gt=0)] = 0.2
+    rest_at_most_s: Annotated[float, Field(gt=0)] = 10
+    gain_every_s: Annotated[float, Field(gt=0)] = 2
+    left_to_others_s: Annotated[float, Field(ge=0)] = 5
+
+
 class Policy(Strict):
     """Everything in the policy file; an event that it does not name is told to nobody."""
 
     events: dict[str, Rule]
     waiting: Waiting = Waiting()
+    sms: Sms = Sms()
+    delivering: Delivering = Delivering()
+    failover: Failover = Failover()
 
 
 def read_policy(path: Path) -> Policy:

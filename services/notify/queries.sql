@@ -1,14 +1,16 @@
--- Every statement of the notifier. A batch runs each at most once, whatever its size.
+-- Every statement of the notifier's consumer. A batch runs each at most once, whatever its size.
 
--- Make a row for everybody who has none yet, in the order of their ids.
+-- Make rows for those who have none yet, and keys for those who have none any more, in the order of their ids.
 -- name: add_customers
-insert into customer (customer_id)
-select * from unnest($1::text[])
-on conflict (customer_id) do nothing
+insert into customer (customer_id, wrapped_key)
+select * from unnest($1::text[], $2::bytea[])
+on conflict (customer_id) do update set wrapped_key = coalesce(customer.wrapped_key, excluded.wrapped_key)
 
 -- Customers by id, locked in the order of their ids; the columns stand in the order of model.Customer.
 -- name: load_customers
-select customer_id, is_known, locale, time_zone, wants_in_app, inbox_count
+select
+    customer_id, is_known, locale, time_zone, tier, wants_in_app, wants_email, wants_sms, wants_marketing,
+    quiet_from, quiet_to, phone_reach, email_reach, phone_hash, inbox_count, contacts, wrapped_key
 from customer
 where customer_id = any($1::text[])
 order by customer_id
@@ -26,16 +28,17 @@ select distinct customer_id
 from notice
 where event_id = any($1::text[]) and status = 'pending'
 
--- The notices of these customers, of these events or of all, that wait, with what they are about; the customers'
--- locks come first.
+-- The notices of these customers that are pending, of these events or of all, with what those are about that wait for
+-- a profile; the customers' locks come first. The columns before the last stand in the order of model.Notice.
 -- name: load_waiting
 select
-    notice.notice_id, event_id, customer_id, channel, role, category, urgency, status, why, created_at, ended_at,
-    waiting.type, waiting.body
+    notice.notice_id, event_id, customer_id, channel, role, category, urgency, template, delivery_id, lane_group,
+    partition, status, why, told, created_at, ended_at, waiting.sealed
 from notice
-join waiting using (notice_id)
+left join waiting using (notice_id)
 where customer_id = any($1::text[]) and ($2::text[] is null or event_id = any($2)) and status = 'pending'
 order by created_at, notice.notice_id
+limit $3::bigint
 
 -- What a batch changed of customers.
 -- name: update_customers
@@ -44,23 +47,38 @@ set
     is_known = new.is_known,
     locale = new.locale,
     time_zone = new.time_zone,
+    tier = new.tier,
     wants_in_app = new.wants_in_app,
-    inbox_count = new.inbox_count
+    wants_email = new.wants_email,
+    wants_sms = new.wants_sms,
+    wants_marketing = new.wants_marketing,
+    quiet_from = new.quiet_from,
+    quiet_to = new.quiet_to,
+    phone_reach = new.phone_reach,
+    email_reach = new.email_reach,
+    phone_hash = new.phone_hash,
+    inbox_count = new.inbox_count,
+    contacts = new.contacts,
+    wrapped_key = new.wrapped_key
 from unnest(
-    $1::text[], $2::boolean[], $3::text[], $4::text[], $5::boolean[], $6::bigint[]
+    $1::text[], $2::boolean[], $3::text[], $4::text[], $5::text[], $6::boolean[], $7::boolean[], $8::boolean[],
+    $9::boolean[], $10::time[], $11::time[], $12::text[], $13::text[], $14::bytea[], $15::bigint[], $16::bytea[],
+    $17::bytea[]
 ) as new (
-    customer_id, is_known, locale, time_zone, wants_in_app, inbox_count
+    customer_id, is_known, locale, time_zone, tier, wants_in_app, wants_email, wants_sms, wants_marketing,
+    quiet_from, quiet_to, phone_reach, email_reach, phone_hash, inbox_count, contacts, wrapped_key
 )
 where customer.customer_id = new.customer_id
 
--- What became of notices that waited.
--- name: end_notices
+-- What became of notices that were pending.
+-- name: move_notices
 update notice
-set status = new.status, why = new.why, ended_at = new.ended_at
-from unnest($1::uuid[], $2::text[], $3::text[], $4::timestamptz[]) as new (notice_id, status, why, ended_at)
+set delivery_id = new.delivery_id, status = new.status, why = new.why, told = new.told, ended_at = new.ended_at
+from unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::timestamptz[])
+    as new (notice_id, delivery_id, status, why, told, ended_at)
 where notice.notice_id = new.notice_id
 
--- Forget what ended notices were about.
+-- Forget what notices were about that went on.
 -- name: forget_waiting
 delete from waiting
 where notice_id = any($1::uuid[])
@@ -69,3 +87,29 @@ where notice_id = any($1::uuid[])
 -- name: erase_inboxes
 delete from inbox_message
 where customer_id = any($1::text[])
+
+-- Forget what was on its way to erased customers; what a gateway has is still accounted for by its attempts.
+-- name: erase_deliveries
+delete from delivery
+where customer_id = any($1::text[])
+
+-- Tell the dispatchers, once this is committed, that there is something to deliver.
+-- name: wake_dispatchers
+notify delivery
+
+-- Notices of which something became that is not published yet; the columns stand in the order of model.Notice.
+-- name: load_untold_notices
+select
+    notice_id, event_id, customer_id, channel, role, category, urgency, template, delivery_id, lane_group, partition,
+    status, why, told, created_at, ended_at
+from notice
+where notice_id = any($1::uuid[]) and status <> 'pending' and told is distinct from status
+order by notice_id
+for update
+
+-- What was published of notices.
+-- name: mark_told
+update notice
+set told = new.told
+from unnest($1::uuid[], $2::text[]) as new (notice_id, told)
+where notice.notice_id = new.notice_id

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, ValidationError
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from schemas.reasons import REASONS
@@ -14,6 +14,7 @@ from services.notify.model import Locale, Role
 from services.notify.policy import DEFAULT_POLICY, read_policy
 from services.notify.wording import DEFAULT_WORDING, WordingError, read_wording
 from services.runtime.checked_files import FileError
+from services.runtime.personal_data import PersonalDataError, parse_master_key
 from services.runtime.settings import SettingsError, describe
 
 
@@ -22,15 +23,26 @@ class NotifySettings(BaseSettings):
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True, env_ignore_empty=True)
 
+    master_key: Annotated[SecretStr, Field(validation_alias="SLUICE_MASTER_KEY")]
     policy: Annotated[Path, Field(validation_alias="SLUICE_NOTIFY_POLICY")] = DEFAULT_POLICY
     wording: Annotated[Path, Field(validation_alias="SLUICE_WORDING")] = DEFAULT_WORDING
+
+    @field_validator("master_key")
+    @classmethod
+    def _is_a_key(cls, key: SecretStr) -> SecretStr:
+        try:
+            parse_master_key(key.get_secret_value())
+        except PersonalDataError as error:
+            raise ValueError(str(error)) from None
+        return key
 
 
 def load_rules() -> Rules:
     """Read the environment and the files it names; SettingsError says in one sentence what is wrong."""
     try:
         settings = NotifySettings()
-        rules = Rules(read_policy(settings.policy), read_wording(settings.wording))
+        key = parse_master_key(settings.master_key.get_secret_value())
+        rules = Rules(read_policy(settings.policy), read_wording(settings.wording), key)
     except ValidationError as error:
         raise SettingsError(describe(error)) from None
     except WordingError as error:

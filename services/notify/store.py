@@ -7,79 +7,155 @@ from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from services.notify.contacts import seal_contacts
 from services.notify.decide import Facts
-from services.notify.model import Announcement, Customer, InboxMessage, Notice, Waiting
-from services.runtime.database import copy_rows, execute_rows, load_queries
+from services.notify.model import Announcement, Customer, Notice, Waiting
+from services.notify.sealed import Keys, open_event, seal_event, seal_text
+from services.runtime.database import columns_of, copy_rows, execute_rows, load_queries
+from services.runtime.personal_data import new_key, wrap_key
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Iterable, Sequence
+    from uuid import UUID
 
     from services.notify.decide import Book
     from services.runtime.database import Connection
 
 _QUERIES: Final = load_queries(Path(__file__).with_name("queries.sql"))
 _CUSTOMER: Final = attrgetter(*(one.name for one in fields(Customer)))
+_MOST_WAITING: Final = 5_000
+"""How many waiting notices one transaction takes: what is more goes on in the next."""
 
 
 # --- Loading ---
 
 
-async def load_for_events(connection: Connection, customers: Collection[str], events: Collection[str]) -> Facts:
+async def load_for_events(
+    connection: Connection, customers: Collection[str], events: Collection[str], keys: Keys
+) -> Facts:
     """Load and lock whom a batch of events is about, and find out which events are accepted already."""
     facts = Facts()
     if events:
-        facts.customers = await _lock_customers(connection, customers)
+        facts.customers = await _lock_customers(connection, customers, keys)
         rows = await connection.fetch(_QUERIES.load_announcements, list(events))
         facts.announced = {row[0] for row in rows}
     return facts
 
 
-async def load_for_timers(connection: Connection, events: Collection[str]) -> Facts:
+async def load_for_timeouts(connection: Connection, events: Collection[str], keys: Keys) -> Facts:
     """Load what still waits of events, once everybody who waits is locked."""
     rows = await connection.fetch(_QUERIES.load_waiting_customers, list(events))
-    return await _load_waiting(connection, {row[0] for row in rows}, events)
+    return await _load_waiting(connection, {row[0] for row in rows}, events, keys)
 
 
-async def load_for_profiles(connection: Connection, customers: Collection[str]) -> Facts:
-    """Load and lock customers, and what waits for their profile."""
-    return await _load_waiting(connection, customers, None)
+async def load_for_profiles(connection: Connection, customers: Collection[str], keys: Keys) -> Facts:
+    """Load and lock customers, and what waits for their profile, or at all."""
+    return await _load_waiting(connection, customers, None, keys)
 
 
-async def _lock_customers(connection: Connection, ids: Collection[str]) -> dict[str, Customer]:
+async def load_notices(connection: Connection, ids: Iterable[UUID]) -> list[Notice]:
+    """Load and lock notices of which something is to be told."""
+    rows = await connection.fetch(_QUERIES.load_untold_notices, list(ids))
+    return [Notice(*row) for row in rows]
+
+
+async def _lock_customers(connection: Connection, ids: Collection[str], keys: Keys) -> dict[str, Customer]:
     ordered = sorted(ids)
-    await connection.execute(_QUERIES.add_customers, ordered)
+    customers = await _load_customers(connection, ordered)
+    missing = [id_ for id_ in ordered if id_ not in customers or customers[id_].wrapped_key is None]
+    if missing:
+        wrapped = [wrap_key(keys.master_key, new_key(), id_) for id_ in missing]
+        await connection.execute(_QUERIES.add_customers, missing, wrapped)
+        customers = await _load_customers(connection, ordered)
+    return customers
+
+
+async def _load_customers(connection: Connection, ordered: Sequence[str]) -> dict[str, Customer]:
     rows = await connection.fetch(_QUERIES.load_customers, ordered)
     return {row[0]: Customer(*row) for row in rows}
 
 
-async def _load_waiting(connection: Connection, customers: Collection[str], events: Collection[str] | None) -> Facts:
-    facts = Facts(customers=await _lock_customers(connection, customers))
+async def _load_waiting(
+    connection: Connection, customers: Collection[str], events: Collection[str] | None, keys: Keys
+) -> Facts:
+    facts = Facts(customers=await _lock_customers(connection, customers, keys))
     of_events = None if events is None else list(events)
-    for row in await connection.fetch(_QUERIES.load_waiting, list(customers), of_events):
-        *notice, type_, body = row
-        one = Waiting(Notice(*notice), type_, body)
-        facts.waiting.setdefault(one.notice.customer_id, []).append(one)
+    limit = _MOST_WAITING if events is None else None
+    rows = await connection.fetch(_QUERIES.load_waiting, list(customers), of_events, limit)
+    for row in rows:
+        *columns, sealed = row
+        notice = Notice(*columns)
+        key = keys.of(facts.customers[notice.customer_id])
+        body = None if sealed is None else open_event(key, notice.notice_id, sealed)
+        facts.waiting.setdefault(notice.customer_id, []).append(Waiting(notice, body))
+    facts.is_everything = limit is None or len(rows) < limit
     return facts
 
 
 # --- Recording ---
 
 
-async def record(connection: Connection, book: Book) -> None:
+async def record(connection: Connection, book: Book, keys: Keys) -> None:
     """Record everything a batch changed; what did not change costs no statement."""
+    for customer_id, contacts in book.contacts.items():
+        customer = book.customers[customer_id]
+        if customer.wrapped_key is None:
+            # Erased and known again within one batch.
+            customer.wrapped_key = wrap_key(keys.master_key, new_key(), customer_id)
+        customer.contacts = seal_contacts(keys.of(customer), customer_id, contacts)
     await execute_rows(connection, _QUERIES.update_customers, [_CUSTOMER(one) for one in book.changed.values()])
     if book.erased:
         await connection.execute(_QUERIES.erase_inboxes, list(book.erased))
+        await connection.execute(_QUERIES.erase_deliveries, list(book.erased))
     await copy_rows(connection, "announcement", Announcement._fields, book.announcements)
     await copy_rows(connection, "notice", Notice._fields, book.notices)
-    begun = [(waiting.notice.notice_id, waiting.type, waiting.body) for waiting in book.begun]
-    await copy_rows(connection, "waiting", ("notice_id", "type", "body"), begun)
-    await _end_notices(connection, book.ended)
-    await copy_rows(connection, "inbox_message", InboxMessage._fields, book.inbox)
+    await _record_waiting(connection, book, keys)
+    await _record_deliveries(connection, book, keys)
+    await _record_inbox(connection, book, keys)
 
 
-async def _end_notices(connection: Connection, ended: Sequence[Notice]) -> None:
-    rows = [(notice.notice_id, notice.status, notice.why, notice.ended_at) for notice in ended]
-    await execute_rows(connection, _QUERIES.end_notices, rows)
-    if ended:
-        await connection.execute(_QUERIES.forget_waiting, [notice.notice_id for notice in ended])
+async def _record_waiting(connection: Connection, book: Book, keys: Keys) -> None:
+    begun = [
+        (notice.notice_id, seal_event(keys.of(book.customers[notice.customer_id]), notice.notice_id, body))
+        for notice, body in book.begun
+        if body is not None
+    ]
+    await copy_rows(connection, "waiting", ("notice_id", "sealed"), begun)
+    rows = [(one.notice_id, one.delivery_id, one.status, one.why, one.told, one.ended_at) for one in book.moved]
+    if rows:
+        await connection.execute(_QUERIES.move_notices, *columns_of(rows))
+        await connection.execute(_QUERIES.forget_waiting, [notice.notice_id for notice in book.moved])
+
+
+async def _record_deliveries(connection: Connection, book: Book, keys: Keys) -> None:
+    rows = [
+        (*one[:6], seal_text(keys.of(book.customers[one.customer_id]), one.delivery_id, one.locale, one.text))
+        for one in book.deliveries
+    ]
+    await copy_rows(connection, "delivery", _DELIVERY_COLUMNS, rows)
+    if rows:
+        await connection.execute(_QUERIES.wake_dispatchers)
+
+
+_DELIVERY_COLUMNS: Final = ("delivery_id", "customer_id", "channel", "priority", "due_at", "expires_at", "sealed")
+
+
+async def _record_inbox(connection: Connection, book: Book, keys: Keys) -> None:
+    rows = [
+        (
+            one.customer_id,
+            one.number,
+            one.notice_id,
+            one.locale,
+            seal_text(keys.of(book.customers[one.customer_id]), one.notice_id, one.locale, one.text),
+            one.arrived_at,
+        )
+        for one in book.inbox
+    ]
+    columns = ("customer_id", "number", "notice_id", "locale", "sealed", "arrived_at")
+    await copy_rows(connection, "inbox_message", columns, rows)
+
+
+async def mark_told(connection: Connection, notices: Sequence[Notice]) -> None:
+    """Note that what became of notices was published."""
+    await execute_rows(connection, _QUERIES.mark_told, [(notice.notice_id, notice.status) for notice in notices])

@@ -17,6 +17,7 @@ from jinja2.meta import find_undeclared_variables
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from pydantic import Field
 
+from services.notify.gateways.segments import count_segments
 from services.notify.model import Locale, Role, Text
 from services.runtime.checked_files import FileError, Strict, read_toml
 
@@ -54,6 +55,7 @@ class _File(Strict):
     """A language's file."""
 
     support: _Line
+    sms_signature: _Line
     account: _Line
     account_without_digits: _Line
     platform: _Line
@@ -112,6 +114,19 @@ class Wording:
         except TemplateError as error:
             message = f"{event_type} for the {role} in {locale}: {error}"
             raise WordingError(message) from error
+
+    def as_sms(self, text: Text, locale: Locale, segments: int) -> str:
+        """Return what a text says as one of at most so many segments: all of it, or else its title alone."""
+        words = self._languages[locale].words
+        whole = _plain_spaces(f"{words.sms_signature}{text.body}")
+        if count_segments(whole) <= segments:
+            return whole
+        return _plain_spaces(f"{words.sms_signature}{text.title}")
+
+
+def _plain_spaces(text: str) -> str:
+    # Narrow and unbreakable spaces would make every character of a text message cost twice as much.
+    return text.replace("\u202f", " ").replace("\xa0", " ")
 
 
 def read_wording(folder: Path) -> Wording:

@@ -21,12 +21,13 @@ from services.runtime.database import TRANSIENT, MigrationError, create_pool, mi
 from services.runtime.health import serve
 from services.runtime.liveness import Hopeless
 from services.runtime.log import configure_logging, error_fields
+from services.runtime.service import Surroundings
 from services.runtime.settings import SettingsError, load_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
-    from services.runtime.service import Service
+    from services.runtime.service import Companion, Service
     from services.runtime.settings import RuntimeSettings
 
 MIGRATIONS = Path(__file__).with_name("migrations")
@@ -73,12 +74,14 @@ async def _work(service: Service, settings: RuntimeSettings) -> int:
         return EXIT_FAILED
     dsn = settings.database_url.get_secret_value()
     # One connection for the batch, one for the watch, one for `/readyz`.
-    pool = await create_pool(dsn, service.schema, f"sluice.{service.name}", size=3)
+    size = 3 + service.companion_connections
+    pool = await create_pool(dsn, service.schema, f"sluice.{service.name}", size=size)
     try:
-        consumer = Consumer(service, settings, pool, clock_from_setting(settings.clock), stopping)
+        surroundings = Surroundings(settings, pool, clock_from_setting(settings.clock), stopping)
+        consumer = Consumer(service, settings, pool, surroundings.clock, stopping)
         async with serve(settings.http_host, settings.http_port, pool, consumer.reasons_not_ready) as address:
             _announce(service, address)
-            return await _consume_until(stopping, consumer, settings.shutdown_timeout_s)
+            return await _run_until_told(surroundings, consumer, service.companions)
     finally:
         pool.terminate()
 
@@ -101,24 +104,33 @@ def _announce(service: Service, address: str) -> None:
     sys.stdout.flush()
 
 
-async def _consume_until(stopping: asyncio.Event, consumer: Consumer, deadline_s: float) -> int:
+async def _run_until_told(surroundings: Surroundings, consumer: Consumer, companions: Sequence[Companion]) -> int:
     # What is there now stays: the collector need not look at it again.
     gc.collect()
     gc.freeze()
     gc.set_threshold(*_GC_THRESHOLDS)
-    consuming = asyncio.create_task(consumer.run())
-    told = asyncio.create_task(stopping.wait())
-    await asyncio.wait([consuming, told], return_when=asyncio.FIRST_COMPLETED)
-    told.cancel()
-    done, _ = await asyncio.wait([consuming], timeout=deadline_s)
-    if not done:
+    running = [asyncio.create_task(consumer.run())]
+    running += [asyncio.ensure_future(companion(surroundings)) for companion in companions]
+    told = asyncio.create_task(surroundings.stopping.wait())
+    await asyncio.wait([*running, told], return_when=asyncio.FIRST_COMPLETED)
+    # Whoever ended without being told failed: the others stop as if they had been told.
+    surroundings.stopping.set()
+    deadline_s = surroundings.settings.shutdown_timeout_s
+    _, late = await asyncio.wait(running, timeout=deadline_s)
+    for task in late:
         _LOG.error("not_stopped_in_time", deadline_s=deadline_s)
-        consuming.cancel()
-        return EXIT_FAILED
-    try:
-        consuming.result()
-    except Hopeless as error:
-        _LOG.error("hopeless", why=str(error))
+        task.cancel()
+    failures = [error for task in running if task.done() and (error := task.exception()) is not None]
+    for error in failures:
+        _say_why(error)
+    if late or failures:
         return EXIT_FAILED
     _LOG.info("stopped")
     return EXIT_DONE
+
+
+def _say_why(error: BaseException) -> None:
+    if isinstance(error, Hopeless):
+        _LOG.error("hopeless", why=str(error))
+    else:
+        _LOG.error("crashed", exc_info=error)

@@ -69,6 +69,13 @@ class Batch:
     timers: Sequence[Timer] = ()
 
 
+class Unfit(NamedTuple):
+    """A message of the right form that its handler can make nothing of, and why: it goes to the dead letters."""
+
+    message: Message
+    detail: str
+
+
 @dataclass(frozen=True, slots=True)
 class Effects:
     """What a handler asks the runtime to record with its own changes, in the same transaction.
@@ -79,6 +86,7 @@ class Effects:
     outgoing: Sequence[Outgoing] = field(default=())
     timers_set: Sequence[Timer] = field(default=())
     timers_cleared: Sequence[TimerKey] = field(default=())
+    unfit: Sequence[Unfit] = field(default=())
     recording: asyncio.Task[None] | None = None
     """What the handler is still recording; until it is done, the connection is not free for anything else."""
 

@@ -11,15 +11,34 @@ from services.runtime.database import Connection
 from services.runtime.message import Batch, Effects
 
 if TYPE_CHECKING:
+    import asyncio
     from pathlib import Path
 
     from pydantic import BaseModel
+
+    from services.runtime.clock import Clock
+    from services.runtime.database import Pool
+    from services.runtime.settings import RuntimeSettings
 
 Handler = Callable[[Connection, Batch, datetime], Awaitable[Effects]]
 """Loads, decides and records one batch in the runtime's transaction; never commits, publishes or retries.
 
 It may return while it is still recording: whoever calls it waits for `Effects.recording` before using the connection.
 """
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a worker lends to what runs beside its consumer; `stopping` is set when the worker is told to stop."""
+
+    settings: RuntimeSettings
+    pool: Pool
+    clock: Clock
+    stopping: asyncio.Event
+
+
+Companion = Callable[[Surroundings], Awaitable[None]]
+"""Runs beside the consumer until `stopping` is set; what it raises ends the worker, which is then started again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +60,7 @@ class Service:
     """A service: within a batch its subscriptions are handled in the order given.
 
     Messages to `follow_up_topics` are published only after all others of the batch are acknowledged.
+    `companions` run beside the consumer, with `companion_connections` more to the database among them.
     """
 
     name: str
@@ -48,3 +68,5 @@ class Service:
     subscriptions: tuple[Subscription, ...]
     follow_up_topics: frozenset[str]
     migrations: Path
+    companions: tuple[Companion, ...] = ()
+    companion_connections: int = 0

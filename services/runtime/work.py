@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from services.runtime.database import Connection
-    from services.runtime.message import Timer
+    from services.runtime.dead_letters import Rejected
+    from services.runtime.message import Outgoing, Timer, Unfit
     from services.runtime.service import Subscription
     from services.runtime.topics import Place
 
@@ -79,6 +80,8 @@ class RecordWork:
 
     parts: Sequence[Taken]
     letters: LetterPolicy
+    unfit: list[Rejected] = field(default_factory=list, init=False)
+    """What the handlers could make nothing of, the last time that they were asked."""
 
     @property
     def size(self) -> int:
@@ -113,16 +116,19 @@ class RecordWork:
     @property
     def rejections(self) -> Mapping[tuple[str, str], int]:
         """How many dead letters are written, by topic and reason."""
-        return Counter((rejected.topic, rejected.reason) for part in self.parts for rejected in part.rejected)
+        malformed = chain.from_iterable(part.rejected for part in self.parts)
+        return Counter((rejected.topic, rejected.reason) for rejected in chain(malformed, self.unfit))
 
     async def handle(self, connection: Connection, now: datetime) -> Effects:
         """Dead-letter what was rejected, and give each subscription's handler its messages."""
+        self.unfit.clear()
         effects = [self._dead_letters(now)]
         for subscription, parts in groupby(self.parts, key=lambda part: part.subscription):
             messages = list(chain.from_iterable(part.messages for part in parts))
             if messages:
                 await effects[-1].recorded()
-                effects.append(await subscription.handler(connection, Batch(messages), now))
+                found = await subscription.handler(connection, Batch(messages), now)
+                effects += [Effects(outgoing=[self._set_aside(unfit, now) for unfit in found.unfit]), found]
         return merge(effects)
 
     def _dead_letters(self, now: datetime) -> Effects:
@@ -133,6 +139,18 @@ class RecordWork:
                 for rejected in part.rejected
             ]
         )
+
+    def _set_aside(self, unfit: Unfit, now: datetime) -> Outgoing:
+        message = unfit.message
+        part = next(
+            part
+            for part in self.parts
+            if part.lane == message.lane and part.place.topic == message.topic and message.offset < part.next_offset
+        )
+        record = next(record for record in part.records if record.offset == message.offset)
+        rejected = reject(part.place, record, "malformed", unfit.detail)
+        self.unfit.append(rejected)
+        return dead_letter(rejected, part.lane, self.letters.service, now, self.letters.max_bytes)
 
     def halves(self) -> tuple[Work, Work]:
         """Return the first half of the records and the second."""

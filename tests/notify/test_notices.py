@@ -13,7 +13,9 @@ from schemas.envelope import Envelope, decode
 from schemas.registry import TOPICS
 from services.notify.decide import Rules
 from services.notify.handlers import Handlers
+from services.notify.model import Channel
 from services.notify.policy import DEFAULT_POLICY, read_policy
+from services.notify.sealed import Keys, open_text
 from services.notify.wording import DEFAULT_WORDING, read_wording
 from services.runtime.message import Batch, Effects, Lane, Message, Timer
 from tests.waiting import wait_until
@@ -23,7 +25,12 @@ if TYPE_CHECKING:
 
 NOW = datetime(2026, 11, 23, 8, 30, tzinfo=UTC)
 LANE = Lane("transfer", 0)
-HANDLERS = Handlers(Rules(read_policy(DEFAULT_POLICY), read_wording(DEFAULT_WORDING)))
+MASTER_KEY = bytes(range(32))
+KEYS = Keys(MASTER_KEY)
+POLICY = read_policy(DEFAULT_POLICY)
+WORDING = read_wording(DEFAULT_WORDING)
+IN_APP_ONLY = {type_: rule.model_copy(update={"channels": (Channel.IN_APP,)}) for type_, rule in POLICY.events.items()}
+HANDLERS = Handlers(Rules(POLICY.model_copy(update={"events": IN_APP_ONLY}), WORDING, MASTER_KEY), KEYS)
 
 
 def settled(*, payer: str | None = "a", payee: str | None = "b", id_: str | None = None) -> Message:
@@ -84,9 +91,14 @@ def published(effects: Effects) -> list[tuple[str, str, str | None]]:
 async def inboxes(pool: Pool) -> list[tuple[str, int, str, str]]:
     async with pool.acquire() as connection:
         rows = await connection.fetch(
-            "select customer_id, number, locale, title from inbox_message order by customer_id, number"
+            "select customer_id, number, notice_id, wrapped_key, sealed from inbox_message"
+            " join customer using (customer_id) order by customer_id, number"
         )
-        return [tuple(row) for row in rows]
+    return [
+        (customer_id, number, locale, text.title)
+        for customer_id, number, notice_id, wrapped, sealed in rows
+        for locale, text in [open_text(KEYS.unwrap(customer_id, wrapped), notice_id, sealed)]
+    ]
 
 
 async def accounted(pool: Pool) -> dict[tuple[str, str | None], int]:

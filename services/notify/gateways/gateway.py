@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Sequence
 from enum import StrEnum
 from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
     from datetime import datetime
 
 
@@ -27,6 +27,8 @@ class Outcome(StrEnum):
     """There was no answer: it may have it."""
     ABSENT = "absent"
     """An inquiry's answer: it has never seen it."""
+    UNUSABLE = "unusable"
+    """It was not tried at all: the person's address may not be used any more."""
 
 
 class Sms(NamedTuple):
@@ -97,5 +99,5 @@ class Gateway(Protocol, Generic[M]):
         """Give connections back."""
 
 
-OnReceipts = "Callable[[Sequence[Receipt]], Awaitable[None]]"
+OnReceipts = Callable[[Sequence[Receipt]], Awaitable[None]]
 """Keeps receipts; the provider is told that they were taken only after it has returned."""

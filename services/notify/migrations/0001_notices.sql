@@ -1,17 +1,36 @@
--- Who is told what: customers as far as notices need them, the events that concerned somebody, their notices, and
--- people's inboxes.
+-- Who is told what: customers as far as notices need them, the events that concerned somebody, their notices, what
+-- of them has to leave through a gateway, each attempt at it, and people's inboxes.
 
 -- A customer from their latest profile. Without one there is a row all the same, at which notices wait: whoever
--- brings a profile locks it, and so sees every notice that waits.
+-- brings a profile locks it, and so sees every notice that waits. Everything personal is encrypted under the
+-- customer's key, which the master key wraps; erasing destroys the key.
 create table customer (
-    customer_id  text collate "C" primary key,
-    is_known     boolean not null default false,
-    locale       text not null default 'zh-CN',
-    time_zone    text not null default 'Asia/Shanghai',
-    wants_in_app boolean not null default true,
-    inbox_count  bigint not null default 0,
+    customer_id     text collate "C" primary key,
+    is_known        boolean not null default false,
+    locale          text not null default 'zh-CN',
+    time_zone       text not null default 'Asia/Shanghai',
+    tier            text not null default 'standard',
+    wants_in_app    boolean not null default true,
+    wants_email     boolean not null default true,
+    wants_sms       boolean not null default true,
+    wants_marketing boolean not null default false,
+    quiet_from      time,
+    quiet_to        time,
+    phone_reach     text not null default 'no_address',
+    email_reach     text not null default 'no_address',
+    phone_hash      bytea not null default '',
+    inbox_count     bigint not null default 0,
+    contacts        bytea,
+    wrapped_key     bytea,
     constraint customer_locale_is_known check (locale in ('zh-CN', 'en')),
-    constraint customer_inbox_count_is_not_negative check (inbox_count >= 0)
+    constraint customer_quiet_hours_have_both_ends check ((quiet_from is null) = (quiet_to is null)),
+    constraint customer_reach_is_known check (
+        phone_reach in ('good', 'no_address', 'unverified', 'address_invalid', 'address_dead')
+        and email_reach in ('good', 'no_address', 'unverified', 'address_invalid', 'address_dead')
+    ),
+    constraint customer_inbox_count_is_not_negative check (inbox_count >= 0),
+    constraint customer_contacts_have_a_key check (contacts is null or wrapped_key is not null),
+    constraint customer_is_known_by_a_key check (not is_known or wrapped_key is not null)
 );
 
 -- An event that concerned somebody, and for how many notices it was accepted.
@@ -23,7 +42,8 @@ create table announcement (
     constraint announcement_is_to_somebody check (accepted > 0)
 );
 
--- One event told to one person on one channel: never twice.
+-- One event told to one person on one channel: never twice. What leaves through a gateway has a delivery; a digest is
+-- one delivery of several notices. `told` is the last status that was published of it.
 create table notice (
     notice_id   uuid primary key,
     event_id    text collate "C" not null,
@@ -32,35 +52,106 @@ create table notice (
     role        text not null,
     category    text not null,
     urgency     text not null,
+    template    text not null,
+    delivery_id uuid,
+    lane_group  text collate "C" not null,
+    partition   integer not null,
     status      text not null,
     why         text,
+    told        text,
     created_at  timestamptz not null,
     ended_at    timestamptz,
     constraint notice_is_told_once unique (event_id, customer_id, channel),
-    constraint notice_channel_is_known check (channel in ('in_app')),
+    constraint notice_channel_is_known check (channel in ('in_app', 'email', 'sms')),
     constraint notice_status_is_known check (status in ('pending', 'sent', 'delivered', 'failed', 'suppressed')),
     constraint notice_waits_until_it_ends check ((status = 'pending') = (ended_at is null)),
-    constraint notice_says_why check ((status in ('pending', 'failed', 'suppressed')) = (why is not null))
+    constraint notice_says_why check (status not in ('pending', 'failed', 'suppressed') or why is not null),
+    constraint notice_leaves_by_a_delivery check (channel = 'in_app' or status in ('pending', 'suppressed', 'failed') or delivery_id is not null)
 )
-with (fillfactor = 90);
+with (fillfactor = 80);
 create index notice_of_customer on notice (customer_id, created_at);
 create index notice_pending on notice (customer_id) where status = 'pending';
+create index notice_of_delivery on notice (delivery_id) where delivery_id is not null;
 
--- The event of a notice that waits, to be told later; gone once the notice has ended.
+-- The event of a notice that waits for a profile, to be told later; gone once the notice goes on.
 create table waiting (
     notice_id uuid primary key references notice,
-    type      text not null,
-    body      bytea not null
+    sealed    bytea not null
 );
 
--- What a person reads in the app, numbered from 1.
+-- A message on its way: gone once nothing can become of it any more.
+--   queued    may be taken from `due_at` on
+--   sending   given to a gateway that has not answered; from `due_at` on the answer counts as lost
+--   unknown   it is not known whether the gateway has it; asked from `due_at` on
+--   awaiting  the gateway has it; from `due_at` on it is asked for what a receipt should have said
+create table delivery (
+    delivery_id uuid primary key,
+    customer_id text collate "C" not null,
+    channel     text not null,
+    priority    smallint not null,
+    state       text not null default 'queued',
+    due_at      timestamptz not null,
+    expires_at  timestamptz not null,
+    attempts    integer not null default 0,
+    gateway     text,
+    sealed      bytea not null,
+    constraint delivery_state_is_known check (state in ('queued', 'sending', 'unknown', 'awaiting')),
+    constraint delivery_names_its_gateway check (state = 'queued' or gateway is not null)
+)
+with (fillfactor = 70);
+create index delivery_queued on delivery (channel, priority, due_at) where state = 'queued';
+create index delivery_out on delivery (due_at) where state <> 'queued';
+create index delivery_expiring on delivery (expires_at) where state = 'queued';
+create index delivery_of_customer on delivery (customer_id);
+
+-- Each handing over of a message to a gateway, and what became of it there; no outcome while it is not known.
+create table attempt (
+    delivery_id         uuid not null,
+    number              integer not null,
+    gateway             text not null,
+    address_hash        bytea not null,
+    started_at          timestamptz not null,
+    ended_at            timestamptz,
+    outcome             text,
+    provider_message_id text,
+    code                text,
+    why                 text,
+    primary key (delivery_id, number),
+    constraint attempt_outcome_is_known check (
+        outcome in ('accepted', 'delivered', 'temporary', 'permanent', 'technical', 'unknown', 'absent', 'unusable', 'expired')
+    ),
+    constraint attempt_ends_with_an_outcome check ((outcome is null) = (ended_at is null))
+)
+with (fillfactor = 80);
+create index attempt_of_provider on attempt (gateway, provider_message_id) where provider_message_id is not null;
+create index attempt_to_address on attempt (address_hash, started_at) where address_hash <> '';
+
+-- A receipt that came before its attempt was recorded: whoever records the attempt looks here.
+create table early_receipt (
+    gateway             text not null,
+    provider_message_id text not null,
+    outcome             text not null,
+    code                text,
+    received_at         timestamptz not null,
+    primary key (gateway, provider_message_id)
+);
+
+-- How many messages a gateway may still be given just now: a bucket that fills at its rate.
+create table gateway_allowance (
+    gateway text primary key,
+    tokens  double precision not null,
+    at      timestamptz not null
+);
+
+-- What a person reads in the app, numbered from 1; title and body are encrypted under the customer's key.
 create table inbox_message (
     customer_id text collate "C" not null,
     number      bigint not null,
     notice_id   uuid not null unique references notice,
     locale      text not null,
-    title       text not null,
-    body        text not null,
+    sealed      bytea not null,
     arrived_at  timestamptz not null,
+    read_at     timestamptz,
     primary key (customer_id, number)
 );
+create index inbox_message_unread on inbox_message (customer_id) where read_at is null;

@@ -1,0 +1,366 @@
+"""Takes messages that are due, hands them to gateways, and looks after those of which nothing was heard."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import timedelta
+from itertools import groupby
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+
+import stamina
+import structlog
+
+from services.notify.contacts import Contacts, open_contacts
+from services.notify.delivery import store
+from services.notify.delivery.decide import SENDING, Circumstances, Step, after_answer, after_inquiry, give_up
+from services.notify.delivery.health import Health
+from services.notify.delivery.store import Advance, Early, Ending, Out, Taken
+from services.notify.gateways.gateway import Answer, Email, Outcome, Sms
+from services.notify.gateways.mail import html_of
+from services.notify.model import Channel, Status, Why
+from services.notify.sealed import open_text
+from services.runtime.database import TRANSIENT
+from services.runtime.log import error_fields
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from services.notify.gateways.gateway import Gateway
+    from services.notify.model import Text
+    from services.notify.policy import Policy
+    from services.notify.sealed import Keys
+    from services.runtime.database import Connection
+    from services.runtime.service import Surroundings
+
+_LOOK_EVERY_S: Final = 1.0
+_SENDERS_A_GATEWAY: Final = 2
+_OVERDUE_AT_ONCE: Final = 500
+
+_LOG = structlog.stdlib.get_logger(__name__)
+
+M = TypeVar("M", Sms, Email)
+
+
+@dataclass(frozen=True, slots=True)
+class Route(Generic[M]):
+    """A gateway, the channel that it serves and how many messages a second it may be given; None is any number."""
+
+    gateway: Gateway[M]
+    channel: Channel
+    rate_per_s: float | None
+    make: Callable[[str, Contacts, str, Text], M]
+
+
+def make_sms(reference: str, contacts: Contacts, _locale: str, text: Text) -> Sms:
+    """Return a text for a person's phone."""
+    return Sms(reference, contacts.phone or "", text.body)
+
+
+def make_email(reference: str, contacts: Contacts, locale: str, text: Text) -> Email:
+    """Return a mail for a person's mailbox."""
+    html = html_of(text.title, [text.body], language=locale)
+    return Email(reference, contacts.email or "", text.title, text.body, html)
+
+
+@dataclass(slots=True)
+class Dispatcher:
+    """Runs beside the consumer: some senders for each gateway, and one who looks after what was left."""
+
+    routes: Sequence[Route[Any]]
+    policy: Policy
+    keys: Keys
+    _wakes: list[asyncio.Event] = field(default_factory=list)
+
+    @property
+    def connections(self) -> int:
+        """How many connections to the database it uses at once."""
+        return _SENDERS_A_GATEWAY * len(self.routes) + 2
+
+    async def run(self, around: Surroundings) -> None:
+        """Work until told to stop; what is being handed over then is brought to its end."""
+        async with asyncio.TaskGroup() as group:
+            for route in self.routes:
+                health = Health(self.policy.failover)
+                for _ in range(_SENDERS_A_GATEWAY):
+                    wake = asyncio.Event()
+                    self._wakes.append(wake)
+                    sender = _Sender(route, health, self.policy, self.keys, around, wake)
+                    group.create_task(sender.run())
+            group.create_task(_Caretaker(self.routes, self.policy, around).run())
+            group.create_task(self._listen(around))
+        for route in self.routes:
+            await route.gateway.close()
+
+    async def _listen(self, around: Surroundings) -> None:
+        """Wake the senders whenever messages are committed, by whichever worker."""
+        while not around.stopping.is_set():
+            with suppress(*TRANSIENT):
+                async with around.pool.acquire() as connection:
+                    lost = asyncio.Event()
+                    connection.add_termination_listener(lambda _connection: lost.set())
+                    await connection.add_listener("delivery", lambda *_: self._wake_all())
+                    self._wake_all()
+                    await _first_set(around.stopping, lost)
+            await _pause(around.stopping, 0.2)
+
+    def _wake_all(self) -> None:
+        for wake in self._wakes:
+            wake.set()
+
+
+@dataclass(slots=True)
+class _Sender(Generic[M]):
+    route: Route[M]
+    health: Health
+    policy: Policy
+    keys: Keys
+    around: Surroundings
+    wake: asyncio.Event
+
+    async def run(self) -> None:
+        while not self.around.stopping.is_set():
+            try:
+                has_sent = await self._send_some()
+            except TRANSIENT as error:
+                _LOG.warning("dispatch_retried", gateway=self.route.gateway.name, **error_fields(error))
+                await _pause(self.around.stopping, 0.5)
+                continue
+            if not has_sent:
+                await self._wait_for_work()
+            elif (rest_s := self.health.rest_s()) > 0:
+                await _pause(self.around.stopping, rest_s)
+
+    async def _wait_for_work(self) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LOOK_EVERY_S):
+                await _first_set(self.wake, self.around.stopping)
+        self.wake.clear()
+
+    async def _send_some(self) -> bool:
+        """Take messages, hand them over, and record what became of them; return whether there were any."""
+        began_s = time.monotonic()
+        taken = await self._take()
+        if not taken:
+            return False
+        ready, refused = self._prepare(taken)
+        if time.monotonic() - began_s > self.policy.delivering.answer_within_s / 2:
+            # This process stood still: by now they may count as lost, and be given to another.
+            return True
+        await self._record_until_done([*refused, *await self._hand_over(ready)])
+        return True
+
+    async def _hand_over(self, ready: Sequence[tuple[Taken, M]]) -> list[tuple[Taken, Answer]]:
+        if not ready:
+            return []
+        began_s = time.monotonic()
+        answers = await self.route.gateway.send([message for _, message in ready])
+        ended_s = time.monotonic()
+        self.health.note(answers, ended_s - began_s, ended_s)
+        return list(zip((one for one, _ in ready), answers, strict=True))
+
+    async def _take(self) -> list[Taken]:
+        limit = self.health.limit(self.route.gateway.batch_size)
+        async with self.around.pool.acquire() as connection, connection.transaction():
+            if self.route.rate_per_s is None:
+                return await self._take_of(connection, limit)
+            now, name = self.around.clock.now(), self.route.gateway.name
+            allowed = await store.fill_allowance(connection, name, self.route.rate_per_s, now)
+            taken = await self._take_of(connection, min(limit, allowed)) if allowed > 0 else []
+            if taken:
+                await store.draw_allowance(connection, name, len(taken))
+            return taken
+
+    async def _take_of(self, connection: Connection, limit: int) -> list[Taken]:
+        now = self.around.clock.now()
+        return await store.take(
+            connection,
+            self.route.gateway.name,
+            self.route.channel,
+            now,
+            answered_by=now + timedelta(seconds=self.policy.delivering.answer_within_s),
+            limit=limit,
+            ladder=self.policy.sms.ladder,
+            left_to_others=timedelta(seconds=self.policy.failover.left_to_others_s),
+        )
+
+    def _prepare(self, taken: Sequence[Taken]) -> tuple[list[tuple[Taken, M]], list[tuple[Taken, Answer]]]:
+        """Return the messages that can leave, and why the others cannot any more."""
+        ready: list[tuple[Taken, M]] = []
+        refused: list[tuple[Taken, Answer]] = []
+        for one in taken:
+            reference = reference_of(one.delivery_id, one.number)
+            if one.reach != "good" or one.contacts is None or one.wrapped_key is None:
+                refused.append((one, Answer(reference, Outcome.UNUSABLE, why=one.reach)))
+                continue
+            key = self.keys.unwrap(one.customer_id, one.wrapped_key)
+            locale, text = open_text(key, one.delivery_id, one.sealed)
+            contacts = open_contacts(key, one.customer_id, one.contacts)
+            ready.append((one, self.route.make(reference, contacts, locale, text)))
+        return ready, refused
+
+    async def _record_until_done(self, answers: Sequence[tuple[Taken, Answer]]) -> None:
+        retries = stamina.retry_context(TRANSIENT, attempts=None, timeout=None, wait_initial=0.1, wait_max=2.0)
+        async for attempt in retries:
+            with attempt:
+                await self._record(answers)
+
+    async def _record(self, answers: Sequence[tuple[Taken, Answer]]) -> None:
+        async with self.around.pool.acquire() as connection, connection.transaction():
+            out = await store.lock(connection, [one.delivery_id for one, _ in answers])
+            present = [
+                (out[one.delivery_id], answer)
+                for one, answer in answers
+                if one.delivery_id in out and _is_at(out[one.delivery_id], one)
+            ]
+            present = await _with_early_receipts(connection, present)
+            around = self._circumstances()
+            steps = [after_answer(one, answer, around) for one, answer in present]
+            await _record_steps(connection, steps, around)
+
+    def _circumstances(self) -> Circumstances:
+        return Circumstances(
+            policy=self.policy.delivering,
+            now=self.around.clock.now(),
+            can_inquire=self.route.gateway.can_inquire,
+            has_receipts=self.route.channel == Channel.SMS,
+            jitter=random.random(),  # noqa: S311 - it only spreads load
+        )
+
+
+def reference_of(delivery_id: object, number: int) -> str:
+    """Return our name for an attempt, which gateways keep and say again."""
+    return f"{delivery_id}.{number}"
+
+
+def _is_at(out: Out, taken: Taken) -> bool:
+    return out.number == taken.number and out.state == SENDING
+
+
+async def _with_early_receipts(
+    connection: Connection, present: Sequence[tuple[Out, Answer]]
+) -> list[tuple[Out, Answer]]:
+    """Let receipts speak for messages that were accepted and of which these came first."""
+    sent = [
+        (out.gateway or "", answer.provider_message_id)
+        for out, answer in present
+        if answer.provider_message_id is not None
+    ]
+    early = {
+        (receipt.gateway, receipt.provider_message_id): receipt
+        for receipt in await store.take_early_receipts(connection, sent)
+    }
+    return [
+        (out, _said(answer, early.get((out.gateway or "", answer.provider_message_id or ""))))
+        for out, answer in present
+    ]
+
+
+def _said(answer: Answer, receipt: Early | None) -> Answer:
+    if receipt is None:
+        return answer
+    return answer._replace(outcome=Outcome(receipt.outcome), code=receipt.code)
+
+
+async def _record_steps(connection: Connection, steps: Sequence[Step], around: Circumstances) -> None:
+    await store.record(
+        connection,
+        around.now,
+        endings=[step.ending for step in steps],
+        moves=[step.move for step in steps if step.move is not None],
+        finished=[step.ending.delivery_id for step in steps if step.move is None],
+        advances=[step.advance for step in steps if step.advance is not None],
+    )
+
+
+@dataclass(slots=True)
+class _Caretaker:
+    """Looks after messages whose gateway has not answered, whose receipts have not come, or that did not leave."""
+
+    routes: Sequence[Route[Any]]
+    policy: Policy
+    around: Surroundings
+
+    async def run(self) -> None:
+        while not self.around.stopping.is_set():
+            try:
+                while await self._expire() or await self._look_after():
+                    pass
+            except TRANSIENT as error:
+                _LOG.warning("care_retried", **error_fields(error))
+            await _pause(self.around.stopping, _LOOK_EVERY_S)
+
+    async def _expire(self) -> bool:
+        now = self.around.clock.now()
+        async with self.around.pool.acquire() as connection, connection.transaction():
+            expired = await store.take_expired(connection, now, _OVERDUE_AT_ONCE)
+            advances = [Advance(id_, Status.FAILED, Why.EXPIRED) for id_ in expired]
+            await store.record(connection, now, finished=expired, advances=advances)
+        return bool(expired)
+
+    async def _look_after(self) -> bool:
+        now = self.around.clock.now()
+        until = now + timedelta(seconds=self.policy.delivering.answer_within_s)
+        async with self.around.pool.acquire() as connection:
+            overdue = await store.take_overdue(connection, now, until=until, limit=_OVERDUE_AT_ONCE)
+        gateways = {route.gateway.name: route for route in self.routes}
+        for name, of_gateway in groupby(sorted(overdue, key=attrgetter("gateway")), key=attrgetter("gateway")):
+            await self._ask(gateways.get(name), list(of_gateway))
+        return bool(overdue)
+
+    async def _ask(self, route: Route[Any] | None, overdue: Sequence[Out]) -> None:
+        """Ask a gateway of messages; one that cannot be asked, or is no longer there, will not say more."""
+        if route is None or not route.gateway.can_inquire:
+            await self._give_up(overdue)
+            return
+        references = [reference_of(one.delivery_id, one.number) for one in overdue]
+        answers = dict(zip((one.delivery_id for one in overdue), await route.gateway.inquire(references), strict=True))
+        async with self.around.pool.acquire() as connection, connection.transaction():
+            around = self._circumstances(route)
+            present = await self._unchanged(connection, overdue)
+            steps = [after_inquiry(one, answers[one.delivery_id], around) for one in present]
+            await _record_steps(connection, steps, around)
+
+    async def _give_up(self, overdue: Sequence[Out]) -> None:
+        async with self.around.pool.acquire() as connection, connection.transaction():
+            present = await self._unchanged(connection, overdue)
+            await store.record(
+                connection,
+                self.around.clock.now(),
+                endings=[Ending(one.delivery_id, one.number, Outcome.UNKNOWN) for one in present if give_up(one)],
+                finished=[one.delivery_id for one in present],
+                advances=[advance for one in present if (advance := give_up(one)) is not None],
+            )
+
+    async def _unchanged(self, connection: Connection, overdue: Sequence[Out]) -> list[Out]:
+        """Lock messages and return those of which nothing was heard meanwhile."""
+        now_out = await store.lock(connection, [one.delivery_id for one in overdue])
+        return [one for one in overdue if now_out.get(one.delivery_id) == one]
+
+    def _circumstances(self, route: Route[Any]) -> Circumstances:
+        return Circumstances(
+            policy=self.policy.delivering,
+            now=self.around.clock.now(),
+            can_inquire=True,
+            has_receipts=route.channel == Channel.SMS,
+            jitter=random.random(),  # noqa: S311 - it only spreads load
+        )
+
+
+async def _first_set(*events: asyncio.Event) -> None:
+    waits = [asyncio.create_task(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()
+
+
+async def _pause(stopping: asyncio.Event, seconds: float) -> None:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await stopping.wait()

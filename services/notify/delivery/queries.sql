@@ -1,0 +1,219 @@
+-- Every statement of the dispatcher: each takes or records a whole batch.
+
+-- Fill a gateway's bucket for the time that passed, and lock it; the first call makes it, full.
+-- name: fill_allowance
+insert into gateway_allowance as allowance (gateway, tokens, at)
+values ($1, $2::float8, $4)
+on conflict (gateway) do update
+set
+    tokens = least($2::float8, allowance.tokens + $3::float8 * greatest(0, extract(epoch from $4 - allowance.at))),
+    at = greatest(allowance.at, $4)
+returning tokens
+
+-- Take out of a gateway's bucket what it was given.
+-- name: draw_allowance
+update gateway_allowance
+set tokens = tokens - $2
+where gateway = $1
+
+-- Give a gateway the most urgent messages that are due: of one address one at a time, and none to an address that has
+-- had as many as its operator allows. Each is noted as an attempt before it leaves. A message that this gateway failed
+-- with is left to others for a while.
+-- name: take_deliveries
+with due as (
+    select delivery_id, customer_id, priority, due_at
+    from delivery
+    where
+        channel = $2
+        and state = 'queued'
+        and due_at <= $3
+        and (gateway is distinct from $1 or due_at <= $3 - $9::interval)
+        and expires_at > $3
+    order by priority, due_at
+    limit $5
+    for update skip locked
+),
+
+ranked as (
+    select
+        due.*,
+        customer.contacts,
+        customer.wrapped_key,
+        case $2 when 'sms' then customer.phone_reach else customer.email_reach end as reach,
+        case $2 when 'sms' then customer.phone_hash else '' end as address_hash,
+        row_number() over (
+            partition by case when $2 = 'sms' and customer.phone_hash <> '' then customer.phone_hash end,
+            case when $2 <> 'sms' or customer.phone_hash = '' then due.delivery_id end
+            order by due.priority, due.due_at
+        ) as place
+    from due
+    join customer using (customer_id)
+),
+
+allowed as (
+    select ranked.*, free.at as free_at
+    from ranked
+    cross join lateral (
+        select greatest(
+            (
+                select started_at + interval '1 minute' from attempt
+                where address_hash = ranked.address_hash and address_hash <> ''
+                order by started_at desc offset $6 - 1 limit 1
+            ),
+            (
+                select started_at + interval '1 hour' from attempt
+                where address_hash = ranked.address_hash and address_hash <> ''
+                order by started_at desc offset $7 - 1 limit 1
+            ),
+            (
+                select started_at + interval '1 day' from attempt
+                where address_hash = ranked.address_hash and address_hash <> ''
+                order by started_at desc offset $8 - 1 limit 1
+            )
+        ) as at
+    ) as free
+    where ranked.place = 1
+),
+
+put_off as (
+    update delivery
+    set due_at = allowed.free_at
+    from allowed
+    where delivery.delivery_id = allowed.delivery_id and allowed.free_at > $3
+),
+
+taken as (
+    update delivery
+    set state = 'sending', gateway = $1, due_at = $4, attempts = attempts + 1
+    from allowed
+    where delivery.delivery_id = allowed.delivery_id and (allowed.free_at is null or allowed.free_at <= $3)
+    returning
+        delivery.delivery_id, delivery.customer_id, delivery.attempts, delivery.expires_at, delivery.sealed,
+        allowed.contacts, allowed.wrapped_key, allowed.reach, allowed.address_hash, delivery.priority
+),
+
+noted as (
+    insert into attempt (delivery_id, number, gateway, address_hash, started_at)
+    select delivery_id, attempts, $1, address_hash, $3
+    from taken
+)
+
+select delivery_id, attempts, customer_id, expires_at, sealed, contacts, wrapped_key, reach
+from taken
+order by priority
+
+-- What gateways said of attempts, as long as nothing was known of them.
+-- name: end_attempts
+update attempt
+set outcome = new.outcome, provider_message_id = new.provider_message_id, code = new.code, why = new.why, ended_at = $7
+from unnest($1::uuid[], $2::integer[], $3::text[], $4::text[], $5::text[], $6::text[])
+    as new (delivery_id, number, outcome, provider_message_id, code, why)
+where
+    attempt.delivery_id = new.delivery_id
+    and attempt.number = new.number
+    and (attempt.outcome is null or attempt.outcome in ('accepted', 'unknown'))
+
+-- Lock messages, in the order of their ids.
+-- name: lock_deliveries
+select delivery_id, attempts, gateway, state, expires_at
+from delivery
+where delivery_id = any($1::uuid[])
+order by delivery_id
+for update
+
+-- How messages go on: queued again, asked later, or awaited.
+-- name: move_deliveries
+update delivery
+set state = new.state, due_at = new.due_at
+from unnest($1::uuid[], $2::text[], $3::timestamptz[]) as new (delivery_id, state, due_at)
+where delivery.delivery_id = new.delivery_id
+
+-- Messages of which nothing more can become.
+-- name: forget_deliveries
+delete from delivery
+where delivery_id = any($1::uuid[])
+
+-- What became of the notices in messages: forward only, from pending over sent to an end; returns those that changed.
+-- name: advance_notices
+update notice
+set status = new.status, why = new.why, ended_at = $4
+from unnest($1::uuid[], $2::text[], $3::text[]) as new (delivery_id, status, why)
+where
+    notice.delivery_id = new.delivery_id
+    and (
+        notice.status = 'pending'
+        or (notice.status = 'sent' and new.status in ('delivered', 'failed'))
+        or (notice.status = 'sent' and notice.why = 'unknown' and new.status = 'sent' and new.why is null)
+    )
+returning notice_id, lane_group, partition
+
+-- Receipts that came before the attempts that these are about.
+-- name: take_early_receipts
+delete from early_receipt
+using unnest($1::text[], $2::text[]) as sent (gateway, provider_message_id)
+where early_receipt.gateway = sent.gateway and early_receipt.provider_message_id = sent.provider_message_id
+returning early_receipt.gateway, early_receipt.provider_message_id, outcome, code, received_at
+
+-- Keep receipts whose attempts are not recorded yet.
+-- name: keep_receipts
+insert into early_receipt (gateway, provider_message_id, outcome, code, received_at)
+select gateway, provider_message_id, outcome, code, $5
+from unnest($1::text[], $2::text[], $3::text[], $4::text[]) as new (gateway, provider_message_id, outcome, code)
+on conflict (gateway, provider_message_id) do update
+set outcome = excluded.outcome, code = excluded.code
+
+-- Receipts that were kept, by the gateway's ids, and since when.
+-- name: load_early_receipts
+select early_receipt.gateway, early_receipt.provider_message_id, outcome, code, received_at
+from early_receipt
+join unnest($1::text[], $2::text[]) as wanted (gateway, provider_message_id)
+    on early_receipt.gateway = wanted.gateway and early_receipt.provider_message_id = wanted.provider_message_id
+for update of early_receipt
+
+-- The attempts that receipts are about: by the gateway's ids, or by our references.
+-- name: find_attempts
+select receipt.place, delivery_id, number, attempt.gateway
+from attempt
+join unnest($1::integer[], $2::text[], $3::text[]) as receipt (place, gateway, provider_message_id)
+    on attempt.gateway = receipt.gateway and attempt.provider_message_id = receipt.provider_message_id
+union all
+select receipt.place, attempt.delivery_id, attempt.number, attempt.gateway
+from attempt
+join unnest($4::integer[], $5::text[], $6::uuid[], $7::integer[]) as receipt (place, gateway, delivery_id, number)
+    on
+        attempt.delivery_id = receipt.delivery_id
+        and attempt.number = receipt.number
+        and attempt.gateway = receipt.gateway
+
+-- Messages that are due to be looked after: those whose gateway has not answered in time, of which it is not known
+-- whether it has them, or whose receipt has not come. Each is put off, so that nobody else looks after it meanwhile.
+-- name: take_overdue
+with overdue as (
+    select delivery_id, state
+    from delivery
+    where state <> 'queued' and due_at <= $1
+    order by due_at
+    limit $3
+    for update skip locked
+)
+
+update delivery
+set due_at = $2
+from overdue
+where delivery.delivery_id = overdue.delivery_id
+returning delivery.delivery_id, delivery.attempts, delivery.gateway, delivery.state, delivery.expires_at
+
+-- Messages that did not leave in time.
+-- name: take_expired
+select delivery_id
+from delivery
+where state = 'queued' and expires_at <= $1
+order by expires_at
+limit $2
+for update skip locked
+
+-- When the next of a channel's messages is due, however urgent.
+-- name: next_due
+select min(due_at)
+from delivery
+where state = 'queued' and channel = $1

@@ -1,0 +1,191 @@
+"""Takes messages for a gateway and records what became of them: one statement a step, whatever their number."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NamedTuple
+from uuid import UUID
+
+from services.notify.decide import REPORT_TIMER
+from services.runtime import timers
+from services.runtime.database import columns_of, execute_rows, load_queries
+from services.runtime.message import Effects, Lane, Timer
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+    from datetime import datetime, timedelta
+
+    from services.notify.policy import Ladder
+    from services.runtime.database import Connection
+
+_QUERIES: Final = load_queries(Path(__file__).with_name("queries.sql"))
+
+
+class Taken(NamedTuple):
+    """A message given to a gateway, noted as its attempt of that number; the customer's key and contacts are wrapped."""
+
+    delivery_id: UUID
+    number: int
+    customer_id: str
+    expires_at: datetime
+    sealed: bytes
+    contacts: bytes | None
+    wrapped_key: bytes | None
+    reach: str
+
+
+class Out(NamedTuple):
+    """A message and where it is; the gateway is the one of its last attempt."""
+
+    delivery_id: UUID
+    number: int
+    gateway: str | None
+    state: str
+    expires_at: datetime
+
+
+class Ending(NamedTuple):
+    """What is known of an attempt."""
+
+    delivery_id: UUID
+    number: int
+    outcome: str
+    provider_message_id: str | None = None
+    code: str | None = None
+    why: str | None = None
+
+
+class Move(NamedTuple):
+    """How a message goes on."""
+
+    delivery_id: UUID
+    state: str
+    due_at: datetime
+
+
+class Advance(NamedTuple):
+    """What became of the notices in a message."""
+
+    delivery_id: UUID
+    status: str
+    why: str | None = None
+
+
+class Early(NamedTuple):
+    """A receipt, by the gateway's own id."""
+
+    gateway: str
+    provider_message_id: str
+    outcome: str
+    code: str | None
+
+
+async def fill_allowance(connection: Connection, gateway: str, rate_per_s: float, now: datetime) -> int:
+    """Lock a gateway's bucket until the transaction ends; return how many messages it may be given now."""
+    # What a gateway may get in a second may come at once.
+    most = max(1.0, rate_per_s)
+    return int(await connection.fetchval(_QUERIES.fill_allowance, gateway, most, rate_per_s, now))
+
+
+async def draw_allowance(connection: Connection, gateway: str, count: int) -> None:
+    """Take messages out of a gateway's bucket."""
+    await connection.execute(_QUERIES.draw_allowance, gateway, float(count))
+
+
+async def take(
+    connection: Connection,
+    gateway: str,
+    channel: str,
+    now: datetime,
+    *,
+    answered_by: datetime,
+    limit: int,
+    ladder: Ladder,
+    left_to_others: timedelta,
+) -> list[Taken]:
+    """Give a gateway the most urgent messages that are due, each noted as an attempt."""
+    rows = await connection.fetch(
+        _QUERIES.take_deliveries,
+        gateway,
+        channel,
+        now,
+        answered_by,
+        limit,
+        ladder.a_minute,
+        ladder.an_hour,
+        ladder.a_day,
+        left_to_others,
+    )
+    return [Taken(*row) for row in rows]
+
+
+async def lock(connection: Connection, ids: Collection[UUID]) -> dict[UUID, Out]:
+    """Lock messages, in the order of their ids; those that ended are not among them."""
+    rows = await connection.fetch(_QUERIES.lock_deliveries, sorted(ids))
+    return {row[0]: Out(*row) for row in rows}
+
+
+async def take_overdue(connection: Connection, now: datetime, *, until: datetime, limit: int) -> list[Out]:
+    """Return messages that are due to be looked after, and put them off until then."""
+    return [Out(*row) for row in await connection.fetch(_QUERIES.take_overdue, now, until, limit)]
+
+
+async def take_expired(connection: Connection, now: datetime, limit: int) -> list[UUID]:
+    """Lock and return messages that did not leave in time."""
+    return [row[0] for row in await connection.fetch(_QUERIES.take_expired, now, limit)]
+
+
+async def take_early_receipts(connection: Connection, sent: Sequence[tuple[str, str]]) -> list[Early]:
+    """Return, and forget, the receipts that came before the attempts with these gateways and provider's ids."""
+    if not sent:
+        return []
+    rows = await connection.fetch(_QUERIES.take_early_receipts, *columns_of(sent))
+    return [Early(*row[:4]) for row in rows]
+
+
+async def keep_receipts(connection: Connection, receipts: Sequence[Early], now: datetime) -> None:
+    """Keep receipts whose attempts are not recorded yet."""
+    if receipts:
+        await connection.execute(_QUERIES.keep_receipts, *columns_of(receipts), now)
+
+
+async def load_early_receipts(connection: Connection, names: Sequence[tuple[str, str]]) -> list[tuple[Early, datetime]]:
+    """Lock receipts that were kept, by gateways and provider's ids; each with when it came."""
+    rows = await connection.fetch(_QUERIES.load_early_receipts, *columns_of(names))
+    return [(Early(*row[:4]), row[4]) for row in rows]
+
+
+async def find_attempts(
+    connection: Connection, receipts: Sequence[tuple[Early, tuple[UUID, int] | None]]
+) -> dict[int, tuple[UUID, int]]:
+    """Return the attempts that receipts are about, by place: named by our reference, or else by the provider's id."""
+    by_id = [(place, one.gateway, one.provider_message_id) for place, (one, ours) in enumerate(receipts) if not ours]
+    by_reference = [(place, one.gateway, *ours) for place, (one, ours) in enumerate(receipts) if ours]
+    columns = [*_columns(by_id, 3), *_columns(by_reference, 4)]
+    rows = await connection.fetch(_QUERIES.find_attempts, *columns)
+    return {row[0]: (row[1], row[2]) for row in rows}
+
+
+def _columns(rows: Sequence[tuple[object, ...]], width: int) -> list[list[object]]:
+    return columns_of(rows) if rows else [[] for _ in range(width)]
+
+
+async def record(
+    connection: Connection,
+    now: datetime,
+    *,
+    endings: Sequence[Ending] = (),
+    moves: Sequence[Move] = (),
+    finished: Collection[UUID] = (),
+    advances: Sequence[Advance] = (),
+) -> None:
+    """Record what became of attempts, messages and notices; what changed of notices is published by their lanes."""
+    if endings:
+        await connection.execute(_QUERIES.end_attempts, *columns_of(endings), now)
+    await execute_rows(connection, _QUERIES.move_deliveries, moves)
+    if finished:
+        await connection.execute(_QUERIES.forget_deliveries, list(finished))
+    if advances:
+        rows = await connection.fetch(_QUERIES.advance_notices, *columns_of(advances), now)
+        reports = [Timer(Lane(row[1], row[2]), REPORT_TIMER, str(row[0]), now) for row in rows]
+        await timers.record(connection, Effects(timers_set=reports))
