@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
-
 from uuid import UUID
 
 from schemas.customer import CustomerProfile

@@ -1,10 +1,10 @@
-"""What a gateway is to the dispatcher: it takes messages, says what became of each, and is asked where that is unknown."""
+"""What a gateway is to the dispatcher: it takes messages, says what became of each, and may be asked again."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from enum import StrEnum
-from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -71,10 +71,10 @@ class Receipt(NamedTuple):
     at: datetime
 
 
-M = TypeVar("M", contravariant=True)
+M_contra = TypeVar("M_contra", contravariant=True)
 
 
-class Gateway(Protocol, Generic[M]):
+class Gateway(Protocol, Generic[M_contra]):
     """A connection to a provider. Its calls answer for every message, in their order, and raise nothing."""
 
     @property
@@ -89,7 +89,7 @@ class Gateway(Protocol, Generic[M]):
     def can_inquire(self) -> bool:
         """Whether the provider can be asked about our references."""
 
-    async def send(self, messages: Sequence[M]) -> list[Answer]:
+    async def send(self, messages: Sequence[M_contra]) -> list[Answer]:
         """Hand messages over. UNKNOWN where it cannot be told whether the provider has it; never sends one again."""
 
     async def inquire(self, references: Sequence[str]) -> list[Answer]:
