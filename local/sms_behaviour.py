@@ -1,0 +1,217 @@
+"""How the sandbox's SMS gateways behave: as the environment, a file and tests say, and the same for the same message.
+
+The file is JSON and is read again whenever it changes; what it does not say, `SLUICE_SMS_SANDBOX_…` in the environment
+says. What stands at the top is for all gateways, what stands under a name is for that one:
+
+    {"receipt_delay_s": 1, "gateways": {
+        "fast": {"failure_rate": 0.05, "rules": [{"to": "0009", "outcome": "late_failure"}]},
+        "cheap": {"down": true}}}
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+import sys
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from services.runtime.settings import SettingsError, describe
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PREFIX: Final = "SLUICE_SMS_SANDBOX_"
+
+Seconds = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Conduct(NamedTuple):
+    """What becomes of one message: whether it is refused or answered, and what its receipts say."""
+
+    code: str | None = None
+    """Why the gateway refuses it; None when it takes it."""
+    is_permanent: bool = True
+    is_silent: bool = False
+    delay_s: float = 0
+    late_code: str | None = None
+    """Why the receipt says that it failed; None when it is delivered."""
+    receipts: int = 1
+
+
+class Rule(BaseModel):
+    """How messages to numbers that end like this go, whatever the shares say."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    to: Annotated[str, Field(min_length=1)]
+    outcome: Literal["deliver", "temporary", "permanent", "silent", "late_failure", "no_receipt", "two_receipts"]
+    code: str | None = None
+    delay_s: Seconds = 0
+
+    def conduct(self) -> Conduct:
+        """Return what becomes of a message that the rule is about."""
+        plain = Conduct(delay_s=self.delay_s)
+        match self.outcome:
+            case "temporary":
+                return plain._replace(code=self.code or "throttled", is_permanent=False)
+            case "permanent":
+                return plain._replace(code=self.code or "invalid_number")
+            case "silent":
+                return plain._replace(is_silent=True)
+            case "late_failure":
+                return plain._replace(late_code=self.code or "absent_subscriber")
+            case "no_receipt":
+                return plain._replace(receipts=0)
+            case "two_receipts":
+                return plain._replace(receipts=2)
+            case "deliver":
+                return plain
+
+
+class GatewayBehaviour(BaseModel):
+    """How one gateway behaves; without any settings it takes all messages and delivers them at once.
+
+    `limit_per_s` refuses what is more in one second, `down` refuses everything, `id_form` has receipts over SMPP
+    name messages in another form than the answer did.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    delay_s: Seconds = 1
+    delay_rate: Share = 0
+    failure_rate: Share = 0
+    failure_code: str | None = None
+    failure_is_permanent: bool = True
+    silence_rate: Share = 0
+    receipt_delay_s: Seconds = 0
+    lost_receipt_rate: Share = 0
+    duplicate_receipt_rate: Share = 0
+    late_failure_rate: Share = 0
+    late_failure_code: str = "absent_subscriber"
+    limit_per_s: Annotated[int, Field(ge=0)] | None = None
+    down: bool = False
+    id_form: Literal["same", "lower", "stripped", "padded"] = "same"
+    rules: tuple[Rule, ...] = ()
+
+    def conduct_of(self, reference: str, to: str) -> Conduct:
+        """Return what becomes of a message, chosen by its number, else by its reference: a repeat goes the same."""
+        for rule in self.rules:
+            if to.endswith(rule.to):
+                return rule.conduct()
+        return self._by_luck(reference) if self._has_shares else _DELIVERED
+
+    @property
+    def _has_shares(self) -> bool:
+        return bool(
+            self.failure_rate
+            or self.silence_rate
+            or self.delay_rate
+            or self.lost_receipt_rate
+            or self.duplicate_receipt_rate
+            or self.late_failure_rate
+        )
+
+    def _by_luck(self, reference: str) -> Conduct:
+        fails, is_silent, waits, is_lost, is_double, fails_late = (
+            luck / 65_536 < rate for luck, rate in zip(_lucks(reference), self._shares(), strict=True)
+        )
+        usual_code = "invalid_number" if self.failure_is_permanent else "throttled"
+        return Conduct(
+            code=(self.failure_code or usual_code) if fails else None,
+            is_permanent=self.failure_is_permanent,
+            is_silent=is_silent,
+            delay_s=self.delay_s if waits else 0,
+            late_code=self.late_failure_code if fails_late else None,
+            receipts=0 if is_lost else 2 if is_double else 1,
+        )
+
+    def _shares(self) -> tuple[float, ...]:
+        return (
+            self.failure_rate,
+            self.silence_rate,
+            self.delay_rate,
+            self.lost_receipt_rate,
+            self.duplicate_receipt_rate,
+            self.late_failure_rate,
+        )
+
+
+_DELIVERED: Final = Conduct()
+
+
+def _lucks(reference: str) -> tuple[int, ...]:
+    """Return six independent numbers below 65,536, always the same ones for the same reference."""
+    return struct.unpack("<6H", hashlib.blake2b(reference.encode(), digest_size=12).digest())
+
+
+class Behaviour(GatewayBehaviour):
+    """How all gateways behave, and how each differs; a gateway that is not named is like all."""
+
+    gateways: dict[str, GatewayBehaviour] = Field(default={})
+
+
+class _Environment(BaseSettings, GatewayBehaviour):
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_prefix=PREFIX, env_ignore_empty=True)
+
+
+class SmsBehaviourFile:
+    """The gateways' behaviour, read again when the file changes; a file that is wrong changes nothing.
+
+    Raises SettingsError at the start when the environment is wrong.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._seen: tuple[int, int] | None = None
+        self._told: dict[str, GatewayBehaviour] = {}
+        try:
+            self._environment = _Environment().model_dump(exclude_unset=True)
+        except ValidationError as error:
+            raise SettingsError(describe(error).replace("setting ", f"setting {PREFIX}", 1)) from None
+        self._file = Behaviour()
+        self._known: dict[str, GatewayBehaviour] = {}
+
+    def of(self, gateway: str) -> GatewayBehaviour:
+        """Return the behaviour of a gateway that is in force."""
+        self._read()
+        if gateway not in self._known:
+            self._known[gateway] = self._merge(gateway)
+        return self._known[gateway]
+
+    def tell(self, gateway: str, behaviour: GatewayBehaviour) -> None:
+        """Have a gateway behave as a test says in place of the file; what it does not say stays."""
+        self._told[gateway] = behaviour
+        self._known.clear()
+
+    def _merge(self, gateway: str) -> GatewayBehaviour:
+        top = self._file.model_dump(exclude_unset=True, exclude={"gateways"})
+        own = self._told.get(gateway) or self._file.gateways.get(gateway) or GatewayBehaviour()
+        return GatewayBehaviour(**{**self._environment, **top, **own.model_dump(exclude_unset=True)})
+
+    def _read(self) -> None:
+        try:
+            found = self.path.stat()
+            if (seen := (found.st_mtime_ns, found.st_size)) != self._seen:
+                self._seen = seen
+                self._take(json.loads(self.path.read_text("utf-8")))
+        except FileNotFoundError:
+            if self._seen is not None:
+                self._seen = None
+                self._take({})
+        except ValidationError as error:
+            self._complain(describe(error))
+        except (ValueError, TypeError) as error:
+            self._complain(f"It is not a JSON object: {error}.")
+
+    def _take(self, content: dict[str, Any]) -> None:
+        self._file = Behaviour(**content)
+        self._known.clear()
+
+    def _complain(self, why: str) -> None:
+        sys.stderr.write(f"{self.path} is no behaviour, and what was said before stays. {why}\n")
+        sys.stderr.flush()
