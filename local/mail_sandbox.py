@@ -353,7 +353,7 @@ async def serve(settings: SandboxSettings, behaviour: BehaviourFile) -> None:
         await runner.setup()
         await web.TCPSite(runner, HOST, settings.http_port).start()
         announced = {
-            "service": "mail-sandbox",
+            "service": "mail_sandbox",
             "pid": os.getpid(),
             "smtp": f"{HOST}:{smtp.sockets[0].getsockname()[1]}",
             "smtps": f"{HOST}:{smtps.sockets[0].getsockname()[1]}",

@@ -13,13 +13,14 @@ from local.topics import TopicError, create_topics, require_topics
 from ops.console import console
 from ops.errors import UserError
 from ops.running import find_running
+from services.notify.app import MIGRATIONS as NOTIFY_MIGRATIONS
 from services.runtime.app import MIGRATIONS as RUNTIME_MIGRATIONS
 from services.runtime.database import MigrationError, migrate
 from services.runtime.kafka import admin_options
 from services.runtime.settings import SettingsError
 from services.transfer.app import MIGRATIONS as TRANSFER_MIGRATIONS
 
-SERVICES: Final = {"transfer": TRANSFER_MIGRATIONS}
+SERVICES: Final = {"transfer": TRANSFER_MIGRATIONS, "notify": NOTIFY_MIGRATIONS}
 """Every service with its migrations; its module is `services.<name>` and its schema its name."""
 
 

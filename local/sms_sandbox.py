@@ -212,7 +212,13 @@ async def serve(settings: SandboxSettings, behaviour: SmsBehaviourFile) -> None:
     centre = MessageCentre(desk, settings.smpp_password.get_secret_value())
     smpp_port = await centre.listen(_HOST, settings.smpp_port)
     _, http_port = runner.addresses[0][:2]
-    announced = {"http": f"http://{_HOST}:{http_port}", "smpp": f"{_HOST}:{smpp_port}", "pid": os.getpid()}
+    announced = {
+        "service": "sms_sandbox",
+        "pid": os.getpid(),
+        "http": f"http://{_HOST}:{http_port}",
+        "smpp": f"{_HOST}:{smpp_port}",
+        "behaviour": str(behaviour.path.resolve()),
+    }
     sys.stdout.write(json.dumps(announced) + "\n")
     sys.stdout.flush()
     await asyncio.Event().wait()

@@ -27,6 +27,7 @@ from local.engines import Engines, start_engines
 from local.lifeline import die_with_parent
 from local.private_files import write_privately
 from local.processes import Keeper, Slot
+from local.sandboxes import BANK, MAIL, MODULES, SMS, find_places
 from local.secrets import keys_of
 from local.settings import LocalSettings, load_local_settings
 from local.setup import SERVICES, set_up
@@ -45,8 +46,7 @@ _WATCH_EVERY_S: Final = 0.5
 _REVIVE_AGAIN_AFTER_S: Final = 5.0
 _STOPS_WITHIN_S: Final = 120.0
 _MOST_WORKERS: Final = 64
-_BANK: Final = "bank"
-_MODULES: Final = {name: f"services.{name}" for name in SERVICES} | {_BANK: "local.bank"}
+_MODULES: Final = {name: f"services.{name}" for name in SERVICES} | MODULES
 
 
 class AlreadyRunning(UserError):
@@ -87,7 +87,7 @@ def up(
         bool, typer.Option("--bank/--no-bank", help="Run the sandbox bank; not where a bank's own connector answers.")
     ] = True,
 ) -> None:
-    """Start everything: engines, topics, tables, services and the sandbox bank."""
+    """Start everything: engines, topics, tables, services and the sandboxes of the bank, mail and SMS."""
     run(Plan(endpoints, _counts(workers or []), movable_clock, bank))
 
 
@@ -219,7 +219,7 @@ class _System:
         self._clock = os.environ.get("SLUICE_CLOCK") or "real"
 
     async def run(self) -> None:
-        """Start every process and keep all running until told to stop; then stop them, the bank last."""
+        """Start every process and keep all running until told to stop; then stop them, the sandboxes last."""
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, self._stopping.set)
         try:
@@ -230,7 +230,7 @@ class _System:
             await set_up(self._settings, self._engines.bootstrap, self._engines.dsn)
             if self._stopping.is_set():
                 return
-            progress(", ".join(SERVICES) + (" and the sandbox bank" if self._plan.bank else ""))
+            progress(", ".join(SERVICES) + " and the sandboxes")
             self._start_processes()
             await self._wait_until_ready()
             if self._is_ready:
@@ -248,12 +248,14 @@ class _System:
             self._clock = f"file:{path}"
 
     def _start_processes(self) -> None:
-        environment = dict(os.environ) | keys_of(self._home)
+        keys = keys_of(self._home)
+        environment = dict(os.environ) | keys
+        environment |= find_places().environment(self._home, keys["SLUICE_SMS_SANDBOX_SECRET"])
         environment |= {
             "KAFKA_BOOTSTRAP_SERVERS": self._engines.bootstrap,
             "DATABASE_URL": self._engines.dsn,
             "SLUICE_CLOCK": self._clock,
-            "SLUICE_BANK_HOME": str(self._home),
+            "SLUICEBANK_HOME": str(self._home),
             # Done above, once for all workers.
             "SLUICE_MIGRATE": "false",
             # Workers cannot share a port; the endpoints say which they have.
@@ -261,7 +263,7 @@ class _System:
             "PYTHONUNBUFFERED": "1",
         }
         for name, module in _MODULES.items():
-            if name == _BANK and not self._plan.bank:
+            if name == BANK and not self._plan.bank:
                 continue
             count = self._plan.workers.get(name, 1)
             for number in range(1, count + 1):
@@ -323,11 +325,11 @@ class _System:
         self._stopping.set()
         if self._keepers:
             _say("Stopping …")
-        # The bank last, so that what the services still send is answered.
-        for is_bank in (False, True):
+        # The sandboxes last, so that what the services still send is answered.
+        for is_sandbox in (False, True):
             async with asyncio.TaskGroup() as stops:
                 for slot, keeper in zip(self._slots, self._keepers, strict=True):
-                    if (slot.name == _BANK) == is_bank:
+                    if (slot.name in MODULES) == is_sandbox:
                         stops.create_task(keeper.stop(self._settings.shutdown_timeout_s + 5))
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
@@ -342,7 +344,8 @@ class _System:
     def _endpoints(self) -> dict[str, Any]:
         # A process that just ended stays listed until the next takes its place.
         announced = [slot.announced for slot in self._slots if slot.announced is not None]
-        bank = next((said for said in announced if said["service"] == _BANK), None)
+        sandboxes = {said["service"]: said for said in announced if said["service"] in MODULES}
+        bank = sandboxes.get(BANK)
         kafka, postgres = self._engines.kafka, self._engines.postgres
         return {
             "pid": os.getpid(),
@@ -359,6 +362,8 @@ class _System:
                 if "health" in said
             ],
             "bank": {"pid": bank["pid"], "behaviour": bank["behaviour"]} if bank else None,
+            **{name: sandboxes[name]["http"] for name in (MAIL, SMS) if name in sandboxes},
+            "sandboxes": {name: sandboxes[name] for name in (MAIL, SMS) if name in sandboxes},
             "topic_prefix": self._prefix,
             "clock": self._clock,
             "logs": str(self._logs),
@@ -376,6 +381,9 @@ class _System:
             rows.append(("sandbox bank", f"settles everything unless {found['bank']['behaviour']} says otherwise"))
             if self._engines.kafka is None:
                 rows.append(("", "and answers every payout on these brokers: --no-bank where a bank's connector does"))
+        for name, what in ((MAIL, "mails"), (SMS, "text messages")):
+            if name in found:
+                rows.append((name.replace("_", " "), f"{found[name]}/messages shows the {what} that people got"))
         if self._clock != "real":
             rows.append(("clock", f"{self._clock.removeprefix('file:')} holds the seconds to add"))
         rows += [("endpoints", f"{self._places[-1]}, with the database's address"), ("logs", str(self._logs))]

@@ -32,7 +32,7 @@ class Reach(StrEnum):
 
 
 class Contacts(NamedTuple):
-    """A person's name and addresses: the phone in E.164 form, the mail address as servers write it; None if unusable."""
+    """A person's name and addresses, each in one form: the phone as E.164 has it, the mail address as servers do."""
 
     name: str
     phone: str | None

@@ -61,7 +61,7 @@ _ADDRESSED: Final = {Role.PAYER: "payer_customer_id", Role.PAYEE: "payee_custome
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What every decision is drawn from besides the facts; the master key hashes addresses and wraps customers' keys."""
+    """What every decision is drawn from besides the facts; the master key is for the hashes of addresses."""
 
     policy: Policy
     wording: Wording

@@ -1,14 +1,29 @@
-"""How the two Kafka client libraries reach the brokers: their options, from the settings."""
+"""How the two Kafka client libraries reach the brokers, and how a client that may hang is closed."""
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from typing import TYPE_CHECKING
 
+import structlog
+from aiokafka import AIOKafkaProducer
+
+from services.runtime.log import error_fields
+
 if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
     from pydantic import SecretStr
 
     from services.runtime.settings import RuntimeSettings
+
+CLOSE_TIMEOUT_S = 5.0
+
+_PRODUCER_OPTIONS = {"acks": "all", "enable_idempotence": True, "max_batch_size": 256 * 1024}
+_CLOSING: set[asyncio.Task[None]] = set()
+
+_LOG = structlog.stdlib.get_logger(__name__)
 
 
 def client_options(settings: RuntimeSettings, client_id: str) -> dict[str, object]:
@@ -64,3 +79,32 @@ def _text(secret: SecretStr | None) -> str | None:
 
 def _path(path: object) -> str | None:
     return None if path is None else str(path)
+
+
+def make_producer(settings: RuntimeSettings, client_id: str) -> AIOKafkaProducer:
+    """Return a producer that is not started yet: every message is acknowledged by all replicas, none twice."""
+    compression = None if settings.kafka_compression == "none" else settings.kafka_compression
+    return AIOKafkaProducer(**client_options(settings, client_id), **_PRODUCER_OPTIONS, compression_type=compression)
+
+
+async def close_producer(producer: AIOKafkaProducer) -> None:
+    """Stop a producer without waiting for what it has not sent: whoever sends keeps that until it is acknowledged."""
+    # The sender would go on trying, and `stop` wait for it.
+    sender = producer._sender.sender_task  # noqa: SLF001 - there is no public way to give up
+    if sender is not None:
+        sender.cancel()
+    await stop_in_time(producer.stop)
+
+
+async def stop_in_time(stop: Callable[[], Coroutine[None, None, None]]) -> None:
+    """Stop a client; one that hangs ends in the background: cancelled, it would stay in the group."""
+    task = asyncio.create_task(stop())
+    _CLOSING.add(task)
+    task.add_done_callback(_closed)
+    await asyncio.wait([task], timeout=CLOSE_TIMEOUT_S)
+
+
+def _closed(task: asyncio.Task[None]) -> None:
+    _CLOSING.discard(task)
+    if not task.cancelled() and (error := task.exception()) is not None:
+        _LOG.warning("client_not_closed", **error_fields(error))

@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import structlog
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.errors import IllegalStateError, KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
 
 from services.runtime import metrics, outbox
 from services.runtime.database import TRANSIENT
 from services.runtime.idle import let_others_run
-from services.runtime.kafka import client_options
+from services.runtime.kafka import CLOSE_TIMEOUT_S, client_options, close_producer, make_producer, stop_in_time
 from services.runtime.log import error_fields
 from services.runtime.message import Lane
 from services.runtime.offsets import (
@@ -34,7 +34,7 @@ from services.runtime.publisher import Publisher
 from services.runtime.topics import Place, TopicMissing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from typing import Self
 
     from services.runtime.database import Connection, Pool
@@ -47,7 +47,6 @@ if TYPE_CHECKING:
 
 _LOG = structlog.stdlib.get_logger(__name__)
 
-_CLOSE_TIMEOUT_S = 5.0
 _COMMIT_TIMEOUT_S = 5.0
 _COMMIT_INTERVAL_S = 1.0
 _SWEEP_AFTER_S = 5.0
@@ -78,9 +77,6 @@ _CONSUMER_OPTIONS = {
     "fetch_max_bytes": _FETCH_BYTES,
     "max_partition_fetch_bytes": 1024 * 1024,
 }
-_PRODUCER_OPTIONS = {"acks": "all", "enable_idempotence": True, "max_batch_size": 256 * 1024}
-
-_CLOSING: set[asyncio.Task[None]] = set()
 
 
 class Revoked(Exception):
@@ -132,17 +128,18 @@ class Session(ConsumerRebalanceListener):
     async def __aenter__(self) -> Self:
         """Join the group; TopicMissing, KafkaError or TimeoutError when that is not possible now."""
         await self._check_topics()
-        options = client_options(self._settings, f"sluice.{self._service.name}")
-        group = f"{self._prefix}sluice.{self._service.name}"
+        client_id = f"sluice.{self._service.name}"
         async with contextlib.AsyncExitStack() as stack:
-            self._producer = AIOKafkaProducer(**options, **_PRODUCER_OPTIONS, compression_type=self._compression())
-            stack.push_async_callback(_close_producer, self._producer)
+            self._producer = make_producer(self._settings, client_id)
+            stack.push_async_callback(close_producer, self._producer)
             await self._producer.start()
             self._publisher = Publisher(
                 self._producer, self._prefix, self._service.follow_up_topics, self._settings.publish_timeout_s
             )
-            self._consumer = AIOKafkaConsumer(**options, **_CONSUMER_OPTIONS, group_id=group)
-            stack.push_async_callback(_in_time, self._consumer.stop)
+            self._consumer = AIOKafkaConsumer(
+                **client_options(self._settings, client_id), **_CONSUMER_OPTIONS, group_id=f"{self._prefix}{client_id}"
+            )
+            stack.push_async_callback(stop_in_time, self._consumer.stop)
             await self._consumer.start()
             # Subscribed only now, because `start` would wait for the assignment for ever.
             self._consumer.subscribe([self._prefix + topic for topic in self._groups], listener=self)
@@ -154,9 +151,6 @@ class Session(ConsumerRebalanceListener):
         """Leave the group; what does not end in time is left to end in the background."""
         self._assignment = None
         await self._stack.aclose()
-
-    def _compression(self) -> str | None:
-        return None if self._settings.kafka_compression == "none" else self._settings.kafka_compression
 
     async def _check_topics(self) -> None:
         counts = await self._topics.partition_counts(self._groups)
@@ -186,7 +180,7 @@ class Session(ConsumerRebalanceListener):
             # Its failure is the loop's to notice; the rows stay in the outbox for the next owner.
             await asyncio.wait([self._publishing])
         with contextlib.suppress(*TRANSIENT):
-            async with asyncio.timeout(_CLOSE_TIMEOUT_S):
+            async with asyncio.timeout(CLOSE_TIMEOUT_S):
                 await self._sweep()
         if self._commit is not None:
             await asyncio.wait([self._commit])
@@ -524,25 +518,3 @@ class Session(ConsumerRebalanceListener):
 
     def _partition(self, where: Place) -> TopicPartition:
         return TopicPartition(self._prefix + where.topic, where.partition)
-
-
-async def _close_producer(producer: AIOKafkaProducer) -> None:
-    # What is not acknowledged by now is in the outbox. The sender would go on trying, and `stop` wait for it.
-    sender = producer._sender.sender_task  # noqa: SLF001 - there is no public way to give up
-    if sender is not None:
-        sender.cancel()
-    await _in_time(producer.stop)
-
-
-async def _in_time(stop: Callable[[], Coroutine[None, None, None]]) -> None:
-    """Stop a client; one that hangs ends in the background: cancelled, it would stay in the group."""
-    task = asyncio.create_task(stop())
-    _CLOSING.add(task)
-    task.add_done_callback(_closed)
-    await asyncio.wait([task], timeout=_CLOSE_TIMEOUT_S)
-
-
-def _closed(task: asyncio.Task[None]) -> None:
-    _CLOSING.discard(task)
-    if not task.cancelled() and (error := task.exception()) is not None:
-        _LOG.warning("client_not_closed", **error_fields(error))

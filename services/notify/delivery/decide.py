@@ -82,7 +82,8 @@ def after_inquiry(out: Out, answer: Answer, around: Circumstances) -> Step:
             return Step(ending, move, Advance(out.delivery_id, Status.SENT))
         case Outcome.DELIVERED:
             return Step(ending, None, Advance(out.delivery_id, Status.DELIVERED))
-        case Outcome.PERMANENT:
+        case Outcome.PERMANENT | Outcome.TEMPORARY:
+            # The gateway has given up, for good or in the time that it gives a message.
             return Step(ending, None, Advance(out.delivery_id, Status.FAILED, Why.UNDELIVERED))
         case Outcome.ABSENT if out.state != AWAITING:
             return Step(ending, *_try_again(out, Outcome.ABSENT, around))

@@ -38,7 +38,10 @@ if TYPE_CHECKING:
     from services.runtime.service import Surroundings
 
 _LOOK_EVERY_S: Final = 1.0
-_SENDERS_A_GATEWAY: Final = 2
+CONNECTIONS_A_GATEWAY: Final = 2
+"""Each of a gateway's senders uses a connection to the database."""
+OWN_CONNECTIONS: Final = 2
+"""One is listened on, and one is for what is looked after."""
 _OVERDUE_AT_ONCE: Final = 500
 
 _LOG = structlog.stdlib.get_logger(__name__)
@@ -76,17 +79,12 @@ class Dispatcher:
     keys: Keys
     _wakes: list[asyncio.Event] = field(default_factory=list)
 
-    @property
-    def connections(self) -> int:
-        """How many connections to the database it uses at once."""
-        return _SENDERS_A_GATEWAY * len(self.routes) + 2
-
     async def run(self, around: Surroundings) -> None:
         """Work until told to stop; what is being handed over then is brought to its end."""
         async with asyncio.TaskGroup() as group:
             for route in self.routes:
                 health = Health(self.policy.failover)
-                for _ in range(_SENDERS_A_GATEWAY):
+                for _ in range(CONNECTIONS_A_GATEWAY):
                     wake = asyncio.Event()
                     self._wakes.append(wake)
                     sender = _Sender(route, health, self.policy, self.keys, around, wake)
@@ -101,12 +99,16 @@ class Dispatcher:
         while not around.stopping.is_set():
             with suppress(*TRANSIENT):
                 async with around.pool.acquire() as connection:
-                    lost = asyncio.Event()
-                    connection.add_termination_listener(lambda _connection: lost.set())
-                    await connection.add_listener("delivery", lambda *_: self._wake_all())
-                    self._wake_all()
-                    await _first_set(around.stopping, lost)
+                    await self._listen_on(connection, around.stopping)
             await _pause(around.stopping, 0.2)
+
+    async def _listen_on(self, connection: Connection, stopping: asyncio.Event) -> None:
+        lost = asyncio.Event()
+        connection.add_termination_listener(lambda _connection: lost.set())
+        await connection.add_listener("delivery", lambda *_: self._wake_all())
+        # What was committed before it listened.
+        self._wake_all()
+        await _first_set(stopping, lost)
 
     def _wake_all(self) -> None:
         for wake in self._wakes:
@@ -147,11 +149,13 @@ class _Sender(Generic[M]):
         taken = await self._take()
         if not taken:
             return False
-        ready, refused = self._prepare(taken)
+        ready: list[tuple[Taken, M]]
+        unusable: list[tuple[Taken, Answer]]
+        ready, unusable = self._prepare(taken)
         if time.monotonic() - began_s > self.policy.delivering.answer_within_s / 2:
             # This process stood still: by now they may count as lost, and be given to another.
             return True
-        await self._record_until_done([*refused, *await self._hand_over(ready)])
+        await self._record_until_done([*unusable, *await self._hand_over(ready)])
         return True
 
     async def _hand_over(self, ready: Sequence[tuple[Taken, M]]) -> list[tuple[Taken, Answer]]:
@@ -191,17 +195,17 @@ class _Sender(Generic[M]):
     def _prepare(self, taken: Sequence[Taken]) -> tuple[list[tuple[Taken, M]], list[tuple[Taken, Answer]]]:
         """Return the messages that can leave, and why the others cannot any more."""
         ready: list[tuple[Taken, M]] = []
-        refused: list[tuple[Taken, Answer]] = []
+        unusable: list[tuple[Taken, Answer]] = []
         for one in taken:
             reference = reference_of(one.delivery_id, one.number)
             if one.reach != "good" or one.contacts is None or one.wrapped_key is None:
-                refused.append((one, Answer(reference, Outcome.UNUSABLE, why=one.reach)))
+                unusable.append((one, Answer(reference, Outcome.UNUSABLE, why=one.reach)))
                 continue
             key = self.keys.unwrap(one.customer_id, one.wrapped_key)
             locale, text = open_text(key, one.delivery_id, one.sealed)
             contacts = open_contacts(key, one.customer_id, one.contacts)
             ready.append((one, self.route.make(reference, contacts, locale, text)))
-        return ready, refused
+        return ready, unusable
 
     async def _record_until_done(self, answers: Sequence[tuple[Taken, Answer]]) -> None:
         retries = stamina.retry_context(TRANSIENT, attempts=None, timeout=None, wait_initial=0.1, wait_max=2.0)

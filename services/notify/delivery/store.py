@@ -22,7 +22,7 @@ _QUERIES: Final = load_queries(Path(__file__).with_name("queries.sql"))
 
 
 class Taken(NamedTuple):
-    """A message given to a gateway, noted as its attempt of that number; the customer's key and contacts are wrapped."""
+    """A message given to a gateway, noted as its attempt of that number; nothing in it is decrypted yet."""
 
     delivery_id: UUID
     number: int

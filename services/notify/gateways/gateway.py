@@ -99,5 +99,5 @@ class Gateway(Protocol, Generic[M_contra]):
         """Give connections back."""
 
 
-OnReceipts = Callable[[Sequence[Receipt]], Awaitable[None]]
+OnReceipts: TypeAlias = Callable[[Sequence[Receipt]], Awaitable[None]]
 """Keeps receipts; the provider is told that they were taken only after it has returned."""

@@ -1,0 +1,49 @@
+"""What runs beside the notifier's consumer: the dispatcher, its gateways, and the desk that takes their receipts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from services.notify.delivery.dispatch import CONNECTIONS_A_GATEWAY, OWN_CONNECTIONS, Dispatcher
+from services.notify.delivery.receipt_topic import ReceiptTopic
+from services.notify.public import serve_public
+
+if TYPE_CHECKING:
+    from services.notify.gateways.config import Gateways
+    from services.notify.policy import Policy
+    from services.notify.sealed import Keys
+    from services.runtime.service import Surroundings
+
+
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """How the notifier reaches the outside, and is reached: its gateways, and where it listens."""
+
+    gateways: Gateways
+    host: str
+    port: int
+
+    @property
+    def connections(self) -> int:
+        """How many connections to the database this needs."""
+        return CONNECTIONS_A_GATEWAY * len(self.gateways.names) + OWN_CONNECTIONS
+
+
+@dataclass(frozen=True, slots=True)
+class Delivering:
+    """The companion: `run` it for as long as the worker runs."""
+
+    outside: Outside
+    policy: Policy
+    keys: Keys
+
+    async def run(self, around: Surroundings) -> None:
+        """Deliver until told to stop."""
+        outside, topic = self.outside, ReceiptTopic(around.settings)
+        try:
+            async with serve_public(outside.host, outside.port, outside.gateways.called_back, topic, around.clock):
+                routes = outside.gateways.open(topic.keep, around.clock)
+                await Dispatcher(routes, self.policy, self.keys).run(around)
+        finally:
+            await topic.close()
