@@ -160,12 +160,12 @@ class _Environment(BaseSettings, GatewayBehaviour):
 
 
 class SmsBehaviourFile:
-    """The gateways' behaviour, read again when the file changes; a file that is wrong changes nothing.
+    """The gateways' behaviour, read again when the file, if any, changes; a file that is wrong changes nothing.
 
     Raises SettingsError at the start when the environment is wrong.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path | None) -> None:
         self.path = path
         self._seen: tuple[int, int] | None = None
         self._told: dict[str, GatewayBehaviour] = {}
@@ -194,6 +194,8 @@ class SmsBehaviourFile:
         return GatewayBehaviour(**{**self._environment, **top, **own.model_dump(exclude_unset=True)})
 
     def _read(self) -> None:
+        if self.path is None:
+            return
         try:
             found = self.path.stat()
             if (seen := (found.st_mtime_ns, found.st_size)) != self._seen:

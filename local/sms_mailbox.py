@@ -81,15 +81,12 @@ class Mailbox:
         """Return what a message has come to, and the code when it failed."""
         return _STATUSES[self._statuses[place]], self._codes.get(place)
 
-    def listed(self, *, since: int = 0, limit: int, to: str | None = None) -> Iterator[dict[str, Any]]:
-        """Return messages from a place on, as people and tests read them."""
+    def listed(self, since: int, to: str | None, gateway: str | None) -> Iterator[dict[str, Any]]:
+        """Return messages from a place on, as people and tests read them; to one number or of one gateway if asked."""
         for place in range(since, len(self._messages)):
             message = self._messages[place]
-            if to is not None and message.to != to:
-                continue
-            if (limit := limit - 1) < 0:
-                return
-            yield self._shown(place, message)
+            if to in {None, message.to} and gateway in {None, message.gateway}:
+                yield self._shown(place, message)
 
     def _shown(self, place: int, message: Message) -> dict[str, Any]:
         status, code = self.standing(place)

@@ -1,6 +1,7 @@
 """The sandbox's SMS gateways: any number by name, over HTTP and SMPP, as good or as bad as they are told.
 
-They keep what they take until they end; `local.sms_behaviour` says how to have them behave otherwise.
+They keep what they take until they end; `local.sms_behaviour` says how to have them behave otherwise, in a file that
+SLUICE_SMS_SANDBOX names.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import os
 import signal
 import sys
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -176,7 +178,8 @@ class HttpGateways:
             limit = min(int(request.query.get("limit", _PAGE)), _LARGEST_PAGE)
         except ValueError as error:
             raise web.HTTPBadRequest(text="since and limit are numbers") from error
-        return _json(list(self._desk.mailbox.listed(since=since, limit=limit, to=request.query.get("to"))))
+        listed = self._desk.mailbox.listed(since, request.query.get("to"), request.query.get("gateway"))
+        return _json(list(islice(listed, limit)))
 
     async def _count(self, _request: web.Request) -> web.Response:
         return _json({"count": len(self._desk.mailbox)})
@@ -230,7 +233,8 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     try:
         settings = SandboxSettings()
-        behaviour = SmsBehaviourFile(Path(os.environ.get("SLUICE_SMS_SANDBOX") or "sms.json"))
+        file = os.environ.get("SLUICE_SMS_SANDBOX")
+        behaviour = SmsBehaviourFile(Path(file) if file else None)
     except (ValidationError, SettingsError) as error:
         text = describe(error) if isinstance(error, ValidationError) else str(error)
         sys.stderr.write(f"{text}\n")

@@ -74,13 +74,10 @@ class MessageCentre:
         return int(self._server.sockets[0].getsockname()[1])
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
+        # It may go away, or speak something else.
+        with suppress(OSError, asyncio.IncompleteReadError, ValueError):
             await _Session(self, reader, writer).run()
-        except (OSError, asyncio.IncompleteReadError, ValueError):
-            # It went away, or speaks something else.
-            pass
-        finally:
-            writer.close()
+        writer.close()
 
     def take(self, gateway: str, message: SubmitSm, conduct: Conduct) -> str:
         """Take a message or a part of one; return its id. A part that completes its message has the message's id."""

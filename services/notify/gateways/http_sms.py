@@ -14,7 +14,7 @@ from services.notify.gateways.gateway import Answer, Outcome, Receipt, Sms
 from services.notify.gateways.meaning import Meaning
 from services.notify.gateways.signatures import check_signature, sign
 from services.runtime.checked_files import Strict
-from services.runtime.clock import Clock, RealClock
+from services.runtime.clock import RealClock
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -138,9 +138,8 @@ class _NoAnswer(Exception):
 class HttpSmsGateway:
     """A provider's interface; made inside an event loop, and closed there."""
 
-    def __init__(self, config: HttpSmsConfig, clock: Clock | None = None) -> None:
+    def __init__(self, config: HttpSmsConfig) -> None:
         self._config = config
-        self._clock = clock or RealClock()
         # A post is never repeated by aiohttp: it repeats only methods that may be (`IDEMPOTENT_METHODS`).
         self._http = aiohttp.ClientSession(
             timeout=aiohttp.ClientTimeout(total=config.timeout_s, sock_connect=config.connect_timeout_s)
@@ -210,7 +209,7 @@ class HttpSmsGateway:
         except aiohttp.ClientError as error:
             why = f"the connection broke before the answer: {error or type(error).__name__}"
             raise _NoAnswer(Outcome.UNKNOWN, why) from error
-        if not response.ok or response.status >= 300:
+        if not 200 <= response.status < 300:
             raise self._refusal(response)
         return _listed(answer, self._config.answer.results)
 
@@ -228,7 +227,8 @@ class HttpSmsGateway:
             case AuthKind.BEARER:
                 return {"Authorization": f"Bearer {secret}"}
             case AuthKind.HMAC:
-                return sign(secret, body, self._clock.now())
+                # The provider lives in the world's time, whatever clock is set here.
+                return sign(secret, body, RealClock().now())
             case AuthKind.NONE:
                 return {}
 
@@ -240,7 +240,10 @@ class HttpSmsGateway:
 
 
 def read_receipts(config: HttpSmsConfig, headers: Mapping[str, str], body: bytes, now: datetime) -> list[Receipt]:
-    """Check and read a callback; nothing of it is returned unless all of it is right.
+    """Check and read a callback; nothing of it is returned unless all of it can be read.
+
+    A status that the settings do not name is UNKNOWN: refused, it would hold up the receipts beside it for ever.
+    `now` is the world's time, as the provider's timestamp is.
 
     Raises:
         BadSignature: the provider has not signed this body.
@@ -290,8 +293,6 @@ def _receipt(config: HttpSmsConfig, fields: ReceiptFields, said: dict[str, Any])
     if id_ is None:
         raise BadReceipts(f"a receipt has no {fields.id!r}")
     outcome, _ = _meaning(config, said.get(fields.status), code)
-    if outcome is Outcome.UNKNOWN:
-        raise BadReceipts(f"a receipt's {fields.status!r} is {said.get(fields.status)!r}")
     return Receipt(config.name, id_, _text(said.get(fields.reference)), outcome, code, _moment(said, fields.at))
 
 

@@ -18,6 +18,7 @@ from services.notify.gateways.gateway import Answer, OnReceipts, Outcome, Receip
 from services.notify.gateways.meaning import Meaning
 from services.notify.gateways.segments import Alphabet, split_text
 from services.notify.gateways.smpp_session import (
+    Address,
     BindRefused,
     Limits,
     Lost,
@@ -77,6 +78,7 @@ class SmppConfig(Strict):
     name: Annotated[str, Field(min_length=1)]
     host: Annotated[str, Field(min_length=1)]
     port: Annotated[int, Field(ge=1, le=65_535)] = 2775
+    tls: bool = False
     system_id: Annotated[str, Field(min_length=1, max_length=15)]
     password: Annotated[SecretStr, Field(max_length=8)]
     system_type: Annotated[str, Field(max_length=12)] = ""
@@ -172,7 +174,8 @@ class SmppGateway:
         limits = Limits(config.window, config.response_timeout_s, config.enquire_link_s)
         try:
             async with asyncio.timeout(config.connect_timeout_s):
-                return await open_session(config.host, config.port, request, limits, self._on_deliveries)
+                address = Address(config.host, config.port, config.tls)
+                return await open_session(address, request, limits, self._on_deliveries)
         except TimeoutError:
             self._why_not = f"not bound within {config.connect_timeout_s:g} s"
         except (BindRefused, OSError, asyncio.IncompleteReadError, ValueError) as error:
@@ -183,8 +186,8 @@ class SmppGateway:
     async def _run(self, session: Session) -> None:
         try:
             await session.run()
-        except BadPdu as error:
-            _log.warning("smpp_not_understood", gateway=self._config.name, why=str(error))
+        except Exception:  # noqa: BLE001 - whatever the centre sends or we do wrong, texts must go on
+            _log.exception("smpp_session_failed", gateway=self._config.name)
         finally:
             self._session = None
             self._why_not = "the connection was lost"

@@ -59,6 +59,14 @@ class Response(NamedTuple):
     body: bytes
 
 
+class Address(NamedTuple):
+    """Where a centre listens, and whether behind TLS with a certificate that this machine trusts."""
+
+    host: str
+    port: int
+    tls: bool
+
+
 class Limits(NamedTuple):
     """How much may be out at once, and how long anything may take."""
 
@@ -204,14 +212,13 @@ class Session:
 
 
 async def open_session(
-    host: str,
-    port: int,
+    address: Address,
     request: BindTransceiver,
     limits: Limits,
     on_deliveries: Callable[[Sequence[bytes]], Awaitable[None]],
 ) -> Session:
     """Connect and bind; raises BindRefused, OSError, asyncio.IncompleteReadError or BadPdu."""
-    reader, writer = await asyncio.open_connection(host, port)
+    reader, writer = await asyncio.open_connection(address.host, address.port, ssl=address.tls or None)
     session = Session(reader, writer, limits, on_deliveries)
     try:
         await session.bind(request)
