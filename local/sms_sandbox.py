@@ -227,17 +227,23 @@ async def serve(settings: SandboxSettings, behaviour: SmsBehaviourFile) -> None:
     await asyncio.Event().wait()
 
 
+def _settings() -> SandboxSettings:
+    try:
+        return SandboxSettings()
+    except ValidationError as error:
+        raise SettingsError(describe(error).replace("setting ", f"setting {PREFIX}", 1)) from None
+
+
 def main() -> int:
     """Serve until SIGTERM; return the process's exit code when it cannot."""
     # Nothing is kept, so that there is nothing to put in order: the process ends where it is.
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     try:
-        settings = SandboxSettings()
+        settings = _settings()
         file = os.environ.get("SLUICE_SMS_SANDBOX")
         behaviour = SmsBehaviourFile(Path(file) if file else None)
-    except (ValidationError, SettingsError) as error:
-        text = describe(error) if isinstance(error, ValidationError) else str(error)
-        sys.stderr.write(f"{text}\n")
+    except SettingsError as error:
+        sys.stderr.write(f"{error}\n")
         return 2
     uvloop.run(serve(settings, behaviour))
     return 0

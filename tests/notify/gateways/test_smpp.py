@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
@@ -19,9 +19,10 @@ from tests.notify.gateways.test_http_sms import free_port, outcomes
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
 
     from services.notify.gateways.gateway import Receipt
+    from services.notify.gateways.smpp_wire import Header
 
 LONG_CHINESE = "【Sluice】您的还款计划如下：" + "第一期一百元，" * 40 + "完😀"
 LONG_GERMAN = "Grüße: {" + "€ " * 200 + "}"
@@ -200,15 +201,6 @@ async def taken(sandbox: Sandbox, gateway: str, count: int) -> bool:
     return len(await sandbox.messages(gateway)) >= count
 
 
-async def test_a_link_that_is_quiet_is_kept(sandbox: Sandbox, gateway: str) -> None:
-    kept = Kept()
-    await sandbox.behave(gateway, receipt_delay_s=0.2)
-    async with opened(sandbox.smpp_port, gateway, kept, enquire_link_s=0.01, response_timeout_s=5) as sms_gateway:
-        assert outcomes(await sms_gateway.send(texts())) == [Outcome.ACCEPTED]
-        await kept.until(1)
-        assert sms_gateway.is_bound
-
-
 # --- Receipts ---
 
 
@@ -260,6 +252,83 @@ async def test_a_lost_receipt_never_comes(sandbox: Sandbox, gateway: str) -> Non
 
 
 # --- What other centres send ---
+
+
+BIND, SUBMIT, ENQUIRE, UNBIND, NACK, ANSWER = 0x9, 0x4, 0x15, 0x6, 0x80000000, 0x80000000
+
+
+def pdu(command: int, status: int, sequence: int, body: bytes = b"") -> bytes:
+    return struct.pack("!4I", 16 + len(body), command, status, sequence) + body
+
+
+@asynccontextmanager
+async def centre(answer: Callable[[Header], bytes]) -> AsyncIterator[int]:
+    """A centre that lets everybody in, and then answers in one way; its port."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                header = read_header(await reader.readexactly(16))
+                await reader.readexactly(header.length - 16)
+                is_bind = header.command == BIND
+                writer.write(pdu(ANSWER | BIND, 0, header.sequence, b"other\0") if is_bind else answer(header))
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        yield int(server.sockets[0].getsockname()[1])
+
+
+@pytest.mark.parametrize(
+    ("said", "outcome", "code"),
+    [
+        (lambda header: pdu(ANSWER | SUBMIT, 0x411, header.sequence), Outcome.PERMANENT, "0x00000411"),
+        (lambda header: pdu(ANSWER | SUBMIT, 0x412, header.sequence), Outcome.TECHNICAL, "0x00000412"),
+        (lambda header: pdu(NACK, 0x3, header.sequence), Outcome.TECHNICAL, "ESME_RINVCMDID"),
+        (lambda _: pdu(UNBIND, 0, 7), Outcome.UNKNOWN, None),
+        (lambda _: b"HTTP/1.1 400 Bad Request", Outcome.UNKNOWN, None),
+    ],
+    ids=["own code that is set", "own code", "generic_nack", "unbind", "no PDU"],
+)
+async def test_whatever_a_centre_says_is_an_answer(
+    gateway: str, said: Callable[[Header], bytes], outcome: Outcome, code: str | None
+) -> None:
+    codes = {"0x00000411": {"outcome": "permanent"}}
+    async with centre(said) as port, opened(port, gateway, codes=codes, response_timeout_s=5) as sms_gateway:
+        (answer,) = await sms_gateway.send(texts())
+    assert (answer.outcome, answer.code) == (outcome, code)
+
+
+async def test_a_centre_that_asks_whether_we_are_there_is_told_so(gateway: str) -> None:
+    heard = asyncio.Event()
+
+    def answer(header: Header) -> bytes:
+        if header.command == ANSWER | ENQUIRE:
+            heard.set()
+            return b""
+        return pdu(ENQUIRE, 0, 9) + pdu(ANSWER | SUBMIT, 0, header.sequence, b"1\0")
+
+    async with centre(answer) as port, opened(port, gateway) as sms_gateway:
+        assert outcomes(await sms_gateway.send(texts())) == [Outcome.ACCEPTED]
+        await asyncio.wait_for(heard.wait(), 5)
+
+
+async def test_a_centre_that_hangs_is_given_up(gateway: str) -> None:
+    asked: list[int] = []
+
+    def say_nothing(header: Header) -> bytes:
+        asked.append(header.command)
+        return b""
+
+    limits = {"enquire_link_s": 0.05, "response_timeout_s": 0.1, "first_reconnect_s": 60, "last_reconnect_s": 60}
+    async with centre(say_nothing) as port, opened(port, gateway, **limits) as sms_gateway:
+        await sms_gateway.start()
+        await wait_until(lambda: unbound(sms_gateway))
+    assert asked == [ENQUIRE]
+
+
+async def unbound(sms_gateway: SmppGateway) -> bool:
+    return not sms_gateway.is_bound
 
 
 def deliver_sm(text: bytes, *, esm_class: int = 4, parameters: bytes = b"") -> bytes:
