@@ -220,7 +220,7 @@ async def serve(settings: SandboxSettings, behaviour: SmsBehaviourFile) -> None:
         "pid": os.getpid(),
         "http": f"http://{_HOST}:{http_port}",
         "smpp": f"{_HOST}:{smpp_port}",
-        "behaviour": str(behaviour.path.resolve()),
+        "behaviour": str(behaviour.path),
     }
     sys.stdout.write(json.dumps(announced) + "\n")
     sys.stdout.flush()

@@ -42,7 +42,7 @@ class Delivering:
         """Deliver until told to stop."""
         outside, topic = self.outside, ReceiptTopic(around.settings)
         try:
-            async with serve_public(outside.host, outside.port, outside.gateways.called_back, topic, around.clock):
+            async with serve_public(outside.host, outside.port, outside.gateways.called_back, topic):
                 routes = outside.gateways.open(topic.keep, around.clock)
                 await Dispatcher(routes, self.policy, self.keys).run(around)
         finally:

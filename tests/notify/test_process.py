@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import subprocess
@@ -16,7 +17,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 
 from schemas.envelope import encode_headers
 from tests.conftest import PARTITIONS
-from tests.notify.test_notices import profile, settled
+from tests.notify.test_notices import MASTER_KEY, profile, settled
 from tests.waiting import wait_for, wait_until
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ def environment(kafka: str, topic_prefix: str, database: str) -> dict[str, str]:
         "DATABASE_URL": database,
         "SLUICE_TOPIC_PREFIX": topic_prefix,
         "SLUICE_LOG_LEVEL": "warning",
+        "SLUICE_MASTER_KEY": base64.b64encode(MASTER_KEY).decode(),
     }
 
 

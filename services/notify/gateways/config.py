@@ -57,7 +57,7 @@ class Gateways(Strict):
     def open(self, on_receipts: OnReceipts, clock: Clock) -> list[Route[Any]]:
         """Make every gateway, inside an event loop."""
         mail: list[Gateway[Email]] = [SmtpGateway(one, clock) for one in self.smtp]
-        sms: list[Gateway[Sms]] = [HttpSmsGateway(one, clock) for one in self.http_sms]
+        sms: list[Gateway[Sms]] = [HttpSmsGateway(one) for one in self.http_sms]
         sms += [SmppGateway(one, on_receipts, clock) for one in self.smpp]
         routes: list[Route[Any]] = [Route(one, Channel.EMAIL, self.rates.get(one.name), make_email) for one in mail]
         return routes + [Route(one, Channel.SMS, self.rates.get(one.name), make_sms) for one in sms]
