@@ -58,6 +58,7 @@ class Delivering(Strict):
     attempts: Annotated[int, Field(gt=0)] = 8
     retry_after_s: Annotated[float, Field(gt=0)] = 2
     retry_at_most_after_s: Annotated[float, Field(gt=0)] = 900
+    hand_over_within_s: Annotated[float, Field(gt=0)] = 10
     answer_within_s: Annotated[float, Field(gt=0)] = 30
     inquire_after_s: Annotated[float, Field(gt=0)] = 60
 

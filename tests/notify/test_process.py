@@ -107,7 +107,9 @@ def _published(environment: dict[str, str], wanted: int) -> int:
         for message in consumer.consume(1_000, 0.2):
             value = message.value()
             assert value is not None
-            notices.add(orjson.loads(value)["notice_id"])
+            said = orjson.loads(value)
+            if said["channel"] == "in_app":
+                notices.add(said["notice_id"])
         return len(notices) >= wanted
 
     try:

@@ -43,6 +43,8 @@ CONNECTIONS_A_GATEWAY: Final = 2
 OWN_CONNECTIONS: Final = 2
 """One is listened on, and one is for what is looked after."""
 _OVERDUE_AT_ONCE: Final = 500
+_MARGIN_S: Final = 5.0
+"""How long it may take from taking messages to handing them over, and from the answers to recording these."""
 
 _LOG = structlog.stdlib.get_logger(__name__)
 
@@ -83,6 +85,7 @@ class Dispatcher:
         """Work until told to stop; what is being handed over then is brought to its end."""
         async with asyncio.TaskGroup() as group:
             for route in self.routes:
+                group.create_task(route.gateway.start())
                 health = Health(self.policy.failover)
                 for _ in range(CONNECTIONS_A_GATEWAY):
                     wake = asyncio.Event()
@@ -152,7 +155,7 @@ class _Sender(Generic[M]):
         ready: list[tuple[Taken, M]]
         unusable: list[tuple[Taken, Answer]]
         ready, unusable = self._prepare(taken)
-        if time.monotonic() - began_s > self.policy.delivering.answer_within_s / 2:
+        if time.monotonic() - began_s > _MARGIN_S:
             # This process stood still: by now they may count as lost, and be given to another.
             return True
         await self._record_until_done([*unusable, *await self._hand_over(ready)])
@@ -162,7 +165,8 @@ class _Sender(Generic[M]):
         if not ready:
             return []
         began_s = time.monotonic()
-        answers = await self.route.gateway.send([message for _, message in ready])
+        until = asyncio.get_running_loop().time() + self.policy.delivering.hand_over_within_s
+        answers = await self.route.gateway.send([message for _, message in ready], until)
         ended_s = time.monotonic()
         self.health.note(answers, ended_s - began_s, ended_s)
         return list(zip((one for one, _ in ready), answers, strict=True))
@@ -186,11 +190,15 @@ class _Sender(Generic[M]):
             self.route.gateway.name,
             self.route.channel,
             now,
-            answered_by=now + timedelta(seconds=self.policy.delivering.answer_within_s),
+            answered_by=now + timedelta(seconds=self._lease_s()),
             limit=limit,
             ladder=self.policy.sms.ladder,
             left_to_others=timedelta(seconds=self.policy.failover.left_to_others_s),
         )
+
+    def _lease_s(self) -> float:
+        """Return how long nobody else touches what was taken: longer than handing it over can take."""
+        return self.policy.delivering.hand_over_within_s + self.route.gateway.longest_s + 2 * _MARGIN_S
 
     def _prepare(self, taken: Sequence[Taken]) -> tuple[list[tuple[Taken, M]], list[tuple[Taken, Answer]]]:
         """Return the messages that can leave, and why the others cannot any more."""

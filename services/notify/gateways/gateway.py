@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable, Sequence
 from enum import StrEnum
-from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, NamedTuple, Protocol, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
     from datetime import datetime
+
+TOO_LATE: Final = "its turn did not come in time"
+"""Why a message was not begun after `until`."""
 
 
 class Outcome(StrEnum):
@@ -89,8 +93,18 @@ class Gateway(Protocol, Generic[M_contra]):
     def can_inquire(self) -> bool:
         """Whether the provider can be asked about our references."""
 
-    async def send(self, messages: Sequence[M_contra]) -> list[Answer]:
-        """Hand messages over. UNKNOWN where it cannot be told whether the provider has it; never sends one again."""
+    @property
+    def longest_s(self) -> float:
+        """How many seconds handing over one message takes at the longest, once it is begun."""
+
+    async def start(self) -> None:
+        """Be reached by the provider, where it speaks by itself."""
+
+    async def send(self, messages: Sequence[M_contra], until: float = math.inf) -> list[Answer]:
+        """Hand messages over; none is begun after `until` on the loop's clock: that answers TECHNICAL.
+
+        UNKNOWN where it cannot be told whether the provider has it; never sends one again.
+        """
 
     async def inquire(self, references: Sequence[str]) -> list[Answer]:
         """Ask what became of messages; UNKNOWN where there is no answer, ABSENT where it never came."""

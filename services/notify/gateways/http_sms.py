@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import math
 from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any, Final, Self
@@ -10,7 +12,7 @@ import aiohttp
 import orjson
 from pydantic import AnyHttpUrl, Field, SecretStr, model_validator
 
-from services.notify.gateways.gateway import Answer, Outcome, Receipt, Sms
+from services.notify.gateways.gateway import TOO_LATE, Answer, Outcome, Receipt, Sms
 from services.notify.gateways.meaning import Meaning
 from services.notify.gateways.signatures import check_signature, sign
 from services.runtime.checked_files import Strict
@@ -160,9 +162,19 @@ class HttpSmsGateway:
         """Whether the settings say where to ask."""
         return self._config.inquiry is not None
 
-    async def send(self, messages: Sequence[Sms]) -> list[Answer]:
+    @property
+    def longest_s(self) -> float:
+        """A post's timeout."""
+        return self._config.timeout_s
+
+    async def start(self) -> None:
+        """Nothing: the provider posts receipts to us."""
+
+    async def send(self, messages: Sequence[Sms], until: float = math.inf) -> list[Answer]:
         """Post messages once, and read what the provider says of each."""
         references = [message.reference for message in messages]
+        if asyncio.get_running_loop().time() > until:
+            return _all(references, Outcome.TECHNICAL, TOO_LATE)
         try:
             said = await self._post(str(self._config.url), self._request(messages))
         except _NoAnswer as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from contextlib import suppress
 from itertools import count
 from typing import TYPE_CHECKING, Annotated, Final, Literal
@@ -42,6 +43,7 @@ _UDHI: Final = 0b01000000
 _FINAL_RECEIPT: Final = 0b01
 _NO_RECEIPT: Final = 0b00
 _REFERENCE_OCTETS: Final = 256
+_MOST_PARTS: Final = 10
 
 _STATUSES: Final[dict[int, Outcome]] = {
     SmppCommandStatus.ESME_RTHROTTLED: Outcome.TEMPORARY,
@@ -134,10 +136,15 @@ class SmppGateway:
             self._keeping = asyncio.create_task(self._keep_bound())
         await self._has_tried.wait()
 
-    async def send(self, messages: Sequence[Sms]) -> list[Answer]:
+    @property
+    def longest_s(self) -> float:
+        """As many timeouts as a text has parts at the most."""
+        return self._config.response_timeout_s * _MOST_PARTS
+
+    async def send(self, messages: Sequence[Sms], until: float = math.inf) -> list[Answer]:
         """Submit messages, as many at once as the window has room for."""
         await self.start()
-        return list(await asyncio.gather(*map(self._send, messages)))
+        return list(await asyncio.gather(*(self._send(message, until) for message in messages)))
 
     async def inquire(self, references: Sequence[str]) -> list[Answer]:
         """Answer UNKNOWN: SMPP cannot ask by our references."""
@@ -194,7 +201,7 @@ class SmppGateway:
 
     # --- Messages ---
 
-    async def _send(self, message: Sms) -> Answer:
+    async def _send(self, message: Sms, until: float) -> Answer:
         """Submit a message's parts one after the other; the first that is not taken answers for the whole.
 
         A phone shows nothing of a text that lacks a part, so that it may be sent again.
@@ -202,18 +209,20 @@ class SmppGateway:
         answer = Answer(message.reference, Outcome.PERMANENT, why="there is nothing to say")
         try:
             for pdu in self._pdus(message):
-                answer = await self._submit(message.reference, pdu)
+                answer = await self._submit(message.reference, pdu, until)
+                # What is begun is brought to its end.
+                until = math.inf
                 if answer.outcome is not Outcome.ACCEPTED:
                     break
         except ValueError as error:
             return Answer(message.reference, Outcome.PERMANENT, why=f"it cannot be written as an SMS: {error}")
         return answer
 
-    async def _submit(self, reference: str, pdu: SubmitSm) -> Answer:
+    async def _submit(self, reference: str, pdu: SubmitSm, until: float) -> Answer:
         if self._session is None:
             return Answer(reference, Outcome.TECHNICAL, why=self._why_not)
         try:
-            response = await self._session.submit(pdu)
+            response = await self._session.submit(pdu, until)
         except NotSent as error:
             return Answer(reference, Outcome.TECHNICAL, why=str(error))
         except Lost as error:

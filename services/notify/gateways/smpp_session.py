@@ -26,6 +26,7 @@ from aiosmpplib.protocol import (
 )
 from aiosmpplib.state import SmppCommand, SmppCommandStatus
 
+from services.notify.gateways.gateway import TOO_LATE
 from services.notify.gateways.smpp_wire import HEADER_LENGTH, Header, read_header
 
 if TYPE_CHECKING:
@@ -103,9 +104,11 @@ class Session:
         if header.status:
             raise BindRefused(describe_status(header.status))
 
-    async def submit(self, message: SubmitSm) -> Response:
-        """Send a message when the window has room; raises NotSent or Lost."""
+    async def submit(self, message: SubmitSm, until: float) -> Response:
+        """Send a message when the window has room, if that is not after `until`; raises NotSent or Lost."""
         async with self._room:
+            if asyncio.get_running_loop().time() > until:
+                raise NotSent(TOO_LATE)
             return await self._request(message)
 
     async def run(self) -> None:

@@ -7,6 +7,7 @@ from then on only its answer tells. No mail is sent a second time here, whatever
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 import ssl
 from contextlib import asynccontextmanager
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal, NamedTuple, Self
 from aiosmtplib import SMTP, SMTPDataError, SMTPException, SMTPResponse
 from pydantic import Field, FilePath, SecretStr, field_validator, model_validator
 
-from services.notify.gateways.gateway import Answer, Outcome
+from services.notify.gateways.gateway import TOO_LATE, Answer, Outcome
 from services.notify.gateways.mail import NotComposed, Sender, compose, domain_of, mailbox
 from services.runtime.checked_files import Strict
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from services.runtime.clock import Clock
 
 _MAILS_A_CONNECTION: Final = 25
+_STEPS: Final = 5
+"""A mail waits for a connection, and for answers to MAIL, RCPT, DATA and its content."""
 _LONGEST_WHY: Final = 200
 _FAILURES: Final = (SMTPException, OSError)
 """All that a lost, late or wrong server raises; an OSError is also what TLS raises."""
@@ -98,7 +101,7 @@ class SmtpSettings(Strict):
     from_name: str = ""
     reply_to: str | None = None
     connections: Annotated[int, Field(ge=1, le=100)] = 8
-    timeout_s: Annotated[float, Field(gt=0, le=600)] = 30
+    timeout_s: Annotated[float, Field(gt=0, le=600)] = 10
     idle_s: Annotated[float, Field(gt=0, le=3_600)] = 30
 
     @property
@@ -162,22 +165,30 @@ class SmtpGateway:
     """Hands mails to one server; a connection carries one mail at a time, and is made when a mail needs it."""
 
     batch_size: int
+    longest_s: float
     can_inquire: Final = False
 
     def __init__(self, settings: SmtpSettings, clock: Clock) -> None:
         self.name = settings.name
         self.batch_size = settings.connections * _MAILS_A_CONNECTION
+        self.longest_s = settings.timeout_s * _STEPS
         self._sender = settings.sender
         self._clock = clock
         self._pool = _Pool(settings)
 
-    async def send(self, messages: Sequence[Email]) -> list[Answer]:
-        """Hand mails over, each by itself; a mail that cannot be composed is refused for good."""
-        return await asyncio.gather(*map(self._send_one, messages))
+    async def start(self) -> None:
+        """Nothing: a mail server does not speak by itself."""
 
-    async def _send_one(self, email: Email) -> Answer:
-        asked_at = asyncio.get_running_loop().time()
+    async def send(self, messages: Sequence[Email], until: float = math.inf) -> list[Answer]:
+        """Hand mails over, each by itself; a mail that cannot be composed is refused for good."""
+        return await asyncio.gather(*(self._send_one(message, until) for message in messages))
+
+    async def _send_one(self, email: Email, until: float) -> Answer:
+        loop = asyncio.get_running_loop()
+        asked_at = loop.time()
         async with self._pool.lease() as client:
+            if loop.time() > until:
+                return Answer(email.reference, Outcome.TECHNICAL, code="too-late", why=TOO_LATE)
             try:
                 content = compose(email, self._sender, self._clock.now())
                 mail = _Mail(email.reference, mailbox(self._sender.address), mailbox(email.to), content)
