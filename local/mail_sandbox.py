@@ -4,13 +4,15 @@
     GET /behaviour         how it behaves now           PUT /behaviour        have it otherwise
 
 By default every mail is taken at once; `local.mail_behaviour` says how to have it otherwise. Mails are kept in memory,
-the newest megabytes of them; `X-Messages-Dropped` says how many older ones are gone.
+the newest megabytes of them; `X-Messages-Dropped` says how many older ones are gone. `handed_over_at` is the
+machine's time, whatever the services' clock says.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import re
 import secrets
@@ -26,7 +28,7 @@ from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple, Never
+from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple, Never, cast
 
 from aiohttp import web
 from aiosmtpd.smtp import SMTP, AuthResult, LoginPassword
@@ -211,8 +213,8 @@ class Server(SMTP):
         super().connection_made(transport)
         if is_new:
             self.event_handler.connections += 1
-        if self.event_handler.is_down and isinstance(transport, asyncio.WriteTransport):
-            transport.abort()
+        if self.event_handler.is_down:
+            cast("asyncio.Transport", transport).abort()
 
     def connection_lost(self, error: Exception | None) -> None:
         """Count it as gone; aiosmtpd may say so twice."""
@@ -227,8 +229,7 @@ def _reference_of(content: bytes) -> str | None:
 
 
 async def _hang_up(server: SMTP) -> Never:
-    if isinstance(server.transport, asyncio.WriteTransport):
-        server.transport.abort()
+    cast("asyncio.Transport", server.transport).abort()
     # The dialogue is cancelled because its connection is lost.
     await asyncio.get_running_loop().create_future()
     raise ConnectionResetError
@@ -375,6 +376,8 @@ def main() -> int:
         return _misconfigured(describe(error))
     except SettingsError as error:
         return _misconfigured(str(error))
+    # It warns of what it does itself at every login.
+    logging.getLogger("mail.log").setLevel(logging.ERROR)
     asyncio.run(serve(settings, behaviour))
     return 0
 
