@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Final, Literal, NamedTuple, Self
 
-from aiosmtplib import SMTP, SMTPDataError, SMTPException, SMTPResponse
+from aiosmtplib import SMTP, SMTPDataError, SMTPException, SMTPResponse, SMTPResponseException
 from pydantic import Field, FilePath, SecretStr, field_validator, model_validator
 
 from services.notify.gateways.gateway import TOO_LATE, Answer, Outcome
@@ -31,8 +31,8 @@ _MAILS_A_CONNECTION: Final = 25
 _STEPS: Final = 5
 """A mail waits for a connection, and for answers to MAIL, RCPT, DATA and its content."""
 _LONGEST_WHY: Final = 200
-_FAILURES: Final = (SMTPException, OSError)
-"""All that a lost, late or wrong server raises; an OSError is also what TLS raises."""
+_FAILURES: Final = (SMTPException, OSError, ValueError)
+"""All that a lost, late or wrong server raises: TLS raises an OSError, a malformed name or challenge a ValueError."""
 
 _QUEUE_IDS: Final = tuple(
     re.compile(pattern, re.IGNORECASE)
@@ -215,7 +215,8 @@ class _Pool:
 
     def __init__(self, settings: SmtpSettings) -> None:
         self._idle_s = settings.idle_s
-        self._clients = [_client(settings) for _ in range(settings.connections)]
+        context = None if settings.tls == "none" else ssl.create_default_context(cafile=settings.ca_file)
+        self._clients = [_client(settings, context) for _ in range(settings.connections)]
         self._closing: dict[SMTP, asyncio.TimerHandle] = {}
         self._failure: _Failure | None = None
         self._free: asyncio.LifoQueue[SMTP] = asyncio.LifoQueue()
@@ -256,7 +257,7 @@ class _Pool:
                 await client.ehlo()
         except _FAILURES as error:
             client.close()
-            why = f"no connection to the mail server: {_one_line(str(error)) or type(error).__name__}"
+            why = f"no connection to the mail server: {_said(error)}"
             self._failure = _Failure(asyncio.get_running_loop().time(), why)
             return why
         return None
@@ -265,7 +266,7 @@ class _Pool:
         await asyncio.gather(*(_quit(client) for client in self._clients))
 
 
-def _client(settings: SmtpSettings) -> SMTP:
+def _client(settings: SmtpSettings, context: ssl.SSLContext | None) -> SMTP:
     password = settings.password
     return SMTP(
         hostname=settings.host,
@@ -277,7 +278,7 @@ def _client(settings: SmtpSettings) -> SMTP:
         timeout=settings.timeout_s,
         use_tls=settings.tls == "tls",
         start_tls=settings.tls == "starttls",
-        tls_context=None if settings.tls == "none" else ssl.create_default_context(cafile=settings.ca_file),
+        tls_context=context,
     )
 
 
@@ -304,18 +305,19 @@ async def _hand_over(client: SMTP, mail: _Mail) -> Answer:
             return refused
     except _FAILURES as error:
         client.close()
-        why = f"the connection was lost before the mail was handed over: {_one_line(str(error))}"
+        why = f"the connection was lost before the mail was handed over: {_said(error)}"
         return answer(Outcome.TECHNICAL, code="lost", why=why)
     try:
         response = await client.data(mail.content)
     except SMTPDataError as error:
         await _start_over(client)
-        return _answer(mail, SMTPResponse(error.code, error.message), Outcome.UNKNOWN)
+        return _refused(mail, SMTPResponse(error.code, error.message), Outcome.UNKNOWN)
     except _FAILURES as error:
         client.close()
-        why = f"there was no answer after the mail was handed over: {_one_line(str(error))}"
+        why = f"there was no answer after the mail was handed over: {_said(error)}"
         return answer(Outcome.UNKNOWN, code="no-answer", why=why)
-    return _answer(mail, response, Outcome.UNKNOWN)
+    code, said = _code_and_text(response)
+    return answer(Outcome.ACCEPTED, _queue_id(said), code)
 
 
 async def _offer(client: SMTP, mail: _Mail) -> Answer | None:
@@ -323,12 +325,12 @@ async def _offer(client: SMTP, mail: _Mail) -> Answer | None:
     options = (b"BODY=8BITMIME", b"SMTPUTF8") if mail.needs_smtputf8 else ()
     response = await client.execute_command(b"MAIL", b"FROM:<" + mail.sender.encode() + b">", *options)
     if not _is_success(response):
-        refused = _answer(mail, response, Outcome.TECHNICAL)
+        refused = _refused(mail, response, Outcome.TECHNICAL)
         # It is about us and not about the recipient, unless it is about this mail's size.
         is_ours = refused.outcome == Outcome.PERMANENT and response.code != 552
         return refused._replace(outcome=Outcome.TECHNICAL) if is_ours else refused
     response = await client.execute_command(b"RCPT", b"TO:<" + mail.to.encode() + b">")
-    return None if _is_success(response) else _answer(mail, response, Outcome.TECHNICAL)
+    return None if _is_success(response) else _refused(mail, response, Outcome.TECHNICAL)
 
 
 async def _start_over(client: SMTP) -> None:
@@ -345,11 +347,9 @@ def _is_success(response: SMTPResponse) -> bool:
     return 200 <= response.code < 300
 
 
-def _answer(mail: _Mail, response: SMTPResponse, otherwise: Outcome) -> Answer:
-    """Return what a server's answer means; `otherwise` when it is none that SMTP knows."""
+def _refused(mail: _Mail, response: SMTPResponse, otherwise: Outcome) -> Answer:
+    """Return what a refusal means; `otherwise` where a server says what SMTP does not let it say there."""
     code, said = _code_and_text(response)
-    if _is_success(response):
-        return Answer(mail.reference, Outcome.ACCEPTED, _queue_id(said), code)
     outcome = {4: Outcome.TEMPORARY, 5: Outcome.PERMANENT}.get(response.code // 100, otherwise)
     outcome = _EXCEPTIONS.get(code) or _EXCEPTIONS.get(str(response.code)) or outcome
     return Answer(mail.reference, outcome, code=code, why=_why(code, response.code, said, mail.to))
@@ -373,6 +373,11 @@ def _why(code: str, plain: int, said: str, to: str) -> str:
 
 def _queue_id(said: str) -> str | None:
     return next((found[1] for pattern in _QUEUE_IDS if (found := pattern.search(said))), None)
+
+
+def _said(error: Exception) -> str:
+    text = f"{error.code} {error.message}" if isinstance(error, SMTPResponseException) else str(error)
+    return _one_line(text) or type(error).__name__
 
 
 def _one_line(text: str) -> str:

@@ -88,6 +88,30 @@ async def gateway_to(sandbox: Sandbox, **settings: Any) -> AsyncIterator[SmtpGat
         await gateway.close()
 
 
+@asynccontextmanager
+async def answering(answers: dict[str, str]) -> AsyncIterator[int]:
+    """A server that says to each command what it is told, hangs up where that is nothing, and takes the rest."""
+    usual = {"HELLO": "220 hello", "EHLO": "250 here", "DATA": "354 go on", ".": "250 ok"} | answers
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        command, is_content = "HELLO", False
+        while answer := usual.get(command, "250 ok"):
+            writer.write(answer.replace("\n", "\r\n").encode() + b"\r\n")
+            is_content = command == "DATA" and answer.startswith("354")
+            try:
+                line = await reader.readuntil(b"\r\n.\r\n" if is_content else b"\r\n")
+            except asyncio.IncompleteReadError:
+                break
+            command = "." if is_content else line.decode().strip()[:4].upper()
+        writer.close()
+
+    server = await asyncio.start_server(talk, "127.0.0.1", 0)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+
+
 def a_mail(to: str = "li@example.test", reference: str = "n-1.email.1", **other: Any) -> Email:
     subject, text = other.pop("subject", "Transfer settled"), other.pop("text", "You have received CNY 5.00.\n")
     return Email(reference, to, subject, text, html_of(subject, [text], language="en"), **other)
@@ -202,6 +226,58 @@ async def test_no_answer_in_time_is_technical_before_the_content_and_unknown_aft
     assert [a.outcome for a in answers] == [Outcome.TECHNICAL, Outcome.UNKNOWN]
 
 
+@pytest.mark.parametrize(
+    ("at", "said", "outcome", "code"),
+    [
+        ("HELLO", "554 5.7.1 your address is blocked", Outcome.TECHNICAL, "no-connection"),
+        ("HELLO", "what?", Outcome.TECHNICAL, "no-connection"),
+        ("EHLO", "502 what", Outcome.TECHNICAL, "no-connection"),
+        ("EHLO", "", Outcome.TECHNICAL, "no-connection"),
+        ("MAIL", "", Outcome.TECHNICAL, "lost"),
+        ("MAIL", "450 4.3.2 busy", Outcome.TEMPORARY, "4.3.2"),
+        ("MAIL", "553 5.7.1 not your address", Outcome.TECHNICAL, "5.7.1"),
+        ("MAIL", "552 5.3.4 too large", Outcome.PERMANENT, "5.3.4"),
+        ("RCPT", "", Outcome.TECHNICAL, "lost"),
+        ("RCPT", "what?", Outcome.TECHNICAL, "lost"),
+        ("DATA", "", Outcome.UNKNOWN, "no-answer"),
+        ("DATA", "503 no", Outcome.PERMANENT, "503"),
+        ("DATA", "250 ok", Outcome.UNKNOWN, "250"),
+        (".", "", Outcome.UNKNOWN, "no-answer"),
+        (".", "what?", Outcome.UNKNOWN, "no-answer"),
+        (".", "399 what", Outcome.UNKNOWN, "399"),
+        (".", "550-5.7.1 no\n550 5.7.1 never", Outcome.PERMANENT, "5.7.1"),
+    ],
+)
+async def test_how_far_a_mail_got_decides_what_a_failure_means(
+    at: str, said: str, outcome: Outcome, code: str, sandbox: Sandbox
+) -> None:
+    async with answering({at: said}) as port, gateway_to(sandbox, port=port) as gateway:
+        [answer] = await gateway.send([a_mail()])
+    assert (answer.outcome, answer.code) == (outcome, code)
+    assert answer.why
+    assert answer.why.isprintable()
+
+
+@pytest.mark.parametrize(
+    ("said", "id_"),
+    [
+        ("250 2.0.0 Ok: queued as 4XyZ1234ab", "4XyZ1234ab"),
+        ("250 OK id=1rXyZa-0001Ab-CD", "1rXyZa-0001Ab-CD"),
+        ("250 2.0.0 OK  1700000000 a1-20020a05.12 - gsmtp", "a1-20020a05.12"),
+        ("250 2.0.0 3AB1CD2e004711 Message accepted for delivery", "3AB1CD2e004711"),
+        ("250 2.6.0 <a.b@c.example> [InternalId=1] Queued mail for delivery", "a.b@c.example"),
+        ("250 Ok 0100018f0a1b2c3d-1234-000000", "0100018f0a1b2c3d-1234-000000"),
+        ("250-2.0.0 Ok:\n250 2.0.0 queued as 4XyZ", "4XyZ"),
+        ("250 Great success", None),
+        ("250", None),
+    ],
+)
+async def test_the_servers_own_id_is_found_in_its_answer(said: str, id_: str | None, sandbox: Sandbox) -> None:
+    async with answering({".": said}) as port, gateway_to(sandbox, port=port) as gateway:
+        [answer] = await gateway.send([a_mail()])
+    assert (answer.outcome, answer.provider_message_id) == (Outcome.ACCEPTED, id_)
+
+
 async def test_a_server_that_is_down_has_nothing_and_is_found_again_when_it_is_up(sandbox: Sandbox) -> None:
     async with gateway_to(sandbox, connections=2) as gateway:
         assert [a.outcome for a in await gateway.send([a_mail()])] == [Outcome.ACCEPTED]
@@ -213,16 +289,32 @@ async def test_a_server_that_is_down_has_nothing_and_is_found_again_when_it_is_u
         assert [a.outcome for a in await gateway.send([a_mail()])] == [Outcome.ACCEPTED]
 
 
-async def test_a_silent_server_costs_a_batch_one_timeout() -> None:
+async def test_a_host_that_is_no_name_is_no_connection(sandbox: Sandbox) -> None:
+    async with gateway_to(sandbox, host="mail..example") as gateway:
+        assert [a.outcome for a in await gateway.send([a_mail()])] == [Outcome.TECHNICAL]
+
+
+async def test_mails_that_are_called_back_leave_the_pool_in_order(sandbox: Sandbox) -> None:
+    await sandbox.behave(rules=[{"to": "slow@example.test", "outcome": "accept", "delay_s": 30}])
+    async with gateway_to(sandbox, connections=2) as gateway:
+        sending = asyncio.create_task(gateway.send([a_mail("slow@example.test")] * 5))
+
+        async def is_at_work() -> bool:
+            return bool((await sandbox.get("/messages/count"))["delayed"])
+
+        await wait_until(is_at_work, what="the content is there")
+        sending.cancel()
+        answers = await gateway.send([a_mail(reference=f"after.{number}") for number in range(5)])
+    assert [a.outcome for a in answers] == [Outcome.ACCEPTED] * 5
+
+
+async def test_a_silent_server_costs_a_batch_one_timeout(sandbox: Sandbox) -> None:
     # It takes connections and never greets.
-    async with await asyncio.start_server(lambda *_: None, "127.0.0.1", 0) as server:
-        port = server.sockets[0].getsockname()[1]
-        settings = {"name": "silent", "host": "127.0.0.1", "port": port, "tls": "none", "timeout_s": 0.5}
-        gateway = SmtpGateway(
-            SmtpSettings.model_validate(settings | {"from_address": "a@b.test", "connections": 2}), RealClock()
-        )
-        async with asyncio.timeout(5):
-            answers = await gateway.send([a_mail()] * 50)
+    server = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with gateway_to(sandbox, port=port, timeout_s=0.5, connections=2) as gateway, asyncio.timeout(5):
+        answers = await gateway.send([a_mail()] * 50)
+    server.close()
     assert {a.outcome for a in answers} == {Outcome.TECHNICAL}
 
 
@@ -330,6 +422,35 @@ async def test_the_sandbox_keeps_the_newest_and_ends_at_once(tmp_path: Path) -> 
             assert 0 < counts["kept"] < 12
             sandbox.process.terminate()
             assert sandbox.process.wait(5) == 0
+
+
+async def test_the_sandbox_behaves_as_its_file_says_and_else_as_its_environment(tmp_path: Path) -> None:
+    environment = {"SLUICE_MAIL_SANDBOX": str(tmp_path / "mine.json"), "SLUICE_MAIL_SANDBOX_FAILURE_RATE": "1"}
+    with running(tmp_path, **environment) as sandbox:
+        async with gateway_to(sandbox) as gateway:
+
+            async def outcome_after(text: str) -> Outcome:
+                half = tmp_path / "half"
+                half.write_text(text)
+                half.replace(tmp_path / "mine.json")
+                return (await gateway.send([a_mail()]))[0].outcome
+
+            assert (await gateway.send([a_mail()]))[0].outcome == Outcome.PERMANENT
+            assert await outcome_after('{"failure_rate": 0}') == Outcome.ACCEPTED
+            assert await outcome_after('{"code": 451, "stage": "data"}') == Outcome.TEMPORARY
+            # What is no behaviour changes nothing.
+            assert await outcome_after("{") == Outcome.TEMPORARY
+            assert await outcome_after('{"rate": 1}') == Outcome.TEMPORARY
+        async with aiohttp.ClientSession() as http, http.put(f"{sandbox.said['http']}/behaviour", data="[]") as got:
+            assert got.status == 422
+
+
+def test_the_sandbox_says_which_setting_is_wrong(tmp_path: Path) -> None:
+    environment = os.environ | {"SLUICE_HOME": str(tmp_path), "SLUICE_MAIL_SANDBOX_FAILURE_RATE": "2"}
+    command = [sys.executable, "-m", "local.mail_sandbox"]
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=20, check=False)
+    assert ended.returncode == 2
+    assert "SLUICE_MAIL_SANDBOX_FAILURE_RATE" in ended.stderr
 
 
 @pytest.mark.parametrize(
