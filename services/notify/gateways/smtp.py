@@ -31,6 +31,8 @@ _MAILS_A_CONNECTION: Final = 25
 _STEPS: Final = 5
 """A mail waits for a connection, and for answers to MAIL, RCPT, DATA and its content."""
 _LONGEST_WHY: Final = 200
+_REST_S: Final = 1.0
+"""How long a connection that cannot be made leaves the mails to the others."""
 _FAILURES: Final = (SMTPException, OSError, ValueError)
 """All that a lost, late or wrong server raises: TLS raises an OSError, a malformed name or challenge a ValueError."""
 
@@ -87,7 +89,8 @@ class SmtpSettings(Strict):
     """A mail server and how mails are handed to it; times in seconds.
 
     `tls` is `starttls` (587), `tls` from the first byte (465) or `none`; certificates are checked against `ca_file`,
-    or else against the system's. `from_address` and `from_name` are who mails are from.
+    or else against the system's. `from_address` and `from_name` are who mails are from. `connections` should be no
+    more than the server allows; those that nobody needs for `idle_s` are closed.
     """
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,39}$")]
@@ -219,6 +222,8 @@ class _Pool:
         self._clients = [_client(settings, context) for _ in range(settings.connections)]
         self._closing: dict[SMTP, asyncio.TimerHandle] = {}
         self._failure: _Failure | None = None
+        self._unable: set[SMTP] = set()
+        self._at_work = 0
         self._free: asyncio.LifoQueue[SMTP] = asyncio.LifoQueue()
         for client in self._clients:
             self._free.put_nowait(client)
@@ -229,6 +234,7 @@ class _Pool:
         client = await self._free.get()
         if (closing := self._closing.pop(client, None)) is not None:
             closing.cancel()
+        self._at_work += 1
         try:
             yield client
         except BaseException:
@@ -236,10 +242,18 @@ class _Pool:
             client.close()
             raise
         finally:
-            if client.is_connected:
-                loop = asyncio.get_running_loop()
-                self._closing[client] = loop.call_later(self._idle_s, client.close)
-            self._free.put_nowait(client)
+            self._at_work -= 1
+            self._give_back(client)
+
+    def _give_back(self, client: SMTP) -> None:
+        loop = asyncio.get_running_loop()
+        if client.is_connected:
+            self._closing[client] = loop.call_later(self._idle_s, client.close)
+        elif client in self._unable and self._at_work:
+            # A server that allows fewer connections than we may make: this one must not use up the mails that wait.
+            loop.call_later(_REST_S, self._free.put_nowait, client)
+            return
+        self._free.put_nowait(client)
 
     async def connect(self, client: SMTP, asked_at: float) -> str | None:
         """Connect a client that is not; return why it cannot be.
@@ -249,6 +263,7 @@ class _Pool:
         """
         if client.is_connected:
             return None
+        self._unable.add(client)
         if self._failure is not None and self._failure.at >= asked_at:
             return self._failure.why
         try:
@@ -260,6 +275,7 @@ class _Pool:
             why = f"no connection to the mail server: {_said(error)}"
             self._failure = _Failure(asyncio.get_running_loop().time(), why)
             return why
+        self._unable.discard(client)
         return None
 
     async def close(self) -> None:

@@ -89,12 +89,15 @@ async def gateway_to(sandbox: Sandbox, **settings: Any) -> AsyncIterator[SmtpGat
 
 
 @asynccontextmanager
-async def answering(answers: dict[str, str]) -> AsyncIterator[int]:
+async def answering(answers: dict[str, str], most: int = 100) -> AsyncIterator[int]:
     """A server that says to each command what it is told, hangs up where that is nothing, and takes the rest."""
+    greeted: set[asyncio.StreamWriter] = set()
     usual = {"HELLO": "220 hello", "EHLO": "250 here", "DATA": "354 go on", ".": "250 ok"} | answers
+    usual["TOO MANY"] = "421 too many connections"
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        command, is_content = "HELLO", False
+        command, is_content = "HELLO" if len(greeted) < most else "TOO MANY", False
+        greeted.add(writer)
         while answer := usual.get(command, "250 ok"):
             writer.write(answer.replace("\n", "\r\n").encode() + b"\r\n")
             is_content = command == "DATA" and answer.startswith("354")
@@ -103,6 +106,7 @@ async def answering(answers: dict[str, str]) -> AsyncIterator[int]:
             except asyncio.IncompleteReadError:
                 break
             command = "." if is_content else line.decode().strip()[:4].upper()
+        greeted.discard(writer)
         writer.close()
 
     server = await asyncio.start_server(talk, "127.0.0.1", 0)
@@ -306,6 +310,14 @@ async def test_mails_that_are_called_back_leave_the_pool_in_order(sandbox: Sandb
         sending.cancel()
         answers = await gateway.send([a_mail(reference=f"after.{number}") for number in range(5)])
     assert [a.outcome for a in answers] == [Outcome.ACCEPTED] * 5
+
+
+async def test_a_server_that_allows_fewer_connections_gets_the_mails_over_those(sandbox: Sandbox) -> None:
+    async with answering({}, most=2) as port, gateway_to(sandbox, port=port, connections=4) as gateway:
+        answers = await gateway.send([a_mail(reference=f"few.{number}") for number in range(100)])
+    outcomes = [a.outcome for a in answers]
+    assert set(outcomes) == {Outcome.ACCEPTED, Outcome.TECHNICAL}
+    assert outcomes.count(Outcome.ACCEPTED) > 90
 
 
 async def test_a_silent_server_costs_a_batch_one_timeout(sandbox: Sandbox) -> None:
