@@ -3,7 +3,7 @@
 PYTHON := $(or $(shell command -v python3.11),$(shell command -v python3))
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-tools check bench schemas lock clean
+.PHONY: help install demo test test-tools soak check bench schemas lock clean
 
 help: ## Say what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -14,10 +14,13 @@ demo: .venv/installed ## Live through a day that reaches every outcome (under tw
 	@$(BIN)/sluice demo
 
 test: .venv/installed ## All tests that need nothing outside this folder (under ten minutes)
-	@$(BIN)/python -m pytest -m "not tools"
+	@$(BIN)/python -m pytest -m "not tools and not soak"
 
 test-tools: .venv/installed ## Checks that need system programs: kcat
 	@$(BIN)/python -m pytest -m tools
+
+soak: .venv/installed ## Tests that take minutes: notifiers killed 25 times over 20,000 notices
+	@$(BIN)/python -m pytest -m soak
 
 check: .venv/packages ## Format, lint, types, layers, generated files
 	@$(BIN)/ruff format --check .

@@ -34,7 +34,7 @@ _SMS_GATEWAY: Final = """
 name = "{name}"
 url = "http://127.0.0.1:{http}/gateways/{name}/messages"
 auth = {{ kind = "hmac", secret = "{secret}" }}
-inquiry = {{ url = "http://127.0.0.1:{http}/gateways/{name}/inquire" }}
+inquiry = {{ url = "http://127.0.0.1:{http}/gateways/{name}/messages/inquire" }}
 callback = {{ url = "http://127.0.0.1:{public}/receipts/{name}", secret = "{secret}" }}
 """
 _SMS_GATEWAYS: Final = ("sms-a", "sms-b")

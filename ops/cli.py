@@ -22,11 +22,12 @@ GROUPS: Final = {
 """What the first word of a command of two words is about."""
 
 COMMANDS: Final = {
-    "up": ("local.up:up", "Start everything: engines, topics, tables, services and the sandbox bank."),
+    "up": ("local.up:up", "Start everything: engines, topics, tables, services and sandboxes."),
     "demo": ("local.demo:run", "Live through a day that reaches every outcome, told as it happens."),
     "replay": ("local.replay:run", "Send a history through the system and check every balance."),
     "statement": ("ops.ledger:show_statement", "Show an account: its balance, and each movement."),
     "transfer": ("ops.ledger:show_transfer", "Show a transfer: where it stands, each step, and what it moved."),
+    "notices": ("ops.notices:show", "Show what became of everything that people were to be told."),
     "audit": ("ops.ledger:show_audit", "Check that everything adds up; exit 1 and show the rows when it does not."),
     "offsets show": ("ops.offsets:show", "Show how far each partition is, and gaps."),
     "offsets accept": ("ops.offsets:accept", "Accept a gap: the partition goes on, and what is missing stays missing."),

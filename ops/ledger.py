@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import json
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID
 
@@ -16,16 +15,19 @@ from ops.console import Json, console
 from ops.database import connect
 from ops.errors import UserError
 from ops.money import amount_text
+from ops.output import print_json, when
 from ops.running import find_running
+from services.notify import records as notices
 from services.transfer import records
 from services.transfer.calendar import BUSINESS_ZONE
 from services.transfer.model import OPEN_END
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from rich.console import Console
 
+    from services.notify.records import Audit as NoticeAudit
     from services.transfer.records import Audit, TransferRecord
 
 
@@ -48,7 +50,7 @@ def show_statement(
     """Print an account's balance and its latest entries, or only its balance at a moment."""
     said = asyncio.run(_read_statement(wallet, since, until, at, limit))
     if as_json:
-        _print_json(said)
+        print_json(said)
     else:
         _print_statement(console(), said)
 
@@ -103,7 +105,7 @@ def _end_of(restriction: datetime | None) -> datetime | str | None:
 
 
 def _until(end: datetime | str) -> str:
-    return end if isinstance(end, str) else _when(end)
+    return end if isinstance(end, str) else when(end)
 
 
 _RELEASED = "released"
@@ -126,7 +128,7 @@ def _print_statement(out: Console, said: Mapping[str, Any]) -> None:
     if "at" in said:
         then = said["posted_minor_then"] if currency is None else {currency: said["posted_minor_then"]}
         for held, minor in then.items():
-            out.print(f"  at {_when(said['at'])} posted {amount_text(minor, held)}")
+            out.print(f"  at {when(said['at'])} posted {amount_text(minor, held)}")
     else:
         out.print(_entries_table(said["entries"]))
 
@@ -142,7 +144,7 @@ def _entries_table(entries: Iterable[Mapping[str, Any]]) -> Table:
     for entry in entries:
         after = entry["after_minor"]
         table.add_row(
-            _when(entry["moved_at"]),
+            when(entry["moved_at"]),
             _WHAT.get(entry["purpose"], "{}").format(entry["kind"]),
             entry["counterparty"],
             amount_text(entry["amount_minor"], entry["currency"], signed=True),
@@ -174,7 +176,7 @@ def show_transfer(
         raise NotFound(f"{transfer_id!r} is not a transfer's id: it is a UUID.") from None
     record = asyncio.run(_read_transfer(wanted))
     if as_json:
-        _print_json(_transfer_json(record))
+        print_json(_transfer_json(record))
     else:
         _print_transfer(console(), record)
 
@@ -212,16 +214,16 @@ def _print_transfer(out: Console, record: TransferRecord) -> None:
     out.print(f"  from {transfer['payer']} to {transfer['payee']}")
     for step in record.steps:
         event = orjson.loads(step["body"])
-        out.print(f"  {_when(step['occurred_at'])}  {step['type']}{_because(event)}")
+        out.print(f"  {when(step['occurred_at'])}  {step['type']}{_because(event)}")
     for movement in record.movements:
         moved = amount_text(movement["amount_minor"], movement["currency"])
         parties = f"{movement['debit_account']} → {movement['credit_account']}"
-        out.print(f"  {_when(movement['moved_at'])}  {movement['purpose']} {moved}: {parties}")
+        out.print(f"  {when(movement['moved_at'])}  {movement['purpose']} {moved}: {parties}")
     for refund in record.refunds:
         given = amount_text(refund["amount_minor"], currency)
         out.print(f"  refund {refund['refund_id']} of {given} is {refund['status']}")
     for timer in record.timers:
-        waits = f"stuck: {timer['failure']}" if timer["parked_at"] else f"due {_when(timer['due_at'])}"
+        waits = f"stuck: {timer['failure']}" if timer["parked_at"] else f"due {when(timer['due_at'])}"
         out.print(f"  waits for `{timer['kind']}`, {waits}")
 
 
@@ -236,7 +238,7 @@ def _because(event: Mapping[str, Any]) -> str:
 
 def _readable(name: str, value: Any) -> Any:
     """Return a moment in the zone of all others; anything else as it is."""
-    return _when(datetime.fromisoformat(value)) if name.endswith("_at") else value
+    return when(datetime.fromisoformat(value)) if name.endswith("_at") else value
 
 
 _FIGURES = frozenset({"field", "detail", "shortfall_minor", "limit_minor", "available_at"})
@@ -248,52 +250,38 @@ _TOLD = ("execute_at", "attempts_left", "expires_at", "refund_due_on", "refund_i
 
 def show_audit(*, as_json: Json = False) -> None:
     """Print whether everything adds up; exit 1 when it does not."""
-    audit = asyncio.run(_audit())
+    money, told = asyncio.run(_audit())
+    findings = [(finding.rule, finding.rows) for finding in (*money.findings, *told.findings)]
     if as_json:
-        _print_json(
-            {
-                "clean": audit.clean,
-                "findings": [{"rule": finding.rule, "rows": finding.rows} for finding in audit.findings],
-                "accounts": audit.accounts,
-                "transfers": audit.transfers,
-                "entries": audit.entries,
-            }
+        counts = {"accounts": money.accounts, "transfers": money.transfers, "entries": money.entries}
+        counts |= {"events_told": told.events, "notices": told.notices}
+        print_json(
+            {"clean": not findings, "findings": [{"rule": rule, "rows": rows} for rule, rows in findings]} | counts
         )
     else:
-        _print_audit(console(), audit)
-    if not audit.clean:
+        looked_at = f"{money.accounts:,} accounts, {money.transfers:,} transfers, {money.entries:,} entries"
+        _print_audit(console(), f"{looked_at}, {told.notices:,} notices", findings)
+    if findings:
         raise SystemExit(1)
 
 
-async def _audit() -> Audit:
-    async with connect(find_running(), "transfer") as connection:
-        return await records.audit(connection)
+async def _audit() -> tuple[Audit, NoticeAudit]:
+    running = find_running()
+    async with connect(running, "transfer") as connection:
+        money = await records.audit(connection)
+    async with connect(running, "notify") as connection:
+        return money, await notices.audit(connection)
 
 
-def _print_audit(out: Console, audit: Audit) -> None:
-    looked_at = f"{audit.accounts:,} accounts, {audit.transfers:,} transfers, {audit.entries:,} entries"
-    out.print(f"{'Everything adds up' if audit.clean else 'Something does not add up'}: {looked_at}.")
-    for finding in audit.findings:
-        out.print(f"[bold]Broken: {finding.rule}[/bold]")
-        for row in finding.rows:
+def _print_audit(out: Console, looked_at: str, findings: Sequence[tuple[str, list[dict[str, Any]]]]) -> None:
+    out.print(f"{'Something does not add up' if findings else 'Everything adds up'}: {looked_at}.")
+    for rule, rows in findings:
+        out.print(f"[bold]Broken: {rule}[/bold]")
+        for row in rows:
             out.print("  " + ", ".join(f"{name} {value}" for name, value in row.items()))
 
 
 # --- Words ---
-
-
-def _print_json(value: Any) -> None:
-    print(json.dumps(value, default=_plain, indent=2, ensure_ascii=False))  # noqa: T201 - the command's output
-
-
-def _plain(value: Any) -> str:
-    if isinstance(value, datetime):
-        return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
-    return value.isoformat() if isinstance(value, date) else str(value)
-
-
-def _when(moment: datetime) -> str:
-    return moment.astimezone(BUSINESS_ZONE).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def _moment(text: str) -> datetime:

@@ -35,7 +35,7 @@ from services.notify.wording import WordingError
 from services.runtime.message import Outgoing, Timer, Unfit
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
     from datetime import datetime
 
     from schemas.customer import CustomerProfile
@@ -83,8 +83,9 @@ class Facts:
 class Book:
     """The facts of a batch, changed in memory, and everything that has to be recorded or published afterwards."""
 
-    def __init__(self, facts: Facts, rules: Rules, now: datetime) -> None:
+    def __init__(self, facts: Facts, rules: Rules, now: datetime, lanes: Collection[Lane]) -> None:
         self.rules = rules
+        self.lanes = lanes
         self.now = now
         self.now_text = as_text(now)
         self.customers = facts.customers
@@ -256,10 +257,13 @@ def _why_not(customer: Customer, notice: Notice) -> Why | None:
 
 
 def end(book: Book, notice: Notice, status: Status, why: Why | None) -> Notice:
-    """Return the notice as it ends in this batch, and publish that."""
-    ended = notice._replace(status=status, why=why, told=status, ended_at=book.now)
+    """Return the notice as it ends in this batch, and have that published: by the lane of its event, as everything."""
+    ended = notice._replace(status=status, why=why, ended_at=book.now)
+    if notice.lane not in book.lanes:
+        book.timers.append(Timer(notice.lane, REPORT_TIMER, str(notice.notice_id), book.now))
+        return ended
     book.outgoing.append(report(ended, book.now_text))
-    return ended
+    return ended._replace(told=status)
 
 
 def report(notice: Notice, now_text: str) -> Outgoing:

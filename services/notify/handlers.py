@@ -50,7 +50,7 @@ class Handlers:
             return await self._on_timers(connection, batch.timers, now)
         customers, events = self._addressed(batch.messages)
         facts = await store.load_for_events(connection, customers, events, self.keys)
-        book = Book(facts, self.rules, now)
+        book = Book(facts, self.rules, now, {message.lane for message in batch.messages})
         for message in batch.messages:
             decide_event(book, message)
         return await self._recorded(connection, book)
@@ -71,7 +71,8 @@ class Handlers:
         if not overdue:
             return reports
         events = _subjects(overdue, PROFILE_TIMER)
-        book = Book(await store.load_for_timeouts(connection, events, self.keys), self.rules, now)
+        facts = await store.load_for_timeouts(connection, events, self.keys)
+        book = Book(facts, self.rules, now, {timer.lane for timer in overdue})
         decide_timeouts(book, overdue)
         effects = await self._recorded(connection, book)
         return Effects(outgoing=[*reports.outgoing, *effects.outgoing])
@@ -90,7 +91,8 @@ class Handlers:
             return await self._on_rest(connection, batch.timers, now)
         said = [(message, _customer_of(message)) for message in batch.messages]
         customers = {customer_id for _, customer_id in said if customer_id is not None}
-        book = Book(await store.load_for_profiles(connection, customers, self.keys), self.rules, now)
+        facts = await store.load_for_profiles(connection, customers, self.keys)
+        book = Book(facts, self.rules, now, {message.lane for message in batch.messages})
         for message, customer_id in said:
             if isinstance(message.data, CustomerProfile):
                 decide_profile(book, message.lane, message.data)
@@ -101,7 +103,8 @@ class Handlers:
     async def _on_rest(self, connection: Connection, timers: Sequence[Timer], now: datetime) -> Effects:
         rest = [timer for timer in timers if timer.kind == REST_TIMER]
         customers = {timer.subject for timer in rest}
-        book = Book(await store.load_for_profiles(connection, customers, self.keys), self.rules, now)
+        facts = await store.load_for_profiles(connection, customers, self.keys)
+        book = Book(facts, self.rules, now, {timer.lane for timer in rest})
         for timer in rest:
             decide_rest(book, timer)
         return await self._recorded(connection, book)

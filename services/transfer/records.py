@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
+from services.runtime.audit import find_broken
 from services.runtime.database import load_queries
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     import asyncpg
 
+    from services.runtime.audit import Finding
     from services.runtime.database import Connection
 
 Row: TypeAlias = "asyncpg.Record"
@@ -32,14 +34,6 @@ class TransferRecord:
     movements: list[Row]
     refunds: list[Row]
     timers: list[Row]
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """A rule that the ledger breaks, with the rows that break it."""
-
-    rule: str
-    rows: list[dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,12 +122,7 @@ async def audit(connection: Connection) -> Audit:
 
 async def find_all(connection: Connection) -> list[Finding]:
     """Return every broken rule, as the connection's transaction sees the ledger."""
-    findings = []
-    for rule, query in _RULES.items():
-        rows = await connection.fetch(_QUERIES[query])
-        if rows:
-            findings.append(Finding(rule, [dict(row) for row in rows]))
-    return findings
+    return await find_broken(connection, _QUERIES, _RULES)
 
 
 _RULES: Final = {

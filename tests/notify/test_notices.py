@@ -11,7 +11,7 @@ import orjson
 
 from schemas.envelope import Envelope, decode
 from schemas.registry import TOPICS
-from services.notify.decide import Rules
+from services.notify.decide import REPORT_TIMER, Rules
 from services.notify.handlers import Handlers
 from services.notify.model import Channel
 from services.notify.policy import DEFAULT_POLICY, read_policy
@@ -73,7 +73,16 @@ async def hear(pool: Pool, *messages: Message, timers: tuple[Timer, ...] = (), n
     is_profile = bool(messages) and messages[0].topic == "customer.profiles"
     handle = HANDLERS.on_profiles if is_profile else HANDLERS.on_events
     async with pool.acquire() as connection, connection.transaction():
-        return await handle(connection, Batch(messages, timers), now)
+        effects = await handle(connection, Batch(messages, timers), now)
+    lanes = {one.lane for one in (*messages, *timers)}
+    # The runtime refuses what is not of the batch's lanes.
+    assert all(outgoing.lane in lanes for outgoing in effects.outgoing)
+    reports = tuple(timer for timer in effects.timers_set if timer.kind == REPORT_TIMER)
+    if not reports:
+        return effects
+    reported = await hear(pool, timers=reports, now=now)
+    rest = [timer for timer in effects.timers_set if timer.kind != REPORT_TIMER]
+    return Effects(outgoing=[*effects.outgoing, *reported.outgoing], timers_set=rest)
 
 
 def published(effects: Effects) -> list[tuple[str, str, str | None]]:

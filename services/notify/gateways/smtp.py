@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from services.notify.gateways.gateway import Email
     from services.runtime.clock import Clock
 
-_MAILS_A_CONNECTION: Final = 25
+_MAILS_A_CONNECTION: Final = 2
+"""Of a batch that its sender is killed with nobody knows which mails had left: it is small."""
 _STEPS: Final = 5
 """A mail waits for a connection, and for answers to MAIL, RCPT, DATA and its content."""
 _LONGEST_WHY: Final = 200

@@ -1,0 +1,25 @@
+"""How values are printed: JSON for programs, moments as people in the business's time zone read them."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, date, datetime
+from typing import Any
+
+from services.transfer.calendar import BUSINESS_ZONE
+
+
+def print_json(value: Any) -> None:
+    """Print a value as JSON; moments in UTC, what JSON has no word for as text."""
+    print(json.dumps(value, default=_plain, indent=2, ensure_ascii=False))  # noqa: T201 - the command's output
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    return value.isoformat() if isinstance(value, date) else str(value)
+
+
+def when(moment: datetime) -> str:
+    """Return a moment to the second in the business's time zone."""
+    return moment.astimezone(BUSINESS_ZONE).strftime("%Y-%m-%d %H:%M:%S")
