@@ -47,6 +47,17 @@ _ACCOUNT: Final[Body] = {
     "version": 7,
 }
 
+_BROADCAST: Final = "3b0a6a57-2f0e-4d6a-8d2b-7f1f0c9f5a11"
+_COUNTS: Final = {
+    "notification_id": _BROADCAST,
+    "accepted": 2000,
+    "delivered": 1200,
+    "sent": 300,
+    "failed": 0,
+    "suppressed": 100,
+    "pending": 400,
+    "occurred_at": "2026-11-23T08:30:05.000000Z",
+}
 _RECEIPT: Final = {
     "provider": "sms-a",
     "provider_message_id": "0a1b2c3d",
@@ -232,6 +243,32 @@ EXAMPLES: Final[Mapping[str, Sequence[Body]]] = {
     "payout.failed": [{"transfer_id": _TRANSFER, "rail_code": "E51", "detail": "No such account"}],
     "payout.returned": [{"transfer_id": _TRANSFER, "rail_code": "R03", "detail": "Account closed"}],
     "payout.unknown": [{"transfer_id": _TRANSFER}],
+    "notification.request": [
+        {
+            "notification_id": _BROADCAST,
+            "audience": {"bank": "ICBC"},
+            "template": "announcement",
+            "data": {
+                "title": {"zh-CN": "服务更新", "en": "Service update"},
+                "body": {"zh-CN": "工商银行提现将更快到账。", "en": "Withdrawals to ICBC arrive sooner."},
+            },
+            "channels": ["in_app", "sms"],
+            "category": "service",
+        },
+        {
+            "notification_id": "6d0f0d7e-9b0c-4a53-9c1e-5b8f6b0c2a10",
+            "customer_id": "customer-1",
+            "template": "announcement",
+            "data": {"title": {"zh-CN": "您好", "en": "Hello"}, "body": {"zh-CN": "欢迎。", "en": "Welcome."}},
+            "category": "service",
+            "not_before": "2026-11-23T09:00:00Z",
+        },
+    ],
+    "broadcast.pause": [{"notification_id": _BROADCAST}],
+    "broadcast.resume": [{"notification_id": _BROADCAST}],
+    "broadcast.cancel": [{"notification_id": _BROADCAST}],
+    "broadcast.progress": [{**_COUNTS, "status": "running", "eta": "2026-11-23T08:30:09.000000Z"}],
+    "broadcast.finished": [{**_COUNTS, "status": "finished", "sent": 700, "pending": 0}],
     "message.delivered": [_RECEIPT],
     "message.failed": [{**_RECEIPT, "code": "UNDELIV"}],
     "message.expired": [{**_RECEIPT, "code": "EXPIRED"}],

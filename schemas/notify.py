@@ -1,13 +1,13 @@
-"""The notify family: what gateways say of messages, and what became of every notice."""
+"""The notify family: what other systems have people told, what gateways say, and what became of every notice."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 from uuid import UUID
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from schemas.fields import CustomerId, MessageId, Moment, ShortText, Wire
+from schemas.fields import CustomerId, MessageId, Moment, ShortText, Text, TierName, Wire
 
 Channel = Literal["in_app", "email", "sms"]
 Category = Literal["service", "security", "marketing"]
@@ -78,3 +78,93 @@ class MessageFailed(MessageReceipt):
 
 class MessageExpired(MessageReceipt):
     """The gateway gave up before it could be delivered."""
+
+
+# --- What other systems ask for ---
+
+
+class Audience(Wire):
+    """Whom a broadcast reaches: everybody, who moved money with a bank in 90 days, a tier, a language, or a list."""
+
+    all: Literal[True] | None = None
+    bank: Annotated[str, Field(pattern=r"^[A-Za-z0-9]{2,16}$", examples=["ICBC"])] | None = None
+    tier: TierName | None = None
+    locale: Literal["zh-CN", "en"] | None = None
+    customers: Annotated[tuple[CustomerId, ...], Field(min_length=1, max_length=10_000, fail_fast=True)] | None = None
+
+    @model_validator(mode="after")
+    def _is_one(self) -> Self:
+        if sum(one is not None for one in (self.all, self.bank, self.tier, self.locale, self.customers)) != 1:
+            raise ValueError("an audience is one of all, bank, tier, locale and customers")
+        return self
+
+
+DataName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
+DataValue = Text | int | bool | dict[Literal["zh-CN", "en"], Text]
+"""What a template is filled with; a text may be said in each language; `…_minor` is money in the data's `currency`."""
+
+
+class NotificationRequest(Wire):
+    """Tell one customer, or an audience, by a template of the wording and the data that it needs."""
+
+    notification_id: UUID
+    customer_id: CustomerId | None = None
+    audience: Audience | None = None
+    template: Annotated[ShortText, Field(examples=["announcement"])]
+    data: Annotated[dict[DataName, DataValue], Field(max_length=50)] = Field(default={})
+    channels: Annotated[tuple[Channel, ...], Field(min_length=1, max_length=3, fail_fast=True)] | None = None
+    category: Category
+    not_before: Moment | None = None
+    expires_at: Moment | None = None
+
+    @model_validator(mode="after")
+    def _is_to_somebody(self) -> Self:
+        if (self.customer_id is None) == (self.audience is None):
+            raise ValueError("it is to one of customer_id and audience")
+        if self.channels is not None and len(set(self.channels)) < len(self.channels):
+            raise ValueError("a channel is named twice")
+        return self
+
+
+class BroadcastControl(Wire):
+    """What is done about a broadcast that is under way."""
+
+    notification_id: UUID
+
+
+class BroadcastPause(BroadcastControl):
+    """Hand nothing more over until it is resumed."""
+
+
+class BroadcastResume(BroadcastControl):
+    """Go on."""
+
+
+class BroadcastCancel(BroadcastControl):
+    """End it: what has not left is suppressed, and who was not reached yet is not told."""
+
+
+class BroadcastCounts(Wire):
+    """Where the notices of a broadcast stand: accepted = delivered + sent + failed + suppressed + pending."""
+
+    notification_id: UUID
+    accepted: Annotated[int, Field(ge=0)]
+    delivered: Annotated[int, Field(ge=0)]
+    sent: Annotated[int, Field(ge=0)]
+    failed: Annotated[int, Field(ge=0)]
+    suppressed: Annotated[int, Field(ge=0)]
+    pending: Annotated[int, Field(ge=0)]
+    occurred_at: Moment
+
+
+class BroadcastProgress(BroadcastCounts):
+    """A broadcast goes on; `eta` is when it will be done as it goes now, where that can be said."""
+
+    status: Literal["running", "paused"]
+    eta: Moment | None = None
+
+
+class BroadcastFinished(BroadcastCounts):
+    """A broadcast has ended: nothing of it is pending."""
+
+    status: Literal["finished", "cancelled"]

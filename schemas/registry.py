@@ -76,6 +76,12 @@ TOPICS: Final[Mapping[str, Mapping[str, type[BaseModel]]]] = {
     "customer.profiles": {
         "customer.profile": customer.CustomerProfile,
     },
+    "notify.commands": {
+        "notification.request": notify.NotificationRequest,
+        "broadcast.pause": notify.BroadcastPause,
+        "broadcast.resume": notify.BroadcastResume,
+        "broadcast.cancel": notify.BroadcastCancel,
+    },
     "notify.receipts": {
         "message.delivered": notify.MessageDelivered,
         "message.failed": notify.MessageFailed,
@@ -86,5 +92,7 @@ TOPICS: Final[Mapping[str, Mapping[str, type[BaseModel]]]] = {
         "notification.delivered": notify.NotificationDelivered,
         "notification.failed": notify.NotificationFailed,
         "notification.suppressed": notify.NotificationSuppressed,
+        "broadcast.progress": notify.BroadcastProgress,
+        "broadcast.finished": notify.BroadcastFinished,
     },
 }

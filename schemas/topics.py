@@ -31,6 +31,7 @@ _LIVE: Final = (
     Topic("rail.instructions", "as the command", timedelta(days=7)),
     Topic("rail.results", "the instruction's key", timedelta(days=7)),
     Topic("customer.profiles", "customer id", None, compact=True, config={"max.compaction.lag.ms": "86400000"}),
+    Topic("notify.commands", "customer id, or the notification's", timedelta(days=7)),
     Topic("notify.events", "customer id", timedelta(days=30)),
     Topic("notify.receipts", "provider message id", timedelta(days=7)),
 )

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from schemas import registry
+from services.notify.broadcast.handlers import Broadcasts
 from services.notify.companion import Delivering
 from services.notify.delivery.receipts import on_receipts
 from services.notify.handlers import Handlers
@@ -25,13 +26,14 @@ MIGRATIONS: Final = Path(__file__).with_name("migrations")
 def build(rules: Rules, outside: Outside) -> Service:
     """Return the service: profiles first, so that who is known in the same batch is told at once."""
     keys = Keys(rules.master_key)
-    handlers = Handlers(rules, keys)
+    handlers = Handlers(rules, keys, Broadcasts(rules))
     return Service(
         name=NAME,
         schema=NAME,
         subscriptions=(
             _subscription("profile", "customer.profiles", handlers.on_profiles, tombstones=True),
             _subscription("transfer", "transfer.events", handlers.on_events),
+            _subscription("command", "notify.commands", handlers.on_commands),
             _subscription("receipt", "notify.receipts", on_receipts),
         ),
         follow_up_topics=frozenset(),

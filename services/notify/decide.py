@@ -5,13 +5,14 @@ from __future__ import annotations
 import uuid
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import orjson
 
 from schemas.envelope import encode_headers
 from schemas.fields import as_text
+from schemas.notify import NotificationRequest
 from schemas.registry import TOPICS
 from services.notify.contacts import Contacts, hash_address, read_contacts
 from services.notify.model import (
@@ -30,17 +31,20 @@ from services.notify.model import (
     Waiting,
     Why,
 )
+from services.notify.policy import Rule
 from services.notify.quiet import end_of_quiet, read_quiet_hours
 from services.notify.wording import WordingError
 from services.runtime.message import Outgoing, Timer, Unfit
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping
-    from datetime import datetime
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+    from datetime import date, datetime
+
+    from pydantic import BaseModel
 
     from schemas.customer import CustomerProfile
     from services.notify.model import Customer
-    from services.notify.policy import Policy, Rule
+    from services.notify.policy import Policy
     from services.notify.wording import Wording
     from services.runtime.message import Lane, Message
 
@@ -48,12 +52,18 @@ SOURCE: Final = "sluice/notify"
 EVENTS: Final = "notify.events"
 PROFILE_TIMER: Final = "profile"
 """A profile is missing too long; the subject is an event."""
+SCHEDULED_TIMER: Final = "scheduled"
+"""It is time for what a request asked for; the subject is the request."""
 REST_TIMER: Final = "rest"
 """More waited for a customer than one batch takes; the subject is the customer."""
 REPORT_TIMER: Final = "report"
 """Something became of a notice after its event's batch; the subject is the notice."""
 
+DEFAULT_CHANNELS: Final = (Channel.IN_APP, Channel.EMAIL)
+"""How a request is told that does not say."""
+
 _NOTICES: Final = uuid.UUID("5f3c2f0e-6f4b-5d0a-9d0b-6a1c9b8f7e21")
+_MOVED: Final = frozenset(("sent", "settled"))
 _NO_TEXT: Final = Text("", "")
 _HOME_ZONE: Final = "Asia/Shanghai"
 _ADDRESSED: Final = {Role.PAYER: "payer_customer_id", Role.PAYEE: "payee_customer_id", Role.HOLDER: "customer_id"}
@@ -73,7 +83,8 @@ class Facts:
     """What the database knew of a batch's subjects when it was loaded; the customers are locked."""
 
     customers: dict[str, Customer] = field(default_factory=dict)
-    announced: set[str] = field(default_factory=set)
+    announced: dict[str, bytes | None] = field(default_factory=dict)
+    """What was accepted already, with a hash of its content where it was a request."""
     waiting: dict[str, list[Waiting]] = field(default_factory=dict)
     """By customer, the oldest first."""
     is_everything: bool = True
@@ -97,6 +108,7 @@ class Book:
         self.announcements: list[Announcement] = []
         self.notices: list[Notice] = []
         self.begun: list[Waiting] = []
+        self.bank_uses: dict[tuple[str, str], date] = {}
         self.moved: list[Notice] = []
         self.inbox: list[InboxMessage] = []
         self.deliveries: list[Delivery] = []
@@ -135,42 +147,111 @@ def decide_event(book: Book, message: Message) -> None:
     except WordingError as error:
         book.unfit.append(Unfit(message, str(error)))
         return
-    book.announced.add(message.id)
-    accepted = len(tellings) * len(rule.channels)
-    book.announcements.append(Announcement(message.id, message.type, accepted, book.now))
-    waiting = [
-        notice
-        for telling in tellings
-        for channel in rule.channels
-        if (notice := _begin(telling, _new_notice(book, message, rule, telling, channel))) is not None
-    ]
+    _announce(book, _Origin(message.id, message.type, message.lane, rule), tellings, message.data, None)
+    _note_bank_uses(book, event)
+
+
+def _note_bank_uses(book: Book, event: Mapping[str, Any]) -> None:
+    """Take note of who moved money with a bank, for broadcasts about it."""
+    for party in ("payer", "payee"):
+        kind, _, rest = (event.get(party) or "").partition(":")
+        if kind == "bank" and event.get("status") in _MOVED:
+            for customer_id in (event["payer_customer_id"], event["payee_customer_id"]):
+                if customer_id is not None:
+                    book.bank_uses[rest.partition(":")[0], customer_id] = book.now.date()
+
+
+def decide_request(book: Book, message: Message, request: NotificationRequest, content_hash: bytes) -> None:
+    """Tell one person what another system asks for, once, and not before its time."""
+    id_ = str(request.notification_id)
+    if id_ in book.announced:
+        if book.announced[id_] != content_hash:
+            book.unfit.append(Unfit(message, f"notification_id: {id_} was asked for before, with other content"))
+        return
+    try:
+        for locale in Locale:
+            book.rules.wording.compose(request.template, request.data, locale)
+    except WordingError as error:
+        book.unfit.append(Unfit(message, f"template: {error}"))
+        return
+    telling = _Telling(book, request.template, Role.RECIPIENT, request.customer_id or "", request.data)
+    telling.find_words()
+    origin = _Origin(id_, request.template, message.lane, _rule_of(request), request.expires_at)
+    is_early = request.not_before is not None and request.not_before > book.now
+    _announce(book, origin, [telling], request, content_hash, not_before=request.not_before if is_early else None)
+
+
+def _rule_of(request: NotificationRequest) -> Rule:
+    category = Category(request.category)
+    return Rule(
+        to=(Role.RECIPIENT,),
+        channels=tuple(map(Channel, request.channels or DEFAULT_CHANNELS)),
+        urgency=Urgency.URGENT if category == Category.SECURITY else Urgency.NORMAL,
+        category=category,
+    )
+
+
+class _Origin(NamedTuple):
+    """What notices are told of: an event or a request, and until when that is of use."""
+
+    event_id: str
+    template: str
+    lane: Lane
+    rule: Rule
+    expires_at: datetime | None = None
+
+
+def _announce(
+    book: Book,
+    origin: _Origin,
+    tellings: Sequence[_Telling],
+    data: BaseModel,
+    content_hash: bytes | None,
+    not_before: datetime | None = None,
+) -> None:
+    book.announced[origin.event_id] = content_hash
+    channels = origin.rule.channels
+    accepted = len(tellings) * len(channels)
+    book.announcements.append(Announcement(origin.event_id, origin.template, accepted, book.now, content_hash))
+    new = [(telling, _new_notice(book, origin, telling, channel)) for telling in tellings for channel in channels]
+    if not_before is not None:
+        waiting = [notice._replace(why=Why.SCHEDULED) for _, notice in new]
+        book.notices += waiting
+        book.timers.append(Timer(origin.lane, SCHEDULED_TIMER, origin.event_id, not_before))
+    else:
+        waiting = [notice for telling, notice in new if _begin(telling, notice)]
+        book.timers += [_profile_timer(book, origin.lane, origin.event_id)] if waiting else []
     if waiting:
-        body = message.data.model_dump_json().encode()
+        body = data.model_dump_json().encode()
         book.begun += [Waiting(notice, body) for notice in waiting]
-        due_at = book.now + timedelta(seconds=book.rules.policy.waiting.profile_within_s)
-        book.timers.append(Timer(message.lane, PROFILE_TIMER, message.id, due_at))
 
 
-def _begin(telling: _Telling, notice: Notice) -> Notice | None:
-    """Take note of a notice; return it if it waits for a profile."""
+def _begin(telling: _Telling, notice: Notice) -> bool:
+    """Take note of a notice; return whether it waits for a profile."""
     told = telling.tell(notice)
     telling.book.notices.append(told or notice)
-    return notice if told is None else None
+    return told is None
 
 
-def _new_notice(book: Book, message: Message, rule: Rule, telling: _Telling, channel: Channel) -> Notice:
+def _profile_timer(book: Book, lane: Lane, event_id: str) -> Timer:
+    return Timer(
+        lane, PROFILE_TIMER, event_id, book.now + timedelta(seconds=book.rules.policy.waiting.profile_within_s)
+    )
+
+
+def _new_notice(book: Book, origin: _Origin, telling: _Telling, channel: Channel) -> Notice:
     return Notice(
-        notice_id=uuid.uuid5(_NOTICES, f"{message.id}\n{telling.customer_id}\n{channel}"),
-        event_id=message.id,
+        notice_id=uuid.uuid5(_NOTICES, f"{origin.event_id}\n{telling.customer_id}\n{channel}"),
+        event_id=origin.event_id,
         customer_id=telling.customer_id,
         channel=channel,
         role=telling.role,
-        category=rule.category,
-        urgency=rule.urgency,
-        template=message.type,
+        category=origin.rule.category,
+        urgency=origin.rule.urgency,
+        template=origin.template,
         delivery_id=None,
-        lane_group=message.lane.group,
-        partition=message.lane.partition,
+        lane_group=origin.lane.group,
+        partition=origin.lane.partition,
         status=Status.PENDING,
         why=Why.PROFILE_MISSING,
         told=None,
@@ -193,9 +274,13 @@ class _Telling:
     def find_words(self) -> None:
         """Put the event into the person's words, if their language is known; WordingError where there are none."""
         customer = self.book.customers[self.customer_id]
-        if customer.is_known:
-            wording = self.book.rules.wording
-            self.text = wording.tell(self.type, self.role, self.event, Locale(customer.locale), customer.time_zone)
+        if not customer.is_known:
+            return
+        wording, locale = self.book.rules.wording, Locale(customer.locale)
+        if self.role == Role.RECIPIENT:
+            self.text = wording.compose(self.type, self.event, locale)
+        else:
+            self.text = wording.tell(self.type, self.role, self.event, locale, customer.time_zone)
 
     def tell(self, notice: Notice) -> Notice | None:
         """Return the notice as it goes on now, once there are words; None when it has to wait for a profile."""
@@ -315,18 +400,25 @@ def _tell_waiting(book: Book, lane: Lane, customer_id: str) -> None:
     for waiting in book.waiting.pop(customer_id, ()):
         if waiting.body is not None:
             notice = waiting.notice
-            book.moved.append(_tell_late(book, notice, waiting.body))
+            if notice.why != Why.SCHEDULED:
+                book.moved.append(_tell_late(book, notice, waiting.body))
     _go_on_later(book, lane, customer_id)
 
 
 def _tell_late(book: Book, notice: Notice, body: bytes) -> Notice:
-    event = TOPICS["transfer.events"][notice.template].model_validate_json(body).model_dump()
-    telling = _Telling(book, notice.template, Role(notice.role), notice.customer_id, event)
+    telling = _Telling(book, notice.template, Role(notice.role), notice.customer_id, _read(notice, body))
     try:
         telling.find_words()
     except WordingError:
         return end(book, notice, Status.FAILED, Why.UNTELLABLE)
     return telling.tell(notice) or notice
+
+
+def _read(notice: Notice, body: bytes) -> Mapping[str, Any]:
+    """Return what a waiting notice was to tell: an event's fields, or a request's data."""
+    if notice.role == Role.RECIPIENT:
+        return NotificationRequest.model_validate_json(body).data
+    return TOPICS["transfer.events"][notice.template].model_validate_json(body).model_dump()
 
 
 def _go_on_later(book: Book, lane: Lane, customer_id: str) -> None:
@@ -380,11 +472,20 @@ def zone_or_home(name: str) -> str:
 
 
 def decide_timeouts(book: Book, timers: Iterable[Timer]) -> None:
-    """Suppress what still waits of events: there was no profile in time."""
-    of_event: dict[str, list[Notice]] = {}
+    """Suppress what still waits of events: there was no profile in time. Tell what had to wait for its time."""
+    of_event: dict[str, list[Waiting]] = {}
     for waiting in (one for of_customer in book.waiting.values() for one in of_customer):
-        if waiting.body is not None:
-            of_event.setdefault(waiting.notice.event_id, []).append(waiting.notice)
+        of_event.setdefault(waiting.notice.event_id, []).append(waiting)
     for timer in timers:
-        for notice in of_event.pop(timer.subject, ()):
-            book.moved.append(end(book, notice, Status.SUPPRESSED, Why.PROFILE_MISSING))
+        for notice, body in of_event.pop(timer.subject, ()):
+            if body is not None and timer.kind == PROFILE_TIMER:
+                book.moved.append(end(book, notice, Status.SUPPRESSED, Why.PROFILE_MISSING))
+            elif body is not None:
+                _tell_in_time(book, timer, notice, body)
+
+
+def _tell_in_time(book: Book, timer: Timer, notice: Notice, body: bytes) -> None:
+    told = _tell_late(book, notice._replace(why=Why.PROFILE_MISSING), body)
+    book.moved.append(told)
+    if told.why == Why.PROFILE_MISSING:
+        book.timers.append(_profile_timer(book, timer.lane, timer.subject))

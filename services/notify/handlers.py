@@ -8,15 +8,19 @@ from uuid import UUID
 
 from schemas.customer import CustomerProfile
 from schemas.fields import as_text
+from schemas.notify import NotificationRequest
 from services.notify import store
+from services.notify.broadcast.handlers import BROADCAST_TIMER, Broadcasts, go_on, hash_request
 from services.notify.decide import (
     PROFILE_TIMER,
     REPORT_TIMER,
     REST_TIMER,
+    SCHEDULED_TIMER,
     Book,
     decide_erasure,
     decide_event,
     decide_profile,
+    decide_request,
     decide_rest,
     decide_timeouts,
     recipients,
@@ -24,6 +28,7 @@ from services.notify.decide import (
 )
 from services.notify.sealed import Keys
 from services.runtime.message import Effects
+from services.runtime.work import merge
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -43,6 +48,7 @@ class Handlers:
 
     rules: Rules
     keys: Keys
+    broadcasts: Broadcasts
 
     async def on_events(self, connection: Connection, batch: Batch, now: datetime) -> Effects:
         """Tell people of events; and suppress what waited too long for a profile."""
@@ -53,6 +59,28 @@ class Handlers:
         book = Book(facts, self.rules, now, {message.lane for message in batch.messages})
         for message in batch.messages:
             decide_event(book, message)
+        return await self._recorded(connection, book)
+
+    async def on_commands(self, connection: Connection, batch: Batch, now: datetime) -> Effects:
+        """Tell one person, or many, what other systems ask for."""
+        if batch.timers:
+            chunks = [timer for timer in batch.timers if timer.kind == BROADCAST_TIMER]
+            others = [timer for timer in batch.timers if timer.kind != BROADCAST_TIMER]
+            gone_on = await go_on(connection, chunks, now)
+            return merge([await self._on_timers(connection, others, now), gone_on])
+        told = await self._on_requests(connection, batch.messages, now)
+        return merge([told, await self.broadcasts.begin(connection, batch.messages, now)])
+
+    async def _on_requests(self, connection: Connection, messages: Sequence[Message], now: datetime) -> Effects:
+        asked = [(message, request) for message in messages if (request := _single(message)) is not None]
+        if not asked:
+            return Effects()
+        customers = {request.customer_id or "" for _, request in asked}
+        ids = {str(request.notification_id) for _, request in asked}
+        facts = await store.load_for_events(connection, customers, ids, self.keys)
+        book = Book(facts, self.rules, now, {message.lane for message, _ in asked})
+        for message, request in asked:
+            decide_request(book, message, request, hash_request(request))
         return await self._recorded(connection, book)
 
     def _addressed(self, messages: Sequence[Message]) -> tuple[set[str], set[str]]:
@@ -67,15 +95,15 @@ class Handlers:
 
     async def _on_timers(self, connection: Connection, timers: Sequence[Timer], now: datetime) -> Effects:
         reports = await self._report(connection, _subjects(timers, REPORT_TIMER), now)
-        overdue = [timer for timer in timers if timer.kind == PROFILE_TIMER]
+        overdue = [timer for timer in timers if timer.kind in (PROFILE_TIMER, SCHEDULED_TIMER)]
         if not overdue:
             return reports
-        events = _subjects(overdue, PROFILE_TIMER)
+        events = {timer.subject for timer in overdue}
         facts = await store.load_for_timeouts(connection, events, self.keys)
         book = Book(facts, self.rules, now, {timer.lane for timer in overdue})
         decide_timeouts(book, overdue)
         effects = await self._recorded(connection, book)
-        return Effects(outgoing=[*reports.outgoing, *effects.outgoing])
+        return Effects(outgoing=[*reports.outgoing, *effects.outgoing], timers_set=effects.timers_set)
 
     async def _report(self, connection: Connection, ids: Collection[str], now: datetime) -> Effects:
         """Publish what became of notices since their event was handled."""
@@ -112,6 +140,11 @@ class Handlers:
     async def _recorded(self, connection: Connection, book: Book) -> Effects:
         await store.record(connection, book, self.keys)
         return Effects(outgoing=book.outgoing, timers_set=book.timers, unfit=book.unfit)
+
+
+def _single(message: Message) -> NotificationRequest | None:
+    data = message.data
+    return data if isinstance(data, NotificationRequest) and data.customer_id is not None else None
 
 
 def _subjects(timers: Sequence[Timer], kind: str) -> set[str]:

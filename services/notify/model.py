@@ -49,6 +49,7 @@ class Role(StrEnum):
 
     PAYER = "payer"
     PAYEE = "payee"
+    RECIPIENT = "recipient"
     HOLDER = "holder"
 
 
@@ -71,6 +72,7 @@ class Why(StrEnum):
     PROFILE_MISSING = "profile_missing"
     QUEUED = "queued"
     QUIET_HOURS = "quiet_hours"
+    SCHEDULED = "scheduled"
     CHANNEL_OFF = "channel_off"
     NO_CONSENT = "no_consent"
     NO_ADDRESS = "no_address"
@@ -83,6 +85,7 @@ class Why(StrEnum):
     UNDELIVERED = "undelivered"
     GATEWAY_FAILED = "gateway_failed"
     UNTELLABLE = "untellable"
+    CANCELLED = "cancelled"
     UNKNOWN = "unknown"
 
 
@@ -163,12 +166,13 @@ class Notice(NamedTuple):
 
 
 class Announcement(NamedTuple):
-    """An event that concerned somebody, and for how many notices it was accepted."""
+    """An event or request that concerned somebody, and for how many notices it was accepted."""
 
     event_id: str
     type: str
     accepted: int
     accepted_at: datetime
+    content_hash: bytes | None = None
 
 
 class Waiting(NamedTuple):

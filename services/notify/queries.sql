@@ -18,7 +18,7 @@ for update
 
 -- Which of these events are accepted already.
 -- name: load_announcements
-select event_id
+select event_id, content_hash
 from announcement
 where event_id = any($1::text[])
 
@@ -113,3 +113,12 @@ update notice
 set told = new.told
 from unnest($1::uuid[], $2::text[]) as new (notice_id, told)
 where notice.notice_id = new.notice_id
+
+-- Who moved money with a bank, and when last; what is known already costs no write.
+-- name: note_bank_uses
+insert into bank_use (bank, customer_id, last_on)
+select bank, customer_id, last_on
+from unnest($1::text[], $2::text[], $3::date[]) as new (bank, customer_id, last_on)
+on conflict (bank, customer_id) do update
+set last_on = excluded.last_on
+where bank_use.last_on < excluded.last_on

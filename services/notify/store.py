@@ -38,7 +38,7 @@ async def load_for_events(
     if events:
         facts.customers = await _lock_customers(connection, customers, keys)
         rows = await connection.fetch(_QUERIES.load_announcements, list(events))
-        facts.announced = {row[0] for row in rows}
+        facts.announced = {row[0]: row[1] for row in rows}
     return facts
 
 
@@ -109,6 +109,8 @@ async def record(connection: Connection, book: Book, keys: Keys) -> None:
         await connection.execute(_QUERIES.erase_deliveries, list(book.erased))
     await copy_rows(connection, "announcement", Announcement._fields, book.announcements)
     await copy_rows(connection, "notice", Notice._fields, book.notices)
+    uses = sorted((bank, customer_id, on) for (bank, customer_id), on in book.bank_uses.items())
+    await execute_rows(connection, _QUERIES.note_bank_uses, uses)
     await _record_waiting(connection, book, keys)
     await _record_deliveries(connection, book, keys)
     await _record_inbox(connection, book, keys)

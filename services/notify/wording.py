@@ -62,6 +62,7 @@ class _File(Strict):
     reasons: dict[str, _Reason]
     payee_reasons: dict[str, _Reason]
     notices: dict[str, dict[Role, _Words]]
+    messages: dict[str, _Words]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +81,7 @@ class _Language:
     locale: Locale
     words: _File
     templates: Mapping[tuple[str, Role], _Templates]
+    messages: Mapping[str, _Templates]
 
 
 class Wording:
@@ -115,6 +117,30 @@ class Wording:
             message = f"{event_type} for the {role} in {locale}: {error}"
             raise WordingError(message) from error
 
+    def compose(self, template: str, data: Mapping[str, Any], locale: Locale) -> Text:
+        """Fill a template that other systems may ask for; a text of the data may be said in each language.
+
+        Raises:
+            WordingError: there is no such template, something that it needs is missing, or the title is not a line.
+        """
+        language = self._languages[locale]
+        if template not in language.messages:
+            message = f"there is no template {template}: there are {', '.join(sorted(language.messages))}"
+            raise WordingError(message)
+        writer = _Writer(_BABEL[locale], data.get("currency"), "UTC")
+        facts = {name.removesuffix("_minor"): _in_language(writer, name, data[name], locale) for name in data}
+        templates = language.messages[template]
+        try:
+            text = Text(templates.title.render(support=language.words.support, **facts), "")
+            text = text._replace(body=templates.body.render(support=language.words.support, **facts))
+        except (TemplateError, TypeError, ValueError) as error:
+            message = f"{template} in {locale}: {error}"
+            raise WordingError(message) from error
+        if not text.title.isprintable():
+            message = f"{template} in {locale}: the title is more than a line"
+            raise WordingError(message)
+        return text
+
     def as_sms(self, text: Text, locale: Locale, segments: int) -> str:
         """Return what a text says as one of at most so many segments: all of it, or else its title alone."""
         words = self._languages[locale].words
@@ -122,6 +148,15 @@ class Wording:
         if count_segments(whole) <= segments:
             return whole
         return _plain_spaces(f"{words.sms_signature}{text.title}")
+
+
+def _in_language(writer: _Writer, name: str, value: Any, locale: Locale) -> Any:
+    if not isinstance(value, dict):
+        return writer.write(name, value)
+    if locale not in value:
+        message = f"{name} is not said in {locale}"
+        raise WordingError(message)
+    return value[locale]
 
 
 def _plain_spaces(text: str) -> str:
@@ -140,15 +175,23 @@ def _read_language(path: Path, locale: Locale) -> _Language:
     except FileError as error:
         raise WordingError(str(error)) from error
     environment = _environment()
-    templates = {}
-    for event_type, roles in words.notices.items():
-        for role, lines in roles.items():
-            try:
-                templates[event_type, role] = _compile(environment, lines)
-            except TemplateError as error:
-                message = f"{path}: notices.{event_type}.{role}: {error}"
-                raise WordingError(message) from error
-    return _Language(locale, words, templates)
+    templates = {
+        (event_type, role): _compile_at(f"{path}: notices.{event_type}.{role}", environment, lines)
+        for event_type, roles in words.notices.items()
+        for role, lines in roles.items()
+    }
+    messages = {
+        name: _compile_at(f"{path}: messages.{name}", environment, lines) for name, lines in words.messages.items()
+    }
+    return _Language(locale, words, templates, messages)
+
+
+def _compile_at(place: str, environment: ImmutableSandboxedEnvironment, lines: _Words) -> _Templates:
+    try:
+        return _compile(environment, lines)
+    except TemplateError as error:
+        message = f"{place}: {error}"
+        raise WordingError(message) from error
 
 
 def _environment() -> ImmutableSandboxedEnvironment:

@@ -281,5 +281,6 @@ def merge(effects: Sequence[Effects]) -> Effects:
         outgoing=[message for effect in effects for message in effect.outgoing],
         timers_set=[timer for effect in effects for timer in effect.timers_set],
         timers_cleared=[key for effect in effects for key in effect.timers_cleared],
+        unfit=[unfit for effect in effects for unfit in effect.unfit],
         recording=effects[-1].recording,
     )

@@ -11,6 +11,7 @@ import orjson
 
 from schemas.envelope import Envelope, decode
 from schemas.registry import TOPICS
+from services.notify.broadcast.handlers import Broadcasts
 from services.notify.decide import REPORT_TIMER, Rules
 from services.notify.handlers import Handlers
 from services.notify.model import Channel
@@ -30,17 +31,24 @@ KEYS = Keys(MASTER_KEY)
 POLICY = read_policy(DEFAULT_POLICY)
 WORDING = read_wording(DEFAULT_WORDING)
 IN_APP_ONLY = {type_: rule.model_copy(update={"channels": (Channel.IN_APP,)}) for type_, rule in POLICY.events.items()}
-HANDLERS = Handlers(Rules(POLICY.model_copy(update={"events": IN_APP_ONLY}), WORDING, MASTER_KEY), KEYS)
+RULES = Rules(POLICY.model_copy(update={"events": IN_APP_ONLY}), WORDING, MASTER_KEY)
+HANDLERS = Handlers(RULES, KEYS, Broadcasts(RULES))
 
 
-def settled(*, payer: str | None = "a", payee: str | None = "b", id_: str | None = None) -> Message:
+def settled(
+    *,
+    payer: str | None = "a",
+    payee: str | None = "b",
+    id_: str | None = None,
+    payee_party: str = "wallet:payee-5678",
+) -> Message:
     transfer_id = str(uuid.uuid4())
     body = {
         "transfer_id": transfer_id,
         "seq": 1,
         "kind": "p2p",
         "payer": "wallet:payer-1234",
-        "payee": "wallet:payee-5678",
+        "payee": payee_party,
         "payer_customer_id": payer,
         "payee_customer_id": payee,
         "amount_minor": 1_250,
@@ -101,7 +109,7 @@ async def inboxes(pool: Pool) -> list[tuple[str, int, str, str]]:
     async with pool.acquire() as connection:
         rows = await connection.fetch(
             "select customer_id, number, notice_id, wrapped_key, sealed from inbox_message"
-            " join customer using (customer_id) order by customer_id, number"
+            " join customer using (customer_id) where sealed is not null order by customer_id, number"
         )
     return [
         (customer_id, number, locale, text.title)

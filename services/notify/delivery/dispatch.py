@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 import stamina
 import structlog
 
+from services.notify.broadcast import store as broadcasts
+from services.notify.broadcast.texts import BroadcastTexts, Texts
 from services.notify.contacts import Contacts, open_contacts
 from services.notify.delivery import store
 from services.notify.delivery.decide import SENDING, Circumstances, Step, after_answer, after_inquiry, give_up
@@ -22,16 +24,15 @@ from services.notify.delivery.health import Health
 from services.notify.delivery.store import Advance, Early, Ending, Out, Taken
 from services.notify.gateways.gateway import Answer, Email, Outcome, Sms
 from services.notify.gateways.mail import html_of
-from services.notify.model import Channel, Status, Why
+from services.notify.model import Channel, Status, Text, Why
 from services.notify.sealed import open_text
 from services.runtime.database import TRANSIENT
 from services.runtime.log import error_fields
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from services.notify.gateways.gateway import Gateway
-    from services.notify.model import Text
     from services.notify.policy import Policy
     from services.notify.sealed import Keys
     from services.runtime.database import Connection
@@ -43,6 +44,7 @@ CONNECTIONS_A_GATEWAY: Final = 2
 OWN_CONNECTIONS: Final = 2
 """One is listened on, and one is for what is looked after."""
 _OVERDUE_AT_ONCE: Final = 500
+_COUNT_SHARE: Final = 20
 _MARGIN_S: Final = 5.0
 """How long it may take from taking messages to handing them over, and from the answers to recording these."""
 
@@ -83,6 +85,7 @@ class Dispatcher:
 
     async def run(self, around: Surroundings) -> None:
         """Work until told to stop; what is being handed over then is brought to its end."""
+        texts = BroadcastTexts(around.pool)
         async with asyncio.TaskGroup() as group:
             for route in self.routes:
                 group.create_task(route.gateway.start())
@@ -90,7 +93,7 @@ class Dispatcher:
                 for _ in range(CONNECTIONS_A_GATEWAY):
                     wake = asyncio.Event()
                     self._wakes.append(wake)
-                    sender = _Sender(route, health, self.policy, self.keys, around, wake)
+                    sender = _Sender(route, health, self.policy, self.keys, texts, around, wake)
                     group.create_task(sender.run())
             group.create_task(_Caretaker(self.routes, self.policy, around).run())
             group.create_task(self._listen(around))
@@ -124,6 +127,7 @@ class _Sender(Generic[M]):
     health: Health
     policy: Policy
     keys: Keys
+    texts: BroadcastTexts
     around: Surroundings
     wake: asyncio.Event
 
@@ -152,9 +156,10 @@ class _Sender(Generic[M]):
         taken = await self._take()
         if not taken:
             return False
+        texts = await self.texts.of(one.notification_id for one in taken)
         ready: list[tuple[Taken, M]]
         unusable: list[tuple[Taken, Answer]]
-        ready, unusable = self._prepare(taken)
+        ready, unusable = self._prepare(taken, texts)
         if time.monotonic() - began_s > _MARGIN_S:
             # This process stood still: by now they may count as lost, and be given to another.
             return True
@@ -200,7 +205,9 @@ class _Sender(Generic[M]):
         """Return how long nobody else touches what was taken: longer than handing it over can take."""
         return self.policy.delivering.hand_over_within_s + self.route.gateway.longest_s + 2 * _MARGIN_S
 
-    def _prepare(self, taken: Sequence[Taken]) -> tuple[list[tuple[Taken, M]], list[tuple[Taken, Answer]]]:
+    def _prepare(
+        self, taken: Sequence[Taken], texts: Mapping[str, Texts]
+    ) -> tuple[list[tuple[Taken, M]], list[tuple[Taken, Answer]]]:
         """Return the messages that can leave, and why the others cannot any more."""
         ready: list[tuple[Taken, M]] = []
         unusable: list[tuple[Taken, Answer]] = []
@@ -210,10 +217,17 @@ class _Sender(Generic[M]):
                 unusable.append((one, Answer(reference, Outcome.UNUSABLE, why=one.reach)))
                 continue
             key = self.keys.unwrap(one.customer_id, one.wrapped_key)
-            locale, text = open_text(key, one.delivery_id, one.sealed)
+            locale, text = self._words(one, key, texts)
             contacts = open_contacts(key, one.customer_id, one.contacts)
             ready.append((one, self.route.make(reference, contacts, locale, text)))
         return ready, unusable
+
+    def _words(self, one: Taken, key: bytes, texts: Mapping[str, Texts]) -> tuple[str, Text]:
+        """Return the language and the words of a message: its own, or those of its broadcast."""
+        if one.sealed is not None:
+            return open_text(key, one.delivery_id, one.sealed)
+        said = texts[one.notification_id or ""][one.locale]
+        return one.locale, Text("", said.sms) if self.route.channel == Channel.SMS else Text(said.title, said.body)
 
     async def _record_until_done(self, answers: Sequence[tuple[Taken, Answer]]) -> None:
         retries = stamina.retry_context(TRANSIENT, attempts=None, timeout=None, wait_initial=0.1, wait_max=2.0)
@@ -296,15 +310,26 @@ class _Caretaker:
     routes: Sequence[Route[Any]]
     policy: Policy
     around: Surroundings
+    _next_count_s: float = 0.0
 
     async def run(self) -> None:
         while not self.around.stopping.is_set():
             try:
                 while await self._expire() or await self._look_after():
                     pass
+                await self._count_broadcasts()
             except TRANSIENT as error:
                 _LOG.warning("care_retried", **error_fields(error))
             await _pause(self.around.stopping, _LOOK_EVERY_S)
+
+    async def _count_broadcasts(self) -> None:
+        began_s = time.monotonic()
+        if began_s < self._next_count_s:
+            return
+        async with self.around.pool.acquire() as connection:
+            await broadcasts.count_all(connection, self.around.clock.now())
+        # However many there are to count, that is a small part of all work.
+        self._next_count_s = began_s + max(_LOOK_EVERY_S, _COUNT_SHARE * (time.monotonic() - began_s))
 
     async def _expire(self) -> bool:
         now = self.around.clock.now()

@@ -39,6 +39,7 @@ ranked as (
         due.*,
         customer.contacts,
         customer.wrapped_key,
+        customer.locale,
         case $2 when 'sms' then customer.phone_reach else customer.email_reach end as reach,
         case $2 when 'sms' then customer.phone_hash else '' end as address_hash,
         row_number() over (
@@ -89,7 +90,8 @@ taken as (
     where delivery.delivery_id = allowed.delivery_id and (allowed.free_at is null or allowed.free_at <= $3)
     returning
         delivery.delivery_id, delivery.customer_id, delivery.attempts, delivery.expires_at, delivery.sealed,
-        allowed.contacts, allowed.wrapped_key, allowed.reach, allowed.address_hash, delivery.priority
+        delivery.notification_id, allowed.contacts, allowed.wrapped_key, allowed.locale, allowed.reach,
+        allowed.address_hash, delivery.priority
 ),
 
 noted as (
@@ -98,7 +100,8 @@ noted as (
     from taken
 )
 
-select delivery_id, attempts, customer_id, expires_at, sealed, contacts, wrapped_key, reach
+select
+    delivery_id, attempts, customer_id, expires_at, sealed, notification_id, contacts, wrapped_key, locale, reach
 from taken
 order by priority
 
@@ -133,19 +136,26 @@ where delivery.delivery_id = new.delivery_id
 delete from delivery
 where delivery_id = any($1::uuid[])
 
--- What became of the notices in messages: forward only, from pending over sent to an end; returns those that changed.
+-- What became of the notices in messages: forward only, from pending over sent to an end; returns those that changed
+-- and are told of one by one.
 -- name: advance_notices
-update notice
-set status = new.status, why = new.why, ended_at = $4
-from unnest($1::uuid[], $2::text[], $3::text[]) as new (delivery_id, status, why)
-where
-    notice.delivery_id = new.delivery_id
-    and (
-        notice.status = 'pending'
-        or (notice.status = 'sent' and new.status in ('delivered', 'failed'))
-        or (notice.status = 'sent' and notice.why = 'unknown' and new.status = 'sent' and new.why is null)
-    )
-returning notice_id, lane_group, partition
+with advanced as (
+    update notice
+    set status = new.status, why = new.why, ended_at = $4
+    from unnest($1::uuid[], $2::text[], $3::text[]) as new (delivery_id, status, why)
+    where
+        notice.delivery_id = new.delivery_id
+        and (
+            notice.status = 'pending'
+            or (notice.status = 'sent' and new.status in ('delivered', 'failed'))
+            or (notice.status = 'sent' and notice.why = 'unknown' and new.status = 'sent' and new.why is null)
+        )
+    returning notice_id, lane_group, partition, is_broadcast
+)
+
+select notice_id, lane_group, partition
+from advanced
+where not is_broadcast
 
 -- Receipts that came before the attempts that these are about.
 -- name: take_early_receipts
@@ -191,7 +201,7 @@ join unnest($4::integer[], $5::text[], $6::uuid[], $7::integer[]) as receipt (pl
 with overdue as (
     select delivery_id, state
     from delivery
-    where state <> 'queued' and due_at <= $1
+    where state not in ('queued', 'held') and due_at <= $1
     order by due_at
     limit $3
     for update skip locked

@@ -28,9 +28,11 @@ class Taken(NamedTuple):
     number: int
     customer_id: str
     expires_at: datetime
-    sealed: bytes
+    sealed: bytes | None
+    notification_id: str | None
     contacts: bytes | None
     wrapped_key: bytes | None
+    locale: str
     reach: str
 
 

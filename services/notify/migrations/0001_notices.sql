@@ -33,13 +33,15 @@ create table customer (
     constraint customer_is_known_by_a_key check (not is_known or wrapped_key is not null)
 );
 
--- An event that concerned somebody, and for how many notices it was accepted.
+-- An event or a request that concerned somebody, and for how many notices it was accepted; of a request, a hash of
+-- what was asked for.
 create table announcement (
     event_id    text collate "C" primary key,
     type        text not null,
-    accepted    integer not null,
+    accepted    bigint not null,
     accepted_at timestamptz not null,
-    constraint announcement_is_to_somebody check (accepted > 0)
+    content_hash bytea,
+    constraint announcement_accepted_is_not_negative check (accepted >= 0)
 );
 
 -- One event told to one person on one channel: never twice. What leaves through a gateway has a delivery; a digest is
@@ -59,6 +61,7 @@ create table notice (
     status      text not null,
     why         text,
     told        text,
+    is_broadcast boolean not null default false,
     created_at  timestamptz not null,
     ended_at    timestamptz,
     constraint notice_is_told_once unique (event_id, customer_id, channel),
@@ -81,6 +84,7 @@ create table waiting (
 
 -- A message on its way: gone once nothing can become of it any more.
 --   queued    may be taken from `due_at` on
+--   held      its broadcast is paused
 --   sending   given to a gateway that has not answered; from `due_at` on the answer counts as lost
 --   unknown   it is not known whether the gateway has it; asked from `due_at` on
 --   awaiting  the gateway has it; from `due_at` on it is asked for what a receipt should have said
@@ -94,15 +98,18 @@ create table delivery (
     expires_at  timestamptz not null,
     attempts    integer not null default 0,
     gateway     text,
-    sealed      bytea not null,
-    constraint delivery_state_is_known check (state in ('queued', 'sending', 'unknown', 'awaiting')),
-    constraint delivery_names_its_gateway check (state = 'queued' or gateway is not null)
+    sealed      bytea,
+    notification_id text collate "C",
+    constraint delivery_state_is_known check (state in ('queued', 'held', 'sending', 'unknown', 'awaiting')),
+    constraint delivery_names_its_gateway check (state in ('queued', 'held') or gateway is not null),
+    constraint delivery_has_words check ((sealed is null) <> (notification_id is null))
 )
 with (fillfactor = 70);
 create index delivery_queued on delivery (channel, priority, due_at) where state = 'queued';
-create index delivery_out on delivery (due_at) where state <> 'queued';
+create index delivery_out on delivery (due_at) where state not in ('queued', 'held');
 create index delivery_expiring on delivery (expires_at) where state = 'queued';
 create index delivery_of_customer on delivery (customer_id);
+create index delivery_of_broadcast on delivery (notification_id, state) where notification_id is not null;
 
 -- Each handing over of a message to a gateway, and what became of it there; no outcome while it is not known.
 create table attempt (
@@ -143,15 +150,71 @@ create table gateway_allowance (
     at      timestamptz not null
 );
 
--- What a person reads in the app, numbered from 1; title and body are encrypted under the customer's key.
+-- What a person reads in the app, numbered from 1; title and body are encrypted under the customer's key,
+-- or those of a broadcast, which everybody reads.
 create table inbox_message (
     customer_id text collate "C" not null,
     number      bigint not null,
     notice_id   uuid not null unique references notice,
     locale      text not null,
-    sealed      bytea not null,
+    sealed      bytea,
+    notification_id text collate "C",
     arrived_at  timestamptz not null,
     read_at     timestamptz,
-    primary key (customer_id, number)
+    primary key (customer_id, number),
+    constraint inbox_message_has_words check ((sealed is null) <> (notification_id is null))
 );
 create index inbox_message_unread on inbox_message (customer_id) where read_at is null;
+
+-- Who moved money with a bank, and when last: whom a broadcast about that bank concerns.
+create table bank_use (
+    bank        text collate "C" not null,
+    customer_id text collate "C" not null,
+    last_on     date not null,
+    primary key (bank, customer_id)
+);
+
+-- The same told to many. `texts` has what is read in each language, the same for everybody.
+create table broadcast (
+    notification_id text collate "C" primary key,
+    content_hash    bytea not null,
+    template        text not null,
+    category        text not null,
+    channels        text[] not null,
+    audience_kind   text not null,
+    audience_value  text,
+    texts           text not null,
+    not_before      timestamptz not null,
+    expires_at      timestamptz not null,
+    state           text not null default 'running',
+    reached         text collate "C" not null default '',
+    expected        bigint not null default 0,
+    resolved_at     timestamptz,
+    progress_at     timestamptz,
+    is_over         boolean not null default false,
+    created_at      timestamptz not null,
+    constraint broadcast_audience_is_known check (audience_kind in ('all', 'bank', 'tier', 'locale', 'customers')),
+    constraint broadcast_state_is_known check (state in ('running', 'paused', 'cancelled'))
+);
+create index broadcast_open on broadcast (notification_id) where not is_over;
+
+-- Whom a broadcast to a list is for.
+create table broadcast_target (
+    notification_id text collate "C" not null,
+    customer_id     text collate "C" not null,
+    primary key (notification_id, customer_id)
+);
+
+-- Where a broadcast's notices stood when they were last counted.
+create table broadcast_count (
+    notification_id text collate "C" primary key,
+    accepted        bigint not null,
+    delivered       bigint not null,
+    sent            bigint not null,
+    failed          bigint not null,
+    suppressed      bigint not null,
+    pending         bigint not null,
+    out             bigint not null,
+    counted_at      timestamptz not null,
+    constraint broadcast_count_adds_up check (accepted = delivered + sent + failed + suppressed + pending)
+);

@@ -1,0 +1,245 @@
+"""Begins broadcasts, takes them further chunk by chunk, and does what is asked of them meanwhile."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import orjson
+
+from schemas.envelope import encode_headers
+from schemas.fields import as_text
+from schemas.notify import Audience, BroadcastCancel, BroadcastControl, BroadcastPause, NotificationRequest
+from services.notify.broadcast import store
+from services.notify.broadcast.model import Broadcast, State
+from services.notify.broadcast.texts import BroadcastText, write_texts
+from services.notify.decide import DEFAULT_CHANNELS, EVENTS, SOURCE
+from services.notify.model import Locale
+from services.notify.wording import WordingError
+from services.runtime.message import Effects, Outgoing, Timer, Unfit
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from services.notify.broadcast.model import Counts
+    from services.notify.decide import Rules
+    from services.runtime.database import Connection
+    from services.runtime.message import Lane, Message
+
+BROADCAST_TIMER: Final = "broadcast"
+"""A broadcast goes on; the subject is its notification."""
+
+_CHUNK: Final = 1_000
+_MOST_QUEUED: Final = 8_000
+"""So many messages of a broadcast wait for gateways at once: what is more is resolved when there is room."""
+_ROOM_AGAIN: Final = timedelta(seconds=0.1)
+_LOOK_AGAIN: Final = timedelta(seconds=1)
+_PROGRESS_EVERY: Final = timedelta(seconds=5)
+
+
+_NUMBERS: Final = ("accepted", "delivered", "sent", "failed", "suppressed", "pending")
+_GOES_ON: Final[dict[str, str]] = {State.RUNNING: "running", State.PAUSED: "paused", State.CANCELLED: "running"}
+_ENDED: Final[dict[str, str]] = {State.RUNNING: "finished", State.PAUSED: "finished", State.CANCELLED: "cancelled"}
+
+
+@dataclass(slots=True)
+class _Begun:
+    broadcasts: list[Broadcast] = field(default_factory=list)
+    targets: list[tuple[str, str]] = field(default_factory=list)
+    timers: list[Timer] = field(default_factory=list)
+    unfit: list[Unfit] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Broadcasts:
+    """What the handlers of broadcasts need besides their batch."""
+
+    rules: Rules
+
+    async def begin(self, connection: Connection, messages: Sequence[Message], now: datetime) -> Effects:
+        """Begin the broadcasts that are asked for, and pause, resume and cancel them."""
+        begun = await self._begin(connection, messages, now)
+        await _control(connection, messages, now)
+        return Effects(timers_set=begun.timers, unfit=begun.unfit)
+
+    # --- Beginning ---
+
+    async def _begin(self, connection: Connection, messages: Sequence[Message], now: datetime) -> _Begun:
+        asked = [
+            (message, message.data)
+            for message in messages
+            if isinstance(message.data, NotificationRequest) and message.data.audience is not None
+        ]
+        known = await store.load_hashes(connection, [str(request.notification_id) for _, request in asked])
+        begun = _Begun()
+        for message, request in asked:
+            id_, content_hash = str(request.notification_id), hash_request(request)
+            if id_ not in known:
+                known[id_] = content_hash
+                self._add(begun, message, request, now)
+            elif known[id_] != content_hash:
+                begun.unfit.append(other_content(message, id_))
+        if begun.broadcasts:
+            await store.insert(connection, begun.broadcasts, begun.targets)
+        return begun
+
+    def _add(self, begun: _Begun, message: Message, request: NotificationRequest, now: datetime) -> None:
+        try:
+            texts = self._texts(request)
+        except WordingError as error:
+            begun.unfit.append(Unfit(message, f"template: {error}"))
+            return
+        id_ = str(request.notification_id)
+        kind, value, listed = _audience(request)
+        not_before = max(now, request.not_before or now)
+        patience = timedelta(seconds=self.rules.policy.delivering.normal_within_s)
+        begun.broadcasts.append(
+            Broadcast(
+                notification_id=id_,
+                content_hash=hash_request(request),
+                template=request.template,
+                category=request.category,
+                channels=list(request.channels or DEFAULT_CHANNELS),
+                audience_kind=kind,
+                audience_value=value,
+                texts=texts,
+                not_before=not_before,
+                expires_at=request.expires_at or not_before + patience,
+                state=State.RUNNING,
+                reached="",
+                expected=0,
+                resolved_at=None,
+                progress_at=None,
+                is_over=False,
+                created_at=now,
+            )
+        )
+        begun.targets += [(id_, customer) for customer in listed]
+        begun.timers.append(Timer(message.lane, BROADCAST_TIMER, id_, not_before))
+
+    def _texts(self, request: NotificationRequest) -> str:
+        wording, segments = self.rules.wording, self.rules.policy.sms.segments
+        texts: dict[str, BroadcastText] = {}
+        for locale in Locale:
+            text = wording.compose(request.template, request.data, locale)
+            texts[locale] = BroadcastText(text.title, text.body, wording.as_sms(text, locale, segments))
+        return write_texts(texts)
+
+
+# --- Going on ---
+
+
+async def go_on(connection: Connection, timers: Sequence[Timer], now: datetime) -> Effects:
+    """Take broadcasts a chunk further, each; publish how they stand every few seconds, and when they are over."""
+    outgoing: list[Outgoing] = []
+    later: list[Timer] = []
+    for timer in timers:
+        broadcast = await store.lock(connection, timer.subject)
+        if broadcast is None or broadcast.is_over:
+            continue
+        due_at = await _resolve(connection, broadcast, timer.lane, now)
+        said = await _tell(connection, broadcast, timer.lane, now)
+        outgoing += [said.message] if said.message is not None else []
+        later += [] if said.is_over else [timer._replace(due_at=due_at)]
+    return Effects(outgoing=outgoing, timers_set=later)
+
+
+async def _resolve(connection: Connection, broadcast: Broadcast, lane: Lane, now: datetime) -> datetime:
+    """Make the notices of the next people, if there are more and there is room; return when to go on."""
+    id_ = broadcast.notification_id
+    if broadcast.resolved_at is not None or broadcast.state != State.RUNNING:
+        return now + _LOOK_AGAIN
+    if now >= broadcast.expires_at:
+        await store.move_on(connection, id_, broadcast.reached, 0, now)
+        return now + _LOOK_AGAIN
+    if await store.count_queued(connection, id_, _MOST_QUEUED) + _CHUNK > _MOST_QUEUED:
+        return now + _ROOM_AGAIN
+    if not broadcast.reached:
+        await store.expect(connection, broadcast, now)
+    customers = await store.choose(connection, broadcast, _CHUNK, now)
+    is_last = len(customers) < _CHUNK
+    accepted = await store.announce(connection, broadcast, customers, lane, now) if customers else 0
+    reached = customers[-1] if customers else broadcast.reached
+    await store.move_on(connection, id_, reached, accepted, now if is_last else None)
+    return now + _LOOK_AGAIN if is_last else now
+
+
+class _Said(NamedTuple):
+    message: Outgoing | None
+    is_over: bool
+
+
+async def _tell(connection: Connection, broadcast: Broadcast, lane: Lane, now: datetime) -> _Said:
+    """Publish how a broadcast stands, every few seconds and when it is over."""
+    counts = await store.load_counts(connection, broadcast.notification_id)
+    if counts is None:
+        return _Said(None, is_over=False)
+    # Counts that are older than the last chunk know nothing of it.
+    knows_all = broadcast.resolved_at is not None and counts.counted_at > broadcast.resolved_at
+    is_over = knows_all and counts.pending == counts.out == 0
+    if not is_over and broadcast.progress_at is not None and now < broadcast.progress_at + _PROGRESS_EVERY:
+        return _Said(None, is_over=False)
+    await store.note_progress(connection, broadcast.notification_id, now, is_over=is_over)
+    return _Said(_progress(broadcast, counts, lane, now, is_over=is_over), is_over)
+
+
+async def _control(connection: Connection, messages: Sequence[Message], now: datetime) -> None:
+    """Pause, resume and cancel; of several commands about one broadcast in a batch the last counts."""
+    asked = {str(one.data.notification_id): one for one in messages if isinstance(one.data, BroadcastControl)}
+    wanted: dict[State, list[str]] = {}
+    for id_, message in asked.items():
+        wanted.setdefault(_state(message), []).append(id_)
+    for state, ids in wanted.items():
+        if changed := await store.set_states(connection, ids, state, now):
+            await store.act(connection, state, changed, now)
+
+
+def _state(message: Message) -> State:
+    if isinstance(message.data, BroadcastCancel):
+        return State.CANCELLED
+    return State.PAUSED if isinstance(message.data, BroadcastPause) else State.RUNNING
+
+
+def _audience(request: NotificationRequest) -> tuple[str, str | None, tuple[str, ...]]:
+    """Return the kind of an audience, its value, and who is listed."""
+    audience = request.audience or Audience()
+    if audience.customers is not None:
+        return "customers", None, audience.customers
+    values = {"bank": audience.bank, "tier": audience.tier, "locale": audience.locale}
+    kind, value = next(((kind, value) for kind, value in values.items() if value is not None), ("all", None))
+    return kind, value, ()
+
+
+def hash_request(request: NotificationRequest) -> bytes:
+    """Return a hash of what is asked for, by which a repeat is told from another request under the same id."""
+    return hashlib.sha256(request.model_dump_json().encode()).digest()
+
+
+def other_content(message: Message, id_: str) -> Unfit:
+    """Return the refusal of a request whose id was used for another."""
+    return Unfit(message, f"notification_id: {id_} was asked for before, with other content")
+
+
+def _progress(broadcast: Broadcast, counts: Counts, lane: Lane, now: datetime, *, is_over: bool) -> Outgoing:
+    id_, now_text = broadcast.notification_id, as_text(now)
+    body: dict[str, Any] = {"notification_id": id_, "occurred_at": now_text}
+    body |= {name: getattr(counts, name) for name in _NUMBERS}
+    if is_over:
+        type_, body["status"] = "broadcast.finished", _ENDED[broadcast.state]
+    else:
+        type_, body["status"] = "broadcast.progress", _GOES_ON[broadcast.state]
+        if (eta := _eta(broadcast, counts, now)) is not None:
+            body["eta"] = as_text(eta)
+    headers = encode_headers(type_, id=f"{id_}.{type_}.{now_text}", source=SOURCE, time=now_text, subject=id_)
+    return Outgoing(lane, EVENTS, id_.encode(), orjson.dumps(body), headers)
+
+
+def _eta(broadcast: Broadcast, counts: Counts, now: datetime) -> datetime | None:
+    """Return when a broadcast will be done if it goes on as it has so far."""
+    done, expected = counts.accepted - counts.pending, broadcast.expected * len(broadcast.channels)
+    if broadcast.state != State.RUNNING or not done or not expected:
+        return None
+    return now + (counts.counted_at - broadcast.not_before) * max(0, expected - done) / done

@@ -1,0 +1,56 @@
+"""The nouns of broadcasts: what is said, to whom, and how far it has got."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+
+class State(StrEnum):
+    """How a broadcast stands, until it is over."""
+
+    RUNNING = "running"
+    PAUSED = "paused"
+    CANCELLED = "cancelled"
+
+
+class Broadcast(NamedTuple):
+    """A broadcast: `texts` are what is read, by language; `audience` is one kind with its value.
+
+    `reached` is the last customer whom it was resolved for, of about as many as `expected`; `resolved_at` is when it
+    was for the last. It `is_over` once nothing of it is on its way and that was published.
+    """
+
+    notification_id: str
+    content_hash: bytes
+    template: str
+    category: str
+    channels: list[str]
+    audience_kind: str
+    audience_value: str | None
+    texts: str
+    not_before: datetime
+    expires_at: datetime
+    state: str
+    reached: str
+    expected: int
+    resolved_at: datetime | None
+    progress_at: datetime | None
+    is_over: bool
+    created_at: datetime
+
+
+class Counts(NamedTuple):
+    """Where a broadcast's notices stand, as of a moment; `out` are the messages that gateways may still speak of."""
+
+    accepted: int
+    delivered: int
+    sent: int
+    failed: int
+    suppressed: int
+    pending: int
+    out: int
+    counted_at: datetime

@@ -1,0 +1,249 @@
+-- Every statement of broadcasts. A chunk of an audience costs two, whatever its size.
+
+-- Which of these are known already, with a hash of what was asked for.
+-- name: load_hashes
+select event_id, content_hash
+from announcement
+where event_id = any($1::text[])
+
+-- name: insert_targets
+insert into broadcast_target (notification_id, customer_id)
+select notification_id, customer_id
+from unnest($1::text[], $2::text[]) as listed (notification_id, customer_id)
+on conflict do nothing
+
+-- A broadcast, locked; the columns stand in the order of model.Broadcast.
+-- name: lock_broadcast
+select
+    notification_id, content_hash, template, category, channels, audience_kind, audience_value, texts, not_before,
+    expires_at, state, reached, expected, resolved_at, progress_at, is_over, created_at
+from broadcast
+where notification_id = $1
+for update
+
+-- Pause, resume or cancel broadcasts that are not over; a cancelled one stays so. Returns which that changed.
+-- name: set_states
+update broadcast
+set state = $2, resolved_at = case $2 when 'cancelled' then coalesce(resolved_at, $3) else resolved_at end
+where notification_id = any($1::text[]) and not is_over and state not in ('cancelled', $2)
+returning notification_id
+
+-- How many messages of a broadcast wait to be taken, as far as it matters.
+-- name: count_queued
+select count(*)
+from (select from delivery where notification_id = $1 and state = 'queued' limit $2) as queued
+
+-- How many people a broadcast will reach, about.
+-- name: expect_customers
+select count(*)
+from customer
+where is_known and ($1 <> 'tier' or tier = $2) and ($1 <> 'locale' or locale = $2)
+
+-- name: expect_bank
+select count(*)
+from bank_use
+where bank = $1 and last_on >= $2
+
+-- name: expect_listed
+select count(*)
+from broadcast_target
+where notification_id = $1
+
+-- name: note_expected
+update broadcast
+set expected = $2
+where notification_id = $1
+
+-- The next of everybody, of a tier or of a language, locked in the order of their ids.
+-- name: choose_customers
+select customer_id
+from customer
+where
+    customer_id > $1
+    and is_known
+    and ($3 <> 'tier' or tier = $4)
+    and ($3 <> 'locale' or locale = $4)
+order by customer_id
+limit $2
+for update
+
+-- The next of those who moved money with a bank.
+-- name: choose_bank
+select customer.customer_id
+from bank_use
+join customer using (customer_id)
+where bank = $3 and last_on >= $4 and customer_id > $1 and is_known
+order by customer_id
+limit $2
+for update of customer
+
+-- The next of those who were listed; who has no profile is accounted for as suppressed.
+-- name: choose_listed
+select broadcast_target.customer_id
+from broadcast_target
+where notification_id = $3 and customer_id > $1
+order by customer_id
+limit $2
+
+-- Make the notices of a chunk: told in the app, queued for a gateway, or suppressed with the reason. Returns how many
+-- there are, and how many are queued.
+-- name: announce
+with person as (
+    select
+        listed.customer_id,
+        channel,
+        coalesce(is_known, false) as is_known,
+        locale,
+        phone_reach,
+        case
+            when not coalesce(is_known, false) then 'profile_missing'
+            when $4 = 'marketing' and not wants_marketing then 'no_consent'
+            when
+                $4 <> 'security'
+                and not case channel
+                    when 'sms' then wants_sms
+                    when 'email' then wants_email
+                    else wants_in_app or not (wants_sms or wants_email)
+                end
+                then 'channel_off'
+            when channel = 'sms' and phone_reach <> 'good' then phone_reach
+            when channel = 'email' and email_reach <> 'good' then email_reach
+        end as why_not,
+        case
+            -- In the night a person's day ends their quiet hours; what is for security does not wait.
+            when channel = 'in_app' or $4 = 'security' or quiet_from is null then $6::timestamptz
+            when
+                case
+                    when quiet_from < quiet_to then local.at >= quiet_from and local.at < quiet_to
+                    else local.at >= quiet_from or local.at < quiet_to
+                end
+                then (local.day + case when local.at >= quiet_to then 1 else 0 end + quiet_to) at time zone time_zone
+            else $6::timestamptz
+        end as due_at
+    from unnest($2::text[]) as listed (customer_id)
+    cross join unnest($5::text[]) as channel
+    left join customer using (customer_id)
+    left join lateral (
+        select ($6::timestamptz at time zone time_zone)::time as at, ($6::timestamptz at time zone time_zone)::date as day
+    ) as local on true
+),
+
+added as (
+    insert into notice (
+        notice_id, event_id, customer_id, channel, role, category, urgency, template, delivery_id, lane_group,
+        partition, status, why, told, is_broadcast, created_at, ended_at
+    )
+    select
+        id, $1, customer_id, channel, 'recipient', $4, case $4 when 'security' then 'urgent' else 'normal' end, $3,
+        case when why_not is null and channel <> 'in_app' then id end, $7, $8,
+        case when why_not is not null then 'suppressed' when channel = 'in_app' then 'delivered' else 'pending' end,
+        case
+            when why_not is not null then why_not
+            when channel <> 'in_app' then case when due_at > $6 then 'quiet_hours' else 'queued' end
+        end,
+        null, true, $6, case when why_not is not null or channel = 'in_app' then $6 end
+    from person
+    cross join lateral (select md5($1 || chr(10) || customer_id || chr(10) || channel)::uuid as id) as named
+    on conflict (event_id, customer_id, channel) do nothing
+    returning notice_id, customer_id, channel, status
+),
+
+numbered as (
+    update customer
+    set inbox_count = inbox_count + 1
+    from added
+    where customer.customer_id = added.customer_id and added.channel = 'in_app' and added.status = 'delivered'
+    returning customer.customer_id, inbox_count, notice_id, locale
+),
+
+put_in as (
+    insert into inbox_message (customer_id, number, notice_id, locale, notification_id, arrived_at)
+    select customer_id, inbox_count, notice_id, locale, $1, $6
+    from numbered
+),
+
+queued as (
+    insert into delivery (delivery_id, customer_id, channel, priority, due_at, expires_at, notification_id)
+    select notice_id, customer_id, channel, case $4 when 'security' then 0 else 2 end, due_at, $9, $1
+    from added
+    join person using (customer_id, channel)
+    where status = 'pending'
+)
+
+select count(*) as accepted, count(*) filter (where status = 'pending') as queued
+from added
+
+-- Note how far a broadcast has got, and for how many more notices it was accepted.
+-- name: move_on
+with accepted as (
+    update announcement
+    set accepted = accepted + $4
+    where event_id = $1
+)
+
+update broadcast
+set reached = $2, resolved_at = $3
+where notification_id = $1
+
+-- name: note_progress
+update broadcast
+set progress_at = $2, is_over = $3
+where notification_id = $1
+
+-- Take back, or give again, what waits to be taken of broadcasts.
+-- name: hold_deliveries
+update delivery
+set state = 'held'
+where notification_id = any($1::text[]) and state = 'queued'
+
+-- name: release_deliveries
+update delivery
+set state = 'queued'
+where notification_id = any($1::text[]) and state = 'held'
+
+-- What has not left of cancelled broadcasts ends.
+-- name: cancel_deliveries
+with gone as (
+    delete from delivery
+    where notification_id = any($1::text[]) and state in ('queued', 'held')
+    returning delivery_id
+)
+
+update notice
+set status = 'suppressed', why = 'cancelled', ended_at = $2
+from gone
+where notice.delivery_id = gone.delivery_id
+
+-- Count where the notices of the broadcasts that go on stand; beside the consumer, because a million take a second.
+-- name: count_broadcasts
+insert into broadcast_count (
+    notification_id, accepted, delivered, sent, failed, suppressed, pending, out, counted_at
+)
+select
+    broadcast.notification_id, count(notice_id), count(*) filter (where status = 'delivered'),
+    count(*) filter (where status = 'sent'), count(*) filter (where status = 'failed'),
+    count(*) filter (where status = 'suppressed'), count(*) filter (where status = 'pending'),
+    (select count(*) from delivery where delivery.notification_id = broadcast.notification_id), $1
+from broadcast
+left join notice on event_id = broadcast.notification_id
+where not broadcast.is_over
+group by broadcast.notification_id
+on conflict (notification_id) do update
+set
+    accepted = excluded.accepted, delivered = excluded.delivered, sent = excluded.sent, failed = excluded.failed,
+    suppressed = excluded.suppressed, pending = excluded.pending, out = excluded.out, counted_at = excluded.counted_at
+
+-- name: load_counts
+select accepted, delivered, sent, failed, suppressed, pending, out, counted_at
+from broadcast_count
+where notification_id = $1
+
+-- What people read, of these broadcasts.
+-- name: load_texts
+select notification_id, texts
+from broadcast
+where notification_id = any($1::text[])
+
+-- Tell the dispatchers, once this is committed, that there is something to deliver.
+-- name: wake_dispatchers
+notify delivery

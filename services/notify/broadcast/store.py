@@ -1,0 +1,145 @@
+"""Loads and records broadcasts: one function a query."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from services.notify.broadcast.model import Broadcast, Counts, State
+from services.notify.model import Announcement
+from services.runtime.database import columns_of, copy_rows, load_queries
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import date, datetime
+
+    from services.runtime.database import Connection
+    from services.runtime.message import Lane
+
+_QUERIES: Final = load_queries(Path(__file__).with_name("queries.sql"))
+_BANK_USED_WITHIN: Final = timedelta(days=90)
+
+
+async def load_hashes(connection: Connection, ids: Sequence[str]) -> dict[str, bytes]:
+    """Return a hash of what was asked for, of the broadcasts that are known."""
+    return {row[0]: row[1] for row in await connection.fetch(_QUERIES.load_hashes, list(ids))}
+
+
+async def insert(connection: Connection, broadcasts: Sequence[Broadcast], targets: Sequence[tuple[str, str]]) -> None:
+    """Keep new broadcasts, with the people listed for them."""
+    await copy_rows(connection, "broadcast", Broadcast._fields, broadcasts)
+    if targets:
+        await connection.execute(_QUERIES.insert_targets, *columns_of(targets))
+    announced = [
+        Announcement(one.notification_id, one.template, 0, one.created_at, one.content_hash) for one in broadcasts
+    ]
+    await copy_rows(connection, "announcement", Announcement._fields, announced)
+
+
+async def lock(connection: Connection, notification_id: str) -> Broadcast | None:
+    """Lock a broadcast; None where there is none."""
+    row = await connection.fetchrow(_QUERIES.lock_broadcast, notification_id)
+    return None if row is None else Broadcast(*row)
+
+
+async def set_states(connection: Connection, ids: Sequence[str], state: State, now: datetime) -> list[str]:
+    """Pause, resume or cancel broadcasts; return those that this changed."""
+    return [row[0] for row in await connection.fetch(_QUERIES.set_states, list(ids), state, now)]
+
+
+async def act(connection: Connection, state: State, ids: Sequence[str], now: datetime) -> None:
+    """Do to what waits of broadcasts what their new state asks for."""
+    match state:
+        case State.PAUSED:
+            await connection.execute(_QUERIES.hold_deliveries, list(ids))
+        case State.RUNNING:
+            await connection.execute(_QUERIES.release_deliveries, list(ids))
+            await connection.execute(_QUERIES.wake_dispatchers)
+        case State.CANCELLED:
+            await connection.execute(_QUERIES.cancel_deliveries, list(ids), now)
+
+
+async def count_queued(connection: Connection, notification_id: str, most: int) -> int:
+    """Return how many messages of a broadcast wait to be taken, at most `most`."""
+    return int(await connection.fetchval(_QUERIES.count_queued, notification_id, most))
+
+
+async def expect(connection: Connection, broadcast: Broadcast, now: datetime) -> int:
+    """Count, and note, how many people a broadcast will reach."""
+    kind, value, id_ = broadcast.audience_kind, broadcast.audience_value, broadcast.notification_id
+    if kind == "customers":
+        expected = await connection.fetchval(_QUERIES.expect_listed, id_)
+    elif kind == "bank":
+        expected = await connection.fetchval(_QUERIES.expect_bank, value, _bank_used_since(now))
+    else:
+        expected = await connection.fetchval(_QUERIES.expect_customers, kind, value)
+    await connection.execute(_QUERIES.note_expected, id_, expected)
+    return int(expected)
+
+
+def _bank_used_since(now: datetime) -> date:
+    return (now - _BANK_USED_WITHIN).date()
+
+
+async def choose(connection: Connection, broadcast: Broadcast, count: int, now: datetime) -> list[str]:
+    """Return the next people of a broadcast's audience, in the order of their ids."""
+    kind, value = broadcast.audience_kind, broadcast.audience_value
+    if kind == "customers":
+        rows = await connection.fetch(_QUERIES.choose_listed, broadcast.reached, count, broadcast.notification_id)
+    elif kind == "bank":
+        since = _bank_used_since(now)
+        rows = await connection.fetch(_QUERIES.choose_bank, broadcast.reached, count, value, since)
+    else:
+        rows = await connection.fetch(_QUERIES.choose_customers, broadcast.reached, count, kind, value)
+    return [row[0] for row in rows]
+
+
+async def announce(
+    connection: Connection, broadcast: Broadcast, customers: Sequence[str], lane: Lane, now: datetime
+) -> int:
+    """Make the notices of a chunk; return how many there are."""
+    row = await connection.fetchrow(
+        _QUERIES.announce,
+        broadcast.notification_id,
+        list(customers),
+        broadcast.template,
+        broadcast.category,
+        broadcast.channels,
+        now,
+        lane.group,
+        lane.partition,
+        broadcast.expires_at,
+    )
+    accepted, queued = row or (0, 0)
+    if queued:
+        await connection.execute(_QUERIES.wake_dispatchers)
+    return int(accepted)
+
+
+async def move_on(
+    connection: Connection, notification_id: str, reached: str, accepted: int, resolved_at: datetime | None
+) -> None:
+    """Note how far a broadcast has got, and when it was resolved for the last, if it was."""
+    await connection.execute(_QUERIES.move_on, notification_id, reached, resolved_at, accepted)
+
+
+async def note_progress(connection: Connection, notification_id: str, now: datetime, *, is_over: bool) -> None:
+    """Note when a broadcast's progress was last published, and whether that was the last time."""
+    await connection.execute(_QUERIES.note_progress, notification_id, now, is_over)
+
+
+async def load_counts(connection: Connection, notification_id: str) -> Counts | None:
+    """Return where a broadcast's notices stood when they were last counted."""
+    row = await connection.fetchrow(_QUERIES.load_counts, notification_id)
+    return None if row is None else Counts(*row)
+
+
+async def count_all(connection: Connection, now: datetime) -> None:
+    """Count where the notices of every broadcast that is not over stand."""
+    await connection.execute(_QUERIES.count_broadcasts, now)
+
+
+async def load_texts(connection: Connection, ids: Sequence[str]) -> dict[str, str]:
+    """Return what people read of broadcasts."""
+    return {row[0]: row[1] for row in await connection.fetch(_QUERIES.load_texts, list(ids))}

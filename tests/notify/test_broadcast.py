@@ -1,0 +1,223 @@
+"""Broadcasts: whom they reach and whom not, chunk by chunk, paused, cancelled, repeated and counted."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import orjson
+import pytest
+
+from schemas.envelope import Envelope, decode
+from schemas.registry import TOPICS
+from services.notify.broadcast import store
+from services.notify.broadcast.handlers import BROADCAST_TIMER, Broadcasts
+from services.notify.handlers import Handlers
+from services.runtime.message import Batch, Effects, Lane, Message, Timer
+from tests.notify.test_notices import KEYS, RULES, hear, inboxes, profile, published, settled
+
+if TYPE_CHECKING:
+    from services.runtime.database import Pool
+
+NOW = datetime(2026, 11, 23, 8, 30, tzinfo=UTC)
+LANE = Lane("command", 0)
+HANDLERS = Handlers(RULES, KEYS, Broadcasts(RULES))
+TEXT = {"title": {"zh-CN": "服务更新", "en": "Update"}, "body": {"zh-CN": "内容。", "en": "What is new."}}
+
+
+def command(type_: str, body: dict[str, Any]) -> Message:
+    data = TOPICS["notify.commands"][type_].model_validate_json(orjson.dumps(body))
+    return Message(LANE, "notify.commands", 0, b"k", type_, str(uuid.uuid4()), "test", data)
+
+
+def request(id_: str | None = None, **fields: Any) -> Message:
+    body = {"notification_id": id_ or str(uuid.uuid4()), "template": "announcement", "data": TEXT}
+    return command("notification.request", body | {"category": "service", "channels": ["in_app", "sms"]} | fields)
+
+
+async def handle(pool: Pool, *messages: Message, timers: tuple[Timer, ...] = (), now: datetime = NOW) -> Effects:
+    async with pool.acquire() as connection, connection.transaction():
+        return await HANDLERS.on_commands(connection, Batch(messages, timers), now)
+
+
+async def run(pool: Pool, effects: Effects, now: datetime = NOW) -> list[dict[str, Any]]:
+    """Take broadcasts on until they only wait; return what was published of them."""
+    said = []
+    for _ in range(20):
+        due = tuple(timer for timer in effects.timers_set if timer.kind == BROADCAST_TIMER and timer.due_at <= now)
+        if not due:
+            return said
+        async with pool.acquire() as connection:
+            await store.count_all(connection, now)
+        effects = await handle(pool, timers=due, now=now)
+        for outgoing in effects.outgoing:
+            found = decode(outgoing.headers, outgoing.value, TOPICS[outgoing.topic])
+            assert isinstance(found, Envelope)
+            said.append({"type": found.type, **found.data.model_dump()})
+    raise AssertionError("it does not come to an end")
+
+
+async def notices(pool: Pool) -> dict[tuple[str, str, str, str | None], int]:
+    async with pool.acquire() as connection:
+        rows = await connection.fetch(
+            "select customer_id, channel, status, why, count(*) from notice group by 1, 2, 3, 4 order by 1, 2, 3, 4"
+        )
+        accepted = await connection.fetchval("select sum(accepted) from announcement")
+    assert sum(row[4] for row in rows) == accepted
+    return {tuple(row[:4]): row[4] for row in rows}
+
+
+def reachable(customer_id: str, **fields: Any) -> Message:
+    return profile(customer_id, phone="+8613812345678", phone_verified=True, email="a@mail.example", **fields)
+
+
+async def test_everybody_who_is_known_is_told_in_their_language_and_how_they_want(pool: Pool) -> None:
+    off = {"channels": {"sms": False}}
+    await hear(pool, reachable("a"), reachable("b", locale="zh-CN", preferences=off), profile("c"))
+    await hear(pool, settled(payer="nobody", payee=None))
+    await run(pool, await handle(pool, request(audience={"all": True})))
+    told = {key: count for key, count in (await notices(pool)).items() if key[0] != "nobody"}
+    assert told == {
+        ("a", "in_app", "delivered", None): 1,
+        ("a", "sms", "pending", "queued"): 1,
+        ("b", "in_app", "delivered", None): 1,
+        ("b", "sms", "suppressed", "channel_off"): 1,
+        ("c", "in_app", "delivered", None): 1,
+        ("c", "sms", "suppressed", "no_address"): 1,
+    }
+
+
+@pytest.mark.parametrize(
+    ("audience", "reached"),
+    [
+        ({"all": True}, {"a", "b", "c"}),
+        ({"tier": "gold"}, {"b"}),
+        ({"locale": "zh-CN"}, {"c"}),
+        ({"customers": ["a", "c"]}, {"a", "c"}),
+        ({"bank": "ICBC"}, {"a"}),
+    ],
+)
+async def test_an_audience_is_who_it_says(pool: Pool, audience: dict[str, Any], reached: set[str]) -> None:
+    await hear(pool, reachable("a"), reachable("b", tier="gold"), reachable("c", locale="zh-CN"))
+    await hear(pool, settled(payer="a", payee=None, payee_party="bank:ICBC:6222020000000001"))
+    effects = await handle(pool, request(audience=audience))
+    await run(pool, effects)
+    (id_,) = {timer.subject for timer in effects.timers_set}
+    async with pool.acquire() as connection:
+        rows = await connection.fetch("select distinct customer_id from notice where event_id = $1", id_)
+    assert {row[0] for row in rows} == reached
+
+
+async def test_a_list_accounts_for_those_who_are_not_known(pool: Pool) -> None:
+    await hear(pool, reachable("a"))
+    await run(pool, await handle(pool, request(audience={"customers": ["a", "nobody"]}, channels=["in_app"])))
+    assert await notices(pool) == {
+        ("a", "in_app", "delivered", None): 1,
+        ("nobody", "in_app", "suppressed", "profile_missing"): 1,
+    }
+
+
+async def test_marketing_reaches_only_who_agreed_and_security_everybody(pool: Pool) -> None:
+    off = {"channels": {"in_app": False}}
+    await hear(pool, reachable("a", preferences={"marketing": True}), reachable("b", preferences=off))
+    await run(pool, await handle(pool, request(audience={"all": True}, category="marketing", channels=["in_app"])))
+    await run(pool, await handle(pool, request(audience={"all": True}, category="security", channels=["in_app"])))
+    assert await notices(pool) == {
+        ("a", "in_app", "delivered", None): 2,
+        ("b", "in_app", "delivered", None): 1,
+        ("b", "in_app", "suppressed", "no_consent"): 1,
+    }
+
+
+async def test_many_are_resolved_in_chunks_each_once_and_the_end_is_told(pool: Pool) -> None:
+    people = [profile(f"c{number:05}") for number in range(2_500)]
+    await hear(pool, *people)
+    effects = await handle(pool, request(audience={"all": True}, channels=["in_app"]))
+    await run(pool, effects)
+    later = NOW + timedelta(seconds=30)
+    said = await run(pool, Effects(timers_set=[effects.timers_set[0]._replace(due_at=later)]), now=later)
+    assert [(one["type"], one["status"], one["accepted"], one["delivered"]) for one in said] == [
+        ("broadcast.finished", "finished", 2_500, 2_500)
+    ]
+    assert len(await inboxes_of_broadcast(pool)) == 2_500
+
+
+async def inboxes_of_broadcast(pool: Pool) -> list[Any]:
+    async with pool.acquire() as connection:
+        return await connection.fetch(
+            "select distinct customer_id from inbox_message where notification_id is not null"
+        )
+
+
+async def test_a_repeat_changes_nothing_and_another_content_is_a_dead_letter(pool: Pool) -> None:
+    await hear(pool, reachable("a"))
+    first = request(audience={"all": True})
+    id_ = str(first.data.notification_id)  # type: ignore[union-attr]
+    await run(pool, await handle(pool, first, first))
+    again = await handle(pool, first)
+    assert (again.timers_set, again.unfit) == ([], [])
+    (unfit,) = (await handle(pool, request(id_, audience={"locale": "en"}))).unfit
+    assert "other content" in unfit.detail
+    assert sum((await notices(pool)).values()) == 2
+
+
+async def test_paused_nothing_goes_on_resumed_it_does_and_cancelled_the_rest_is_suppressed(pool: Pool) -> None:
+    await hear(pool, *(reachable(f"c{number:05}") for number in range(1_500)))
+    asked = request(audience={"all": True}, channels=["sms"])
+    id_ = {"notification_id": str(asked.data.notification_id)}  # type: ignore[union-attr]
+    effects = await handle(pool, asked)
+    effects = await handle(pool, timers=tuple(effects.timers_set))
+    await handle(pool, command("broadcast.pause", id_))
+    paused = await handle(pool, timers=tuple(effects.timers_set))
+    assert await states(pool) == {"held": 1_000}
+    await handle(pool, command("broadcast.resume", id_))
+    await run(pool, Effects(timers_set=[paused.timers_set[0]._replace(due_at=NOW)]))
+    assert await states(pool) == {"queued": 1_500}
+    await handle(pool, command("broadcast.cancel", id_))
+    assert await states(pool) == {}
+    later = NOW + timedelta(seconds=30)
+    said = await run(pool, Effects(timers_set=[paused.timers_set[0]._replace(due_at=later)]), now=later)
+    assert [(one["type"], one["status"], one["suppressed"]) for one in said] == [
+        ("broadcast.finished", "cancelled", 1_500)
+    ]
+
+
+async def states(pool: Pool) -> dict[str, int]:
+    async with pool.acquire() as connection:
+        rows = await connection.fetch("select state, count(*) from delivery group by 1")
+    return {row[0]: row[1] for row in rows}
+
+
+async def test_a_template_that_lacks_something_is_a_dead_letter(pool: Pool) -> None:
+    (missing,) = (await handle(pool, request(audience={"all": True}, data={"title": "x"}))).unfit
+    assert "body" in missing.detail
+    (unknown,) = (await handle(pool, request(customer_id="a", template="nothing"))).unfit
+    assert "there is no template nothing" in unknown.detail
+    (silent,) = (await handle(pool, request(customer_id="a", data=TEXT | {"title": {"en": "only"}}))).unfit
+    assert "title is not said in zh-CN" in silent.detail
+
+
+async def test_one_person_is_told_and_not_before_its_time(pool: Pool) -> None:
+    await hear(pool, reachable("a"))
+    asked = request(customer_id="a", channels=["in_app"], not_before="2026-11-23T09:00:00Z")
+    effects = await handle(pool, asked, asked)
+    assert (published(effects), await inboxes(pool)) == ([], [])
+    (timer,) = effects.timers_set
+    assert published(await handle(pool, timers=(timer,), now=timer.due_at)) == [("delivered", "a", None)]
+    assert [title for *_, title in await inboxes(pool)] == ["Update"]
+
+
+async def test_one_person_who_is_not_known_yet_is_waited_for(pool: Pool) -> None:
+    effects = await handle(pool, request(customer_id="a", channels=["in_app"]))
+    assert published(effects) == []
+    assert published(await hear(pool, reachable("a"))) == [("delivered", "a", None)]
+
+
+async def test_the_night_of_a_person_is_left_in_peace(pool: Pool) -> None:
+    night = {"quiet_hours": {"from": "22:00", "to": "07:30"}}
+    await hear(pool, reachable("a", time_zone="Asia/Shanghai", preferences=night))
+    at = datetime(2026, 11, 23, 15, 0, tzinfo=UTC)
+    await run(pool, await handle(pool, request(audience={"all": True}, channels=["sms"]), now=at), now=at)
+    async with pool.acquire() as connection:
+        assert await connection.fetchval("select due_at from delivery") == datetime(2026, 11, 23, 23, 30, tzinfo=UTC)
