@@ -111,12 +111,14 @@ class Dispatcher:
     async def _listen_on(self, connection: Connection, stopping: asyncio.Event) -> None:
         lost = asyncio.Event()
         connection.add_termination_listener(lambda _connection: lost.set())
-        await connection.add_listener("delivery", lambda *_: self._wake_all())
+        await connection.add_listener("delivery", self._wake_all)
         # What was committed before it listened.
         self._wake_all()
         await _first_set(stopping, lost)
+        if not connection.is_closed():
+            await connection.remove_listener("delivery", self._wake_all)
 
-    def _wake_all(self) -> None:
+    def _wake_all(self, *_notification: object) -> None:
         for wake in self._wakes:
             wake.set()
 
