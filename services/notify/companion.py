@@ -1,13 +1,17 @@
-"""What runs beside the notifier's consumer: the dispatcher, its gateways, and the desk that takes their receipts."""
+"""What runs beside the notifier's consumer: the dispatcher, its gateways, and the desks for receipts and readers."""
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from services.notify.delivery.dispatch import CONNECTIONS_A_GATEWAY, OWN_CONNECTIONS, Dispatcher
 from services.notify.delivery.receipt_topic import ReceiptTopic
+from services.notify.inbox.desk import CONNECTIONS as INBOX_CONNECTIONS
+from services.notify.inbox.desk import open_inbox
 from services.notify.public import serve_public
+from services.notify.receipt_desk import ReceiptDesk
 
 if TYPE_CHECKING:
     from services.notify.gateways.config import Gateways
@@ -27,7 +31,7 @@ class Outside:
     @property
     def connections(self) -> int:
         """How many connections to the database this needs."""
-        return CONNECTIONS_A_GATEWAY * len(self.gateways.names) + OWN_CONNECTIONS
+        return CONNECTIONS_A_GATEWAY * len(self.gateways.names) + OWN_CONNECTIONS + INBOX_CONNECTIONS
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +43,17 @@ class Delivering:
     keys: Keys
 
     async def run(self, around: Surroundings) -> None:
-        """Deliver until told to stop."""
+        """Deliver, and let people read, until told to stop."""
         outside, topic = self.outside, ReceiptTopic(around.settings)
+        inbox = open_inbox(self.keys, around.pool, around.clock)
+        desk = ReceiptDesk(outside.gateways.called_back, topic)
         try:
-            async with serve_public(outside.host, outside.port, outside.gateways.called_back, topic):
+            async with (
+                serve_public(outside.host, outside.port, [*desk.routes(), *inbox.routes]),
+                asyncio.TaskGroup() as group,
+            ):
+                group.create_task(inbox.live.run(around.stopping))
                 routes = outside.gateways.open(topic.keep, around.clock)
-                await Dispatcher(routes, self.policy, self.keys).run(around)
+                group.create_task(Dispatcher(routes, self.policy, self.keys).run(around))
         finally:
             await topic.close()

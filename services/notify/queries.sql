@@ -97,6 +97,10 @@ where customer_id = any($1::text[])
 -- name: wake_dispatchers
 notify delivery
 
+-- Tell those who follow inboxes, once this is committed, that something arrived in some, or that some are erased.
+-- name: wake_readers
+notify inbox
+
 -- Notices of which something became that is not published yet; the columns stand in the order of model.Notice.
 -- name: load_untold_notices
 select

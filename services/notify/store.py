@@ -156,6 +156,8 @@ async def _record_inbox(connection: Connection, book: Book, keys: Keys) -> None:
     ]
     columns = ("customer_id", "number", "notice_id", "locale", "sealed", "arrived_at")
     await copy_rows(connection, "inbox_message", columns, rows)
+    if rows or book.erased:
+        await connection.execute(_QUERIES.wake_readers)
 
 
 async def mark_told(connection: Connection, notices: Sequence[Notice]) -> None:

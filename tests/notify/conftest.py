@@ -20,17 +20,23 @@ if TYPE_CHECKING:
 
 
 @pytest_asyncio.fixture
-async def pool(postgres_dsn: str) -> AsyncIterator[Pool]:
-    """Connections to an empty notifier's database."""
+async def notifier_dsn(postgres_dsn: str) -> AsyncIterator[str]:
+    """How an empty notifier's database is connected to."""
     name = f"notify_{uuid.uuid4().hex[:8]}"
     server = await asyncpg.connect(postgres_dsn)
     try:
         await server.execute(f'create database "{name}"')
         dsn = with_database(postgres_dsn, name)
         await migrate(dsn, "notify", [RUNTIME_MIGRATIONS, MIGRATIONS])
-        made = await create_pool(dsn, "notify", "test", size=3)
-        yield made
-        await made.close()
+        yield dsn
     finally:
         await server.execute(f'drop database if exists "{name}" with (force)')
         await server.close()
+
+
+@pytest_asyncio.fixture
+async def pool(notifier_dsn: str) -> AsyncIterator[Pool]:
+    """Connections to an empty notifier's database."""
+    made = await create_pool(notifier_dsn, "notify", "test", size=3)
+    yield made
+    await made.close()

@@ -1,0 +1,1 @@
+"""People's inboxes as they read them: over HTTP as JSON, as a page, and live."""

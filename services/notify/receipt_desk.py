@@ -1,0 +1,54 @@
+"""Takes the receipts that gateways bring over HTTP."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import structlog
+from aiohttp import web
+
+from services.notify.delivery.receipt_topic import NotKept
+from services.notify.gateways.http_sms import BadReceipts, HttpSmsConfig, read_receipts
+from services.notify.gateways.signatures import NotGenuine
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from services.notify.delivery.receipt_topic import ReceiptTopic
+
+_LOG = structlog.stdlib.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiptDesk:
+    """Keeps receipts on their topic, once they are known to be from their gateway."""
+
+    gateways: Mapping[str, HttpSmsConfig]
+    topic: ReceiptTopic
+
+    def routes(self) -> list[web.RouteDef]:
+        """Return what it answers."""
+        return [web.post("/receipts/{gateway}", self.take_receipts)]
+
+    async def take_receipts(self, request: web.Request) -> web.Response:
+        """Keep a gateway's receipts: 204 once they are kept, 503 when it must bring them again."""
+        gateway = self.gateways.get(request.match_info["gateway"])
+        if gateway is None:
+            raise web.HTTPNotFound(text="There is no such gateway.")
+        body = await request.read()
+        try:
+            # Gateways sign with the world's time, whatever ours is moved to.
+            receipts = read_receipts(gateway, request.headers, body, datetime.now(UTC))
+        except NotGenuine as error:
+            _LOG.warning("receipts_not_genuine", gateway=gateway.name, why=str(error))
+            raise web.HTTPUnauthorized(text=f"{error}.") from error
+        except BadReceipts as error:
+            _LOG.warning("receipts_not_understood", gateway=gateway.name, why=str(error))
+            raise web.HTTPBadRequest(text=f"{error}.") from error
+        try:
+            await self.topic.keep(receipts)
+        except NotKept as error:
+            raise web.HTTPServiceUnavailable(text="Not kept; please send it again.") from error
+        return web.Response(status=204)
