@@ -86,7 +86,7 @@ order by customer_id
 limit $2
 
 -- Make the notices of a chunk: told in the app, queued for a gateway, or suppressed with the reason. Returns how many
--- there are, and how many are queued.
+-- there are, are queued, and are in inboxes.
 -- name: announce
 with person as (
     select
@@ -170,7 +170,10 @@ queued as (
     where status = 'pending'
 )
 
-select count(*) as accepted, count(*) filter (where status = 'pending') as queued
+select
+    count(*) as accepted,
+    count(*) filter (where status = 'pending') as queued,
+    count(*) filter (where channel = 'in_app' and status = 'delivered') as put_in
 from added
 
 -- Note how far a broadcast has got, and for how many more notices it was accepted.
@@ -247,3 +250,7 @@ where notification_id = any($1::text[])
 -- Tell the dispatchers, once this is committed, that there is something to deliver.
 -- name: wake_dispatchers
 notify delivery
+
+-- Tell the streams of inboxes, once this is committed, that there is something new.
+-- name: wake_inboxes
+notify inbox

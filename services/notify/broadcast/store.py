@@ -111,9 +111,11 @@ async def announce(
         lane.partition,
         broadcast.expires_at,
     )
-    accepted, queued = row or (0, 0)
+    accepted, queued, put_in = row or (0, 0, 0)
     if queued:
         await connection.execute(_QUERIES.wake_dispatchers)
+    if put_in:
+        await connection.execute(_QUERIES.wake_inboxes)
     return int(accepted)
 
 

@@ -24,7 +24,7 @@ from services.notify.delivery.health import Health
 from services.notify.delivery.store import Advance, Early, Ending, Out, Taken
 from services.notify.gateways.gateway import Answer, Email, Outcome, Sms
 from services.notify.gateways.mail import html_of
-from services.notify.model import Channel, Status, Text, Why
+from services.notify.model import Channel, Priority, Status, Text, Why
 from services.notify.sealed import open_text
 from services.runtime.database import TRANSIENT
 from services.runtime.log import error_fields
@@ -39,8 +39,10 @@ if TYPE_CHECKING:
     from services.runtime.service import Surroundings
 
 _LOOK_EVERY_S: Final = 1.0
-CONNECTIONS_A_GATEWAY: Final = 2
-"""Each of a gateway's senders uses a connection to the database."""
+SENDERS: Final = (Priority.BROADCAST, Priority.BROADCAST, Priority.NORMAL)
+"""The last priority that each of a gateway's senders takes: one is always free for what is not a broadcast."""
+CONNECTIONS_A_GATEWAY: Final = len(SENDERS)
+"""Each sender uses a connection to the database."""
 OWN_CONNECTIONS: Final = 2
 """One is listened on, and one is for what is looked after."""
 _OVERDUE_AT_ONCE: Final = 500
@@ -90,10 +92,10 @@ class Dispatcher:
             for route in self.routes:
                 group.create_task(route.gateway.start())
                 health = Health(self.policy.failover)
-                for _ in range(CONNECTIONS_A_GATEWAY):
+                for last_priority in SENDERS:
                     wake = asyncio.Event()
                     self._wakes.append(wake)
-                    sender = _Sender(route, health, self.policy, self.keys, texts, around, wake)
+                    sender = _Sender(route, last_priority, health, self.policy, self.keys, texts, around, wake)
                     group.create_task(sender.run())
             group.create_task(_Caretaker(self.routes, self.policy, around).run())
             group.create_task(self._listen(around))
@@ -126,6 +128,7 @@ class Dispatcher:
 @dataclass(slots=True)
 class _Sender(Generic[M]):
     route: Route[M]
+    last_priority: Priority
     health: Health
     policy: Policy
     keys: Keys
@@ -201,6 +204,7 @@ class _Sender(Generic[M]):
             limit=limit,
             ladder=self.policy.sms.ladder,
             left_to_others=timedelta(seconds=self.policy.failover.left_to_others_s),
+            last_priority=self.last_priority,
         )
 
     def _lease_s(self) -> float:

@@ -29,6 +29,7 @@ with due as (
         and due_at <= $3
         and (gateway is distinct from $1 or due_at <= $3 - $9::interval)
         and expires_at > $3
+        and priority <= $10
     order by priority, due_at
     limit $5
     for update skip locked

@@ -104,6 +104,7 @@ async def take(
     limit: int,
     ladder: Ladder,
     left_to_others: timedelta,
+    last_priority: int,
 ) -> list[Taken]:
     """Give a gateway the most urgent messages that are due, each noted as an attempt."""
     rows = await connection.fetch(
@@ -117,6 +118,7 @@ async def take(
         ladder.an_hour,
         ladder.a_day,
         left_to_others,
+        last_priority,
     )
     return [Taken(*row) for row in rows]
 

@@ -6,11 +6,12 @@
 select
     customer.wrapped_key, customer.locale, customer.time_zone, customer.inbox_count,
     (select count(*) from inbox_message as unread where unread.customer_id = $1 and unread.read_at is null) as unread,
-    message.number, message.notice_id, message.sealed, message.arrived_at, message.read_at
+    message.number, message.notice_id, message.sealed, message.locale, message.texts, message.arrived_at, message.read_at
 from customer
 left join lateral (
-    select number, notice_id, sealed, arrived_at, read_at
+    select number, notice_id, sealed, inbox_message.locale, broadcast.texts, arrived_at, read_at
     from inbox_message
+    left join broadcast using (notification_id)
     where inbox_message.customer_id = customer.customer_id and ($2::bigint is null or number < $2)
     order by number desc
     limit $3
@@ -41,11 +42,12 @@ select
         from inbox_message as unread
         where unread.customer_id = found.customer_id and unread.read_at is null
     ) as unread,
-    message.number, message.notice_id, message.sealed, message.arrived_at, message.read_at
+    message.number, message.notice_id, message.sealed, message.locale, message.texts, message.arrived_at, message.read_at
 from found
 left join lateral (
-    select number, notice_id, sealed, arrived_at, read_at
+    select number, notice_id, sealed, inbox_message.locale, broadcast.texts, arrived_at, read_at
     from inbox_message
+    left join broadcast using (notification_id)
     where inbox_message.customer_id = found.customer_id and number > found.seen
     order by number
     limit $4

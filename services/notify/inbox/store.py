@@ -7,6 +7,8 @@ from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from services.notify.broadcast.texts import read_texts
+from services.notify.model import Text
 from services.notify.sealed import open_text
 from services.runtime.database import columns_of, load_queries
 
@@ -25,11 +27,13 @@ _OF_NEWS: Final = 4
 
 
 class Sealed(NamedTuple):
-    """A message as it is kept."""
+    """A message as it is kept: its own words, or those of a broadcast in every language."""
 
     number: int
     notice_id: UUID
-    sealed: bytes
+    sealed: bytes | None
+    locale: str
+    texts: str | None
     arrived_at: datetime
     read_at: datetime | None
 
@@ -111,6 +115,9 @@ async def mark_read(
 
 def open_message(keys: Keys, customer_id: str, wrapped_key: bytes, message: Sealed) -> Message:
     """Return a message as its reader sees it; PersonalDataError where it was sealed with another key."""
-    key = keys.unwrap(customer_id, wrapped_key)
-    locale, text = open_text(key, message.notice_id, message.sealed)
+    if message.sealed is None:
+        said = read_texts(message.texts or "{}")[message.locale]
+        locale, text = message.locale, Text(said.title, said.body)
+    else:
+        locale, text = open_text(keys.unwrap(customer_id, wrapped_key), message.notice_id, message.sealed)
     return Message(message.number, message.notice_id, *text, locale, message.arrived_at, message.read_at)

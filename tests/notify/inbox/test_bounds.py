@@ -102,7 +102,8 @@ async def test_no_statement_reads_a_table_from_end_to_end(pool: Pool, name: str,
             " select 'c' || n, true, '', 200 from generate_series(1, 2000) n"
         )
         await connection.execute(
-            "insert into inbox_message select 'c' || n, m, gen_random_uuid(), 'en', '', now(),"
+            "insert into inbox_message (customer_id, number, notice_id, locale, sealed, arrived_at, read_at)"
+            " select 'c' || n, m, gen_random_uuid(), 'en', '', now(),"
             " case when m < 195 then now() end from generate_series(1, 200) n, generate_series(1, 200) m"
         )
         await connection.execute("analyze customer, inbox_message")

@@ -50,7 +50,13 @@ async def _tell(pool: Pool, customer_id: str, number: int, text: Text) -> None:
         )
         sealed = seal_text(KEYS.unwrap(customer_id, wrapped), notice_id, "en", text)
         await connection.execute(
-            "insert into inbox_message values ($1, $2, $3, 'en', $4, $5)", customer_id, number, notice_id, sealed, NOW
+            "insert into inbox_message (customer_id, number, notice_id, locale, sealed, arrived_at)"
+            " values ($1, $2, $3, 'en', $4, $5)",
+            customer_id,
+            number,
+            notice_id,
+            sealed,
+            NOW,
         )
 
 
