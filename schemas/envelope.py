@@ -32,6 +32,7 @@ _REQUIRED_MEMBERS: Final = ("specversion", "id", "source", "type")
 _MEMBERS: Final = (*_REQUIRED_MEMBERS, "datacontenttype", "subject", "time", "correlationid", "traceparent")
 _PERSONAL: Final = frozenset(
     {"name", "payee_name", "phone", "id_number", "email", "payer", "payee", "reference", "evidence", "by"}
+    | {"applicant", "documents", "payout", "reviewer", "note"}
 )
 """The fields whose values no dead letter's detail repeats."""
 _SAFE: Final = re.compile(rf"[A-Za-z0-9 _.:+-]{{0,{_LONGEST_ECHO}}}")

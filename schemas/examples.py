@@ -102,6 +102,111 @@ def _payout(status: str, **more: Any) -> Body:
 _SHORT: Final = _reason("insufficient_balance", "AM04", retryable=True, shortfall_minor=250)
 _RAIL: Final = _reason("rail_rejected", "MS03", retryable=True, refund="automatic", detail="E51")
 
+_PLAN: Final[Body] = {
+    "window_id": _WINDOW,
+    "title": "Core banking upgrade",
+    "reason": "Upgrade of the core banking system",
+    "starts_at": "2026-11-29T01:00:00+08:00",
+    "ends_at": "2026-11-29T05:00:00+08:00",
+    "functions": ["transfer", "withdrawal"],
+    "scope": {"banks": ["ICBC", "CCB"], "currencies": ["CNY"]},
+    "treatment": "hold",
+    "alternatives": [{"kind": "withdrawal", "text": "Withdraw to a card of another bank."}],
+    "compensation": {"kind": "fee_waiver", "value": 1, "text": "Your next withdrawal costs no fee."},
+}
+_EVERYTHING: Final[Body] = {
+    "window_id": _WINDOW,
+    "title": "Emergency repair",
+    "reason": "Emergency repair of the network",
+    "starts_at": "2026-11-29T01:00:00+08:00",
+    "ends_at": "2026-11-29T02:00:00+08:00",
+    "ends": "confirmed",
+    "functions": ["transfer", "withdrawal", "top_up", "closure_payout"],
+    "treatment": "reject",
+}
+_DRILL: Final[Body] = {**_PLAN, "title": "Rehearsal", "reason": "Rehearsal", "drill": True}
+_GRANTED: Final[Body] = {
+    "compensation_id": "0192f3a4-5b6c-7d8e-9fa0-b1c2d3e4f50d",
+    "customer_id": "customer-1",
+    "window_id": _WINDOW,
+    "compensation": {"kind": "coupon", "value": 500, "currency": "CNY", "text": "5 yuan off your next phone bill."},
+    "expires_at": "2026-12-31T16:00:00.000000Z",
+    "occurred_at": "2026-11-29T22:00:00.000000Z",
+}
+
+
+def _window(**more: Any) -> Sequence[Body]:
+    """Return a window's event as it is with everything, and as it is with little."""
+    said = {
+        "starts_at": "2026-11-28T17:00:00.000000Z",
+        "revision": 2,
+        "occurred_at": "2026-11-21T02:00:00.000000Z",
+        **more,
+    }
+    long, short = "2026-11-28T21:00:00.000000Z", "2026-11-28T18:00:00.000000Z"
+    return [{**_PLAN, "ends_at": long, **said}, {**_EVERYTHING, "ends_at": short, **said}]
+
+
+_APPLICANT: Final = {"name": "王小明", "id_number": "11010519491231002X", "phone": "+8613800000000"}
+_LOAN: Final = "loan:L20240000042"
+_REQUESTED: Final = "0192f3a4-5b6c-7d8e-9fa0-b1c2d3e4f50e"
+_CLEARANCE: Final = "0192f3a4-5b6c-7d8e-9fa0-b1c2d3e4f50f"
+_PAYOUT: Final = "0192f3a4-5b6c-7d8e-9fa0-b1c2d3e4f510"
+_DEADLINE: Final = "2026-12-31T16:00:00.000000Z"
+_DIGEST: Final = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+_PAID: Final[Body] = {"transfer_id": _PAYOUT, "payout_minor": 124_990, "currency": "CNY", "payee": _CARD}
+_CLOSING_RECEIPT: Final[Body] = {
+    "number": "R-20261123-4F50A",
+    "subject": "wallet:alice",
+    "balance_minor": 125_990,
+    "fee_minor": 1_000,
+    **_PAID,
+    "finished_at": "2026-11-23T08:30:00.000000Z",
+    "retained": [
+        {"what": "identity", "why": "money_laundering_law", "until": "2036-11-23"},
+        {"what": "transfers", "why": "accounting_law", "until": "2056-11-23"},
+    ],
+}
+
+
+def _case(**more: Any) -> Body:
+    return {
+        "case_id": _CASE,
+        "subject": "wallet:alice",
+        "customer_id": "customer-1",
+        "revision": 3,
+        "occurred_at": "2026-11-23T08:30:00.120000Z",
+        **more,
+    }
+
+
+def _coming_back(**more: Any) -> Body:
+    return _case(request_id=_REQUESTED, **more)
+
+
+def _clearance(**more: Any) -> Body:
+    return {
+        "clearance_id": _CLEARANCE,
+        "revision": 4,
+        "cause": "platform_transition",
+        "dry_run": False,
+        "wallets": 120_000,
+        "occurred_at": "2026-11-23T08:30:00.120000Z",
+        **more,
+    }
+
+
+def _owed(kind: str, principal: int, interest: int, penalty: int) -> Body:
+    return {
+        "kind": kind,
+        "principal_minor": principal,
+        "interest_minor": interest,
+        "penalty_minor": penalty,
+        "owed_minor": principal + interest + penalty,
+        "currency": "CNY",
+    }
+
+
 EXAMPLES: Final[Mapping[str, Sequence[Body]]] = {
     "transfer.request": [_REQUEST, _WITHDRAWAL],
     "transfer.batch": [{"batch_id": _BATCH, "atomic": True, "items": [_REQUEST]}],
@@ -276,6 +381,246 @@ EXAMPLES: Final[Mapping[str, Sequence[Body]]] = {
     "notification.failed": [{**_NOTICE, "channel": "sms", "why": "undelivered"}],
     "notification.delivered": [_NOTICE],
     "notification.suppressed": [{**_NOTICE, "why": "profile_missing"}],
+    "window.schedule": [_PLAN, _EVERYTHING, _DRILL],
+    "window.reschedule": [
+        {
+            "window_id": _WINDOW,
+            "starts_at": "2026-11-30T01:00:00+08:00",
+            "ends_at": "2026-11-30T05:00:00+08:00",
+            "reason": "The bank asked for another day",
+        }
+    ],
+    "window.start_now": [{"window_id": _WINDOW}],
+    "window.extend": [
+        {"window_id": _WINDOW, "ends_at": "2026-11-29T07:00:00+08:00", "reason": "Checks take longer than planned"}
+    ],
+    "window.end": [{"window_id": _WINDOW}],
+    "window.cancel": [{"window_id": _WINDOW, "reason": "The upgrade is not ready"}],
+    "survey.answer": [{"window_id": _WINDOW, "customer_id": "customer-1", "score": 4, "text": "Well announced."}],
+    "window.scheduled": _window(revision=1),
+    "window.rescheduled": _window(
+        previous={"starts_at": "2026-11-27T17:00:00.000000Z", "ends_at": "2026-11-27T21:00:00.000000Z"},
+        change_reason="The bank asked for another day",
+    ),
+    "window.reminder": [event for before in ("7d", "1d", "1h") for event in _window(before=before)],
+    "window.started": _window(),
+    "window.extended": _window(
+        previous={"starts_at": "2026-11-28T17:00:00.000000Z", "ends_at": "2026-11-28T17:45:00.000000Z"},
+        change_reason="Checks take longer than planned",
+    ),
+    "window.overrun": _window(ends="confirmed"),
+    "window.ended": _window(),
+    "window.cancelled": _window(change_reason="The upgrade is not ready"),
+    "window.refused": [
+        {
+            "window_id": _WINDOW,
+            "reason": {"code": "times_invalid", "retryable": False, "refund": "none", "field": "ends_at"},
+            "occurred_at": "2026-11-21T02:00:00.000000Z",
+        }
+    ],
+    "survey.requested": _window(answer_by="2026-12-05T16:00:00.000000Z"),
+    "compensation.granted": [_GRANTED],
+    "compensation.used": [{**_GRANTED, "transfer_id": _TRANSFER}],
+    "closure.request": [
+        {
+            "case_id": _CASE,
+            "subject": "wallet:alice",
+            "reason": "I no longer need it",
+            "applicant": _APPLICANT,
+            "claimed_balance_minor": 125_990,
+            "payout": {"payee": _CARD, "payee_name": "王小明"},
+            "accepts_fee": True,
+        },
+        {"case_id": _CASE, "subject": _LOAN, "reason": "Paid back", "applicant": _APPLICANT},
+    ],
+    "closure.correct": [{"case_id": _CASE, "applicant": _APPLICANT}],
+    "closure.documents": [
+        {
+            "case_id": _CASE,
+            "documents": [{"kind": "id_card", "sha256": _DIGEST, "uri": "s3://documents/0192f3a4/id-card.jpg"}],
+        }
+    ],
+    "closure.payout_account": [{"case_id": _CASE, "payee": _CARD, "payee_name": "王小明"}],
+    "closure.review": [{"case_id": _CASE, "decision": "approve", "reviewer": "operator-3", "note": "Documents match"}],
+    "closure.confirm": [{"case_id": _CASE}],
+    "closure.cancel": [{"case_id": _CASE}],
+    "closure.reopen": [{"request_id": _REQUESTED, "subject": "wallet:alice", "applicant": _APPLICANT}],
+    "assessment.answered": [
+        {"request_id": _REQUESTED, "approved": True, "limit_minor": 500_000, "currency": "CNY"},
+        {"request_id": _REQUESTED, "approved": False},
+    ],
+    "clearance.start": [
+        {
+            "clearance_id": _CLEARANCE,
+            "cause": "platform_transition",
+            "subjects": "all",
+            "announce_at": "2026-11-23T09:00:00+08:00",
+            "starts_at": "2026-12-01T00:00:00+08:00",
+            "deadline": "2027-01-01T00:00:00+08:00",
+            "rate_per_s": 50,
+        },
+        {
+            "clearance_id": _CLEARANCE,
+            "cause": "regulation",
+            "subjects": ["wallet:alice", "wallet:bob"],
+            "announce_at": "2026-11-23T09:00:00+08:00",
+            "starts_at": "2026-12-01T00:00:00+08:00",
+            "deadline": "2027-01-01T00:00:00+08:00",
+            "rate_per_s": 1,
+            "dry_run": True,
+        },
+    ],
+    "clearance.pause": [{"clearance_id": _CLEARANCE}],
+    "clearance.resume": [{"clearance_id": _CLEARANCE}],
+    "closure.received": [
+        _case(revision=1),
+        _case(revision=1, clearance_id=_CLEARANCE, cause="platform_transition", deadline=_DEADLINE),
+        _case(revision=1, clearance_id=_CLEARANCE, cause="regulation", deadline=_DEADLINE),
+        _case(revision=1, clearance_id=_CLEARANCE, cause="termination", deadline=_DEADLINE),
+    ],
+    "closure.documents_required": [
+        _case(
+            items=[{"code": "phone_unverified", "field": "phone", "remedy": "verify_phone"}],
+            expires_at="2026-11-30T16:00:00.000000Z",
+        ),
+        _case(
+            items=[
+                {"code": "name_mismatch", "field": "name", "remedy": "send_name_change_certificate"},
+                {"code": "id_number_mismatch", "field": "id_number", "remedy": "send_id_card"},
+                {"code": "phone_mismatch", "field": "phone", "remedy": "send_phone_certificate"},
+            ],
+            expires_at="2026-11-30T16:00:00.000000Z",
+        ),
+    ],
+    "closure.rejected": [
+        _case(
+            reasons=[{"code": "obligation_open", "remedy": "pay_obligations"}],
+            obligations=[
+                {**_owed("loan", 100_000, 5_000, 1_200), "obligation_id": "L20240000042"},
+                _owed("credit_card", 20_000, 310, 0),
+                _owed("negative_balance", 1_250, 0, 0),
+            ],
+        ),
+        _case(subject=_LOAN, reasons=[{"code": "subject_unknown", "remedy": "check_subject"}]),
+        _case(reasons=[{"code": "cooling_period", "remedy": "wait", "available_at": _DEADLINE}]),
+        _case(
+            reasons=[
+                {"code": "review_rejected", "remedy": "contact_support", "detail": "Documents are not legible"},
+                {"code": "fee_not_accepted", "remedy": "accept_fee"},
+            ]
+        ),
+    ],
+    "closure.in_review": [_case()],
+    "closure.approved": [
+        _case(
+            balance_minor=125_990,
+            fee_minor=1_000,
+            payout_minor=124_990,
+            currency="CNY",
+            payee=_CARD,
+            consequences=["reopening_not_promised", "data_erased"],
+            expires_at="2026-11-30T16:00:00.000000Z",
+        ),
+        _case(
+            subject=_LOAN,
+            balance_minor=0,
+            fee_minor=0,
+            payout_minor=0,
+            currency="CNY",
+            consequences=["credit_record", "reopening_not_promised", "limit_not_promised", "data_erased"],
+            expires_at="2026-11-30T16:00:00.000000Z",
+        ),
+    ],
+    "closure.confirmed": [_case(), _case(subject=_LOAN)],
+    "closure.draining": [_case()],
+    "closure.paying_out": [_case(**_PAID)],
+    "closure.payout_failed": [_case(**_PAID, reason=_RAIL, expires_at=_DEADLINE)],
+    "closure.erasing": [
+        _case(receipt=_CLOSING_RECEIPT),
+        _case(
+            subject=_LOAN,
+            receipt={
+                "number": "R-20261123-4F50B",
+                "subject": _LOAN,
+                "balance_minor": 0,
+                "fee_minor": 0,
+                "payout_minor": 0,
+                "currency": "CNY",
+                "finished_at": "2026-11-23T08:30:00.000000Z",
+                "retained": [
+                    {"what": "loans", "why": "credit_law", "until": "2031-11-23"},
+                    {"what": "closing", "why": "contract_law", "until": "2029-11-23"},
+                ],
+            },
+        ),
+    ],
+    "closure.closed": [
+        _case(receipt_sha256=_DIGEST, erasure="done"),
+        _case(receipt_sha256=_DIGEST, erasure="deferred", why="loan_open", receipt=_CLOSING_RECEIPT),
+        _case(receipt_sha256=_DIGEST, erasure="deferred", why="wallet_open", receipt=_CLOSING_RECEIPT),
+        _case(receipt_sha256=_DIGEST, erasure="deferred", why="case_open", receipt=_CLOSING_RECEIPT),
+    ],
+    "closure.cancelled": [_case(), _case(subject=_LOAN)],
+    "closure.expired": [_case(), _case(subject=_LOAN)],
+    "closure.discrepancy": [
+        _case(subject=_LOAN, expected="nothing owed, settled", found="interest_minor 3, status open")
+    ],
+    "closure.reopened": [
+        _coming_back(),
+        _coming_back(subject=_LOAN, limit_minor=500_000, currency="CNY"),
+    ],
+    "closure.reopen_refused": [
+        _coming_back(reasons=[{"code": "cooling_period", "remedy": "wait", "available_at": _DEADLINE}]),
+        _coming_back(subject=_LOAN, reasons=[{"code": "name_mismatch", "remedy": "correct_name"}]),
+    ],
+    "assessment.requested": [_coming_back(subject=_LOAN)],
+    "clearance.announced": [
+        _clearance(cause=cause, starts_at="2026-11-30T16:00:00.000000Z", deadline=_DEADLINE)
+        for cause in ("platform_transition", "regulation", "termination")
+    ],
+    "clearance.progress": [
+        _clearance(
+            cleared=80_000,
+            waiting=1_500,
+            pending=38_500,
+            paused=False,
+            money=[
+                {
+                    "currency": "CNY",
+                    "total_minor": 990_000_000,
+                    "paid_out_minor": 640_000_000,
+                    "fee_minor": 0,
+                    "waiting_minor": 350_000_000,
+                }
+            ],
+        )
+    ],
+    "clearance.finished": [
+        _clearance(
+            cleared=119_200,
+            waiting=800,
+            money=[
+                {
+                    "currency": "CNY",
+                    "total_minor": 990_000_000,
+                    "paid_out_minor": 985_431_077,
+                    "fee_minor": 0,
+                    "waiting_minor": 4_568_923,
+                }
+            ],
+        )
+    ],
+    "credit.status_changed": [_case(subject=_LOAN, status="closed")],
+    "loan.disabled": [_case(subject=_LOAN)],
+    "customer.erase": [{"customer_id": "customer-1", "case_id": _CASE}, {"customer_id": "customer-2"}],
+    "customer.erased": [
+        {"customer_id": "customer-1", "service": "notify"},
+        {
+            "customer_id": "customer-1",
+            "service": "transfer",
+            "retained": [{"what": "transfers", "why": "accounting_law", "until": "2056-11-23"}],
+        },
+    ],
     "customer.profile": [
         {
             "customer_id": "customer-1",

@@ -82,6 +82,7 @@ BusinessDate = Annotated[
 _WALLET = r"wallet:[!-~]{1,128}"
 _BANK = r"bank:[A-Za-z0-9]{2,16}:[!-~]{1,64}"
 _PLATFORM = r"platform:[a-z][a-z0-9_-]{0,63}"
+_LOAN = r"loan:[!-~]{1,128}"
 Wallet = Annotated[
     str, Field(pattern=rf"^{_WALLET}$", description="A wallet: `wallet:<id>`.", examples=["wallet:alice"])
 ]
@@ -101,11 +102,23 @@ BankAccount = Annotated[
         examples=["bank:ICBC:6222020000000001"],
     ),
 ]
+BankCode = Annotated[str, Field(pattern=r"^[A-Za-z0-9]{2,16}$", description="A bank's code.", examples=["ICBC"])]
+Subject = Annotated[
+    str,
+    Field(
+        pattern=rf"^({_WALLET}|{_LOAN})$",
+        description="What is closed: `wallet:<id>` or `loan:<obligation id>`.",
+        examples=["wallet:alice"],
+    ),
+]
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$", description="SHA-256 in lower-case hexadecimal digits.")]
 CustomerId = Annotated[str, Field(min_length=1, max_length=128, pattern=NO_NUL, examples=["customer-1"])]
 Name = Annotated[str, Field(min_length=1, max_length=200, pattern=NO_NUL, examples=["王小明"])]
 Reference = Annotated[str, Field(max_length=140, pattern=NO_NUL, description="A line for the payee.")]
 ShortText = Annotated[str, Field(min_length=1, max_length=140, pattern=NO_NUL)]
 Text = Annotated[str, Field(max_length=2000, pattern=NO_NUL)]
 MessageId = Annotated[str, Field(min_length=1, max_length=256, pattern=NO_NUL)]
+Count = Annotated[int, Field(ge=0, lt=_INT64)]
+Revision = Annotated[int, Field(ge=1, lt=_INT64, description="Counts the changes from 1; a lower one is out of date.")]
 TierName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,63}$", examples=["standard"])]
 """The name of a tier in the policy."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from schemas.compatibility import breaks_publishers, breaks_readers, missing_types
 from schemas.examples import EXAMPLES
+from schemas.registry import MODELS
 from schemas.registry import TOPICS as TYPES
 from schemas.topics import TOPICS
 
@@ -27,7 +28,9 @@ RELEASED: Final = Path(__file__).with_name("released") / "v1"
 _ASYNCAPI: Final = "asyncapi.json"
 _DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 _BASE: Final = "urn:sluice:schema"
-READ_BY_US: Final = frozenset({"transfer.commands", "rail.results", "customer.profiles"})
+READ_BY_US: Final = frozenset(
+    {"transfer.commands", "rail.results", "maintenance.commands", "closure.commands", "customer.profiles"}
+)
 """Topics that others write; what we add to them must stay optional."""
 
 _ENVELOPE: Final = {
@@ -80,9 +83,7 @@ def asyncapi() -> dict[str, Any]:
             }
             for topic in TYPES
         },
-        "components": {
-            "messages": {name: _message(name) for name in sorted({name for types in TYPES.values() for name in types})}
-        },
+        "components": {"messages": {name: _message(name) for name in sorted(MODELS)}},
     }
 
 
@@ -103,7 +104,7 @@ def _channel(name: str) -> dict[str, Any]:
 def _message(name: str) -> dict[str, Any]:
     return {
         "name": f"sluice.{name}.v1",
-        "summary": _model(name).__doc__,
+        "summary": MODELS[name].__doc__,
         "contentType": "application/json",
         "headers": {**_ENVELOPE, "properties": {**_PROPERTIES, "ce_type": {"const": f"sluice.{name}.v1"}}},
         "examples": [{"payload": example} for example in EXAMPLES.get(name, ())],
@@ -113,10 +114,6 @@ def _message(name: str) -> dict[str, Any]:
         },
         "bindings": {"kafka": {"key": {"type": "string"}, "bindingVersion": "0.5.0"}},
     }
-
-
-def _model(name: str) -> type[BaseModel]:
-    return next(types[name] for types in TYPES.values() if name in types)
 
 
 def _pointer(name: str) -> str:

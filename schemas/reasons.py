@@ -111,3 +111,77 @@ class Reason(Wire):
     shortfall_minor: Minor | None = None
     limit_minor: Minor | None = None
     available_at: Moment | None = None
+
+
+# --- Windows ---
+
+WindowReasonCode = Literal["window_unknown", "times_invalid", "duplicate_id_conflict", "state_conflict"]
+
+
+class WindowReason(Wire):
+    """Why a command about a window was refused; a new command may be right where `retryable`."""
+
+    code: Annotated[WindowReasonCode, Field(examples=["state_conflict"])]
+    retryable: bool
+    refund: Literal["none"] = "none"
+    field: ShortText | None = None
+    detail: Text | None = None
+
+
+# --- Closing ---
+
+ClosingCode = Literal[
+    "name_mismatch",
+    "id_number_invalid",
+    "id_number_mismatch",
+    "phone_mismatch",
+    "phone_unverified",
+    "profile_missing",
+    "balance_mismatch",
+    "obligation_open",
+    "fee_not_accepted",
+    "subject_unknown",
+    "case_open",
+    "cooling_period",
+    "review_rejected",
+    "documents_expired",
+]
+Remedy = Literal[
+    "correct_name",
+    "correct_id_number",
+    "correct_phone",
+    "send_id_card",
+    "send_name_change_certificate",
+    "send_phone_certificate",
+    "verify_phone",
+    "complete_profile",
+    "check_balance",
+    "pay_obligations",
+    "accept_fee",
+    "check_subject",
+    "follow_open_case",
+    "wait",
+    "contact_support",
+    "apply_again",
+]
+DocumentKind = Literal["id_card", "name_change_certificate", "phone_certificate", "other"]
+
+REMEDIES: Final[Mapping[ClosingCode, tuple[Remedy, ...]]] = MappingProxyType(
+    {
+        "name_mismatch": ("correct_name", "send_id_card", "send_name_change_certificate"),
+        "id_number_invalid": ("correct_id_number",),
+        "id_number_mismatch": ("correct_id_number", "send_id_card"),
+        "phone_mismatch": ("correct_phone", "send_phone_certificate"),
+        "phone_unverified": ("verify_phone",),
+        "profile_missing": ("complete_profile",),
+        "balance_mismatch": ("check_balance",),
+        "obligation_open": ("pay_obligations",),
+        "fee_not_accepted": ("accept_fee",),
+        "subject_unknown": ("check_subject",),
+        "case_open": ("follow_open_case",),
+        "cooling_period": ("wait",),
+        "review_rejected": ("contact_support",),
+        "documents_expired": ("apply_again",),
+    }
+)
+"""What a customer can do about each closing code: the first at first, the others where it did not help."""

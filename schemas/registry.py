@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from schemas import account, customer, notify, rail, transfer
+from schemas import account, closure, customer, erasure, maintenance, notify, rail, transfer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -73,6 +73,71 @@ TOPICS: Final[Mapping[str, Mapping[str, type[BaseModel]]]] = {
         "payout.returned": rail.PayoutReturned,
         "payout.unknown": rail.PayoutUnknown,
     },
+    "maintenance.commands": {
+        "window.schedule": maintenance.WindowSchedule,
+        "window.reschedule": maintenance.WindowReschedule,
+        "window.start_now": maintenance.WindowStartNow,
+        "window.extend": maintenance.WindowExtend,
+        "window.end": maintenance.WindowEnd,
+        "window.cancel": maintenance.WindowCancel,
+        "survey.answer": maintenance.SurveyAnswer,
+    },
+    "maintenance.events": {
+        "window.scheduled": maintenance.WindowScheduled,
+        "window.rescheduled": maintenance.WindowRescheduled,
+        "window.reminder": maintenance.WindowReminder,
+        "window.started": maintenance.WindowStarted,
+        "window.extended": maintenance.WindowExtended,
+        "window.overrun": maintenance.WindowOverrun,
+        "window.ended": maintenance.WindowEnded,
+        "window.cancelled": maintenance.WindowCancelled,
+        "window.refused": maintenance.WindowRefused,
+        "survey.requested": maintenance.SurveyRequested,
+        "compensation.granted": maintenance.CompensationGranted,
+        "compensation.used": maintenance.CompensationUsed,
+    },
+    "closure.commands": {
+        "closure.request": closure.ClosureRequest,
+        "closure.correct": closure.ClosureCorrect,
+        "closure.documents": closure.ClosureDocuments,
+        "closure.payout_account": closure.ClosurePayoutAccount,
+        "closure.review": closure.ClosureReview,
+        "closure.confirm": closure.ClosureConfirm,
+        "closure.cancel": closure.ClosureCancel,
+        "closure.reopen": closure.ClosureReopen,
+        "assessment.answered": closure.AssessmentAnswered,
+        "clearance.start": closure.ClearanceStart,
+        "clearance.pause": closure.ClearancePause,
+        "clearance.resume": closure.ClearanceResume,
+    },
+    "closure.events": {
+        "closure.received": closure.ClosureReceived,
+        "closure.documents_required": closure.ClosureDocumentsRequired,
+        "closure.rejected": closure.ClosureRejected,
+        "closure.in_review": closure.ClosureInReview,
+        "closure.approved": closure.ClosureApproved,
+        "closure.confirmed": closure.ClosureConfirmed,
+        "closure.draining": closure.ClosureDraining,
+        "closure.paying_out": closure.ClosurePayingOut,
+        "closure.payout_failed": closure.ClosurePayoutFailed,
+        "closure.erasing": closure.ClosureErasing,
+        "closure.closed": closure.ClosureClosed,
+        "closure.cancelled": closure.ClosureCancelled,
+        "closure.expired": closure.ClosureExpired,
+        "closure.discrepancy": closure.ClosureDiscrepancy,
+        "closure.reopened": closure.ClosureReopened,
+        "closure.reopen_refused": closure.ClosureReopenRefused,
+        "assessment.requested": closure.AssessmentRequested,
+        "clearance.announced": closure.ClearanceAnnounced,
+        "clearance.progress": closure.ClearanceProgress,
+        "clearance.finished": closure.ClearanceFinished,
+        "credit.status_changed": closure.CreditStatusChanged,
+        "loan.disabled": closure.LoanDisabled,
+    },
+    "erasure.events": {
+        "customer.erase": erasure.CustomerErase,
+        "customer.erased": erasure.CustomerErased,
+    },
     "customer.profiles": {
         "customer.profile": customer.CustomerProfile,
     },
@@ -96,3 +161,8 @@ TOPICS: Final[Mapping[str, Mapping[str, type[BaseModel]]]] = {
         "broadcast.finished": notify.BroadcastFinished,
     },
 }
+
+MODELS: Final[Mapping[str, type[BaseModel]]] = {
+    name: model for types in TOPICS.values() for name, model in types.items()
+}
+"""The model of each type, whichever topic carries it."""

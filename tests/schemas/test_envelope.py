@@ -298,6 +298,11 @@ PRIVATE = [
     ("customer.profiles", "customer.profile", {"customer_id": "c", "name": "N", "id_number": 110101}, "110101"),
     ("customer.profiles", "customer.profile", {"customer_id": "c", "name": "N", "email": "a" * 400}, "aaaa"),
     ("customer.profiles", "customer.profile", {"customer_id": "c", "name": ["Zhang"]}, "Zhang"),
+    ("closure.commands", "closure.correct", {"applicant": "Zhang"}, "Zhang"),
+    ("closure.commands", "closure.correct", {"applicant": {"name": "N", "id_number": 110101, "phone": "1"}}, "110101"),
+    ("closure.commands", "closure.documents", {"documents": [{"uri": 110101}]}, "110101"),
+    ("closure.commands", "closure.request", {"payout": "622202"}, "622202"),
+    ("closure.commands", "closure.review", {"reviewer": ["Zhang"], "note": 110101}, "110101"),
 ]
 
 

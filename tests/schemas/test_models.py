@@ -13,13 +13,13 @@ from pydantic import BaseModel, ValidationError
 from schemas import transfer
 from schemas.account import AccountOpen, AccountRestrict
 from schemas.examples import EXAMPLES
-from schemas.reasons import REASONS, ReasonCode
-from schemas.registry import TOPICS
+from schemas.reasons import REASONS, REMEDIES, ClosingCode, ReasonCode, Remedy
+from schemas.registry import MODELS, TOPICS
 from schemas.topics import TOPICS as LISTED
 from schemas.transfer import TransferBatch, TransferRefund, TransferRequest
 
-MODELS = {name: model for types in TOPICS.values() for name, model in types.items()}
 REQUEST = EXAMPLES["transfer.request"][0]
+_LOAN = "loan:L20240000042"
 
 
 def _request(**changes: Any) -> TransferRequest:
@@ -191,6 +191,61 @@ def test_a_refund_of_everything_names_no_amount() -> None:
     assert refund.amount_minor is None
 
 
+@pytest.mark.parametrize(
+    ("name", "change", "accepted"),
+    [
+        ("window.schedule", {"functions": []}, False),
+        ("window.schedule", {"functions": ["loans"]}, False),
+        ("window.schedule", {"scope": {}}, True),
+        ("window.schedule", {"scope": {"banks": ["I-C"]}}, False),
+        ("window.schedule", {"treatment": None}, False),
+        ("window.schedule", {"drill": "true"}, False),
+        ("window.schedule", {"compensation": None}, True),
+        ("window.schedule", {"compensation": {"kind": "coupon", "value": 0.5, "text": "t"}}, False),
+        ("window.reminder", {"before": "2d"}, False),
+        ("window.reminder", {"revision": 0}, False),
+        ("survey.answer", {"score": 0}, False),
+        ("survey.answer", {"score": 6}, False),
+        ("closure.request", {"subject": _LOAN}, True),
+        ("closure.request", {"subject": "bank:ICBC:1"}, False),
+        ("closure.request", {"subject": "loan:"}, False),
+        ("closure.request", {"applicant": {"name": "王小明", "phone": "1"}}, False),
+        ("closure.request", {"payout": {"payee": "bank:ICBC:62"}}, False),
+        ("closure.request", {"accepts_fee": 1}, False),
+        ("closure.documents", {"documents": []}, False),
+        ("closure.documents", {"documents": [{"kind": "id_card", "sha256": "9F" * 32, "uri": "u"}]}, False),
+        ("closure.review", {"decision": "perhaps"}, False),
+        ("closure.rejected", {"reasons": []}, False),
+        ("closure.rejected", {"reasons": [{"code": "insufficient_balance", "remedy": "wait"}]}, False),
+        ("clearance.start", {"subjects": "some"}, False),
+        ("clearance.start", {"subjects": []}, False),
+        ("clearance.start", {"subjects": [_LOAN]}, False),
+        ("clearance.start", {"rate_per_s": 0}, False),
+        ("clearance.start", {"rate_per_s": 0.5}, False),
+        ("credit.status_changed", {"status": "open"}, False),
+        ("customer.erase", {"case_id": None}, True),
+        ("customer.erased", {"retained": [{"what": "w", "why": "y", "until": "2031-11-23T00:00:00Z"}]}, False),
+    ],
+)
+def test_what_windows_closings_and_erasures_take(name: str, change: dict[str, Any], accepted: bool) -> None:  # noqa: FBT001 - a table
+    assert _is_accepted(MODELS[name], {**EXAMPLES[name][0], **change}) is accepted
+
+
+@pytest.mark.parametrize(
+    ("topic", "events"),
+    [("maintenance.events", ("revision",)), ("closure.events", ("revision", "subject", "case_id"))],
+)
+def test_every_window_and_case_event_counts_its_changes(topic: str, events: tuple[str, ...]) -> None:
+    for name, model in TOPICS[topic].items():
+        if name.startswith(topic.partition(".")[0].replace("maintenance", "window")) and name != "window.refused":
+            assert set(events) <= model.model_fields.keys(), name
+
+
+def test_a_window_that_says_little_closes_everything_by_itself_and_for_everybody() -> None:
+    window: Any = MODELS["window.schedule"].model_validate_json(json.dumps(EXAMPLES["window.schedule"][1]))
+    assert (window.scope.banks, window.scope.currencies, window.drill, window.alternatives) == ((), (), False, ())
+
+
 # --- Every type ---
 
 
@@ -245,6 +300,29 @@ def _is_bounded(schema: dict[str, Any]) -> bool:
 
 def test_every_reason_has_a_row() -> None:
     assert set(REASONS) == set(typing.get_args(ReasonCode))
+
+
+def test_every_closing_code_has_a_remedy_and_no_remedy_is_of_none() -> None:
+    assert set(REMEDIES) == set(typing.get_args(ClosingCode))
+    assert {remedy for of_code in REMEDIES.values() for remedy in of_code} == set(typing.get_args(Remedy))
+    assert all(REMEDIES.values())
+    assert not set(REMEDIES) & set(REASONS)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        *(item for example in EXAMPLES["closure.documents_required"] for item in example["items"]),
+        *(
+            reason
+            for name in ("closure.rejected", "closure.reopen_refused")
+            for example in EXAMPLES[name]
+            for reason in example["reasons"]
+        ),
+    ],
+)
+def test_what_the_examples_advise_is_a_remedy_of_their_code(said: dict[str, Any]) -> None:
+    assert said["remedy"] in REMEDIES[said["code"]]
 
 
 @pytest.mark.parametrize(
@@ -307,7 +385,15 @@ def test_every_topic_with_types_is_listed_with_its_dead_letters() -> None:
         ("account.states", None, True),
         ("rail.instructions", 7, False),
         ("rail.results", 7, False),
+        ("maintenance.commands", 7, False),
+        ("maintenance.events", 400, False),
+        ("closure.commands", 7, False),
+        ("closure.events", 30, False),
+        ("erasure.events", 30, False),
         ("customer.profiles", None, True),
+        ("notify.events", 30, False),
+        ("notify.receipts", 7, False),
+        ("closure.events.dlq", 30, False),
         ("transfer.commands.dlq", 30, False),
         ("customer.profiles.dlq", 30, False),
     ],
