@@ -13,7 +13,7 @@ import orjson
 from schemas.envelope import encode_headers
 from schemas.fields import as_text
 from schemas.notify import NotificationRequest
-from schemas.registry import TOPICS
+from schemas.registry import MODELS
 from services.notify.contacts import Contacts, hash_address, read_contacts
 from services.notify.model import (
     Announcement,
@@ -126,7 +126,7 @@ def recipients(message: Message, policy: Policy) -> Iterator[tuple[Role, str]]:
     rule = policy.events.get(message.type)
     told: set[str] = set()
     for role in rule.to if rule else ():
-        customer_id = getattr(message.data, _ADDRESSED[role], None)
+        customer_id = getattr(message.data, _ADDRESSED.get(role, ""), None)
         if customer_id is not None and customer_id not in told:
             told.add(customer_id)
             yield role, customer_id
@@ -418,7 +418,7 @@ def _read(notice: Notice, body: bytes) -> Mapping[str, Any]:
     """Return what a waiting notice was to tell: an event's fields, or a request's data."""
     if notice.role == Role.RECIPIENT:
         return NotificationRequest.model_validate_json(body).data
-    return TOPICS["transfer.events"][notice.template].model_validate_json(body).model_dump()
+    return MODELS[notice.template].model_validate_json(body).model_dump()
 
 
 def _go_on_later(book: Book, lane: Lane, customer_id: str) -> None:

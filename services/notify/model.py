@@ -45,12 +45,13 @@ class Urgency(StrEnum):
 
 
 class Role(StrEnum):
-    """What an event makes of the person it is told to."""
+    """What an event makes of the person it is told to; those concerned are many, and no event names them."""
 
     PAYER = "payer"
     PAYEE = "payee"
     RECIPIENT = "recipient"
     HOLDER = "holder"
+    CONCERNED = "concerned"
 
 
 class Status(StrEnum):

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from decimal import Decimal
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 from zoneinfo import ZoneInfo
 
 from babel.dates import format_date, format_datetime
-from babel.numbers import format_currency, get_currency_precision
-from jinja2 import StrictUndefined, TemplateError
-from jinja2.meta import find_undeclared_variables
+from babel.lists import format_list
+from babel.numbers import format_currency, get_currency_name, get_currency_precision
+from jinja2 import DictLoader, StrictUndefined, TemplateError, TemplateNotFound
+from jinja2.meta import find_referenced_templates, find_undeclared_variables
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from pydantic import Field
 
@@ -22,13 +24,13 @@ from services.notify.model import Locale, Role, Text
 from services.runtime.checked_files import FileError, Strict, read_toml
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from jinja2 import Template
 
 DEFAULT_WORDING: Final = Path(__file__).with_name("words")
 
 _BABEL: Final = {Locale.CHINESE: "zh_Hans_CN", Locale.ENGLISH: "en"}
+_STOP: Final = {Locale.CHINESE: "。", Locale.ENGLISH: "."}
+_ENDS: Final = (".", "!", "?", "。", "！", "？")
 _SHOWN: Final = 4
 _Line = Annotated[str, Field(min_length=1)]
 
@@ -51,14 +53,23 @@ class _Reason(Strict):
     next: _Line
 
 
+class _Ending(Strict):
+    """A party by the last of its number, and by itself where nothing of the number may be shown."""
+
+    ending: _Line
+    plain: _Line
+
+
 class _File(Strict):
-    """A language's file."""
+    """A language's file; `terms` are a field's values in words, `phrases` what several notices say alike."""
 
     support: _Line
     sms_signature: _Line
-    account: _Line
-    account_without_digits: _Line
     platform: _Line
+    account: _Ending
+    subjects: dict[str, _Ending]
+    phrases: dict[str, _Line]
+    terms: dict[str, dict[str, _Line]]
     reasons: dict[str, _Reason]
     payee_reasons: dict[str, _Reason]
     notices: dict[str, dict[Role, _Words]]
@@ -98,6 +109,10 @@ class Wording:
         """Return the codes that a language has words for."""
         return frozenset(self._languages[locale].words.reasons)
 
+    def terms(self, locale: Locale, name: str) -> frozenset[str]:
+        """Return the values of a field that a language has words for."""
+        return frozenset(self._languages[locale].words.terms.get(name, ()))
+
     def told(self) -> frozenset[tuple[str, Role]]:
         """Return the event types and roles that at least one language has words for."""
         return frozenset(key for language in self._languages.values() for key in language.templates)
@@ -127,7 +142,7 @@ class Wording:
         if template not in language.messages:
             message = f"there is no template {template}: there are {', '.join(sorted(language.messages))}"
             raise WordingError(message)
-        writer = _Writer(_BABEL[locale], data.get("currency"), "UTC")
+        writer = _Writer(language.words, _BABEL[locale], data.get("currency"), "UTC")
         facts = {name.removesuffix("_minor"): _in_language(writer, name, data[name], locale) for name in data}
         templates = language.messages[template]
         try:
@@ -174,74 +189,121 @@ def _read_language(path: Path, locale: Locale) -> _Language:
         words = read_toml(path, _File)
     except FileError as error:
         raise WordingError(str(error)) from error
-    environment = _environment()
+    environment, phrases = _environment(locale, words.phrases), words.phrases
     templates = {
-        (event_type, role): _compile_at(f"{path}: notices.{event_type}.{role}", environment, lines)
+        (event_type, role): _compile_at(f"{path}: notices.{event_type}.{role}", environment, lines, phrases)
         for event_type, roles in words.notices.items()
         for role, lines in roles.items()
     }
     messages = {
-        name: _compile_at(f"{path}: messages.{name}", environment, lines) for name, lines in words.messages.items()
+        name: _compile_at(f"{path}: messages.{name}", environment, lines, phrases)
+        for name, lines in words.messages.items()
     }
     return _Language(locale, words, templates, messages)
 
 
-def _compile_at(place: str, environment: ImmutableSandboxedEnvironment, lines: _Words) -> _Templates:
+def _compile_at(
+    place: str, environment: ImmutableSandboxedEnvironment, lines: _Words, phrases: Mapping[str, str]
+) -> _Templates:
     try:
-        return _compile(environment, lines)
+        return _compile(environment, lines, phrases)
     except TemplateError as error:
         message = f"{place}: {error}"
         raise WordingError(message) from error
 
 
-def _environment() -> ImmutableSandboxedEnvironment:
+def _environment(locale: Locale, phrases: Mapping[str, str]) -> ImmutableSandboxedEnvironment:
     # Plain text: what is markup to a browser is escaped where pages and mails are made.
-    return ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False)
+    environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False, loader=DictLoader(phrases))
+    environment.filters |= {"listed": partial(_listed, _BABEL[locale]), "sentence": partial(_sentence, _STOP[locale])}
+    return environment
 
 
-def _compile(environment: ImmutableSandboxedEnvironment, lines: _Words) -> _Templates:
+def _sentence(stop: str, text: str) -> str:
+    # Others' texts come with a full stop or without.
+    return text if text.endswith(_ENDS) else f"{text}{stop}"
+
+
+def _listed(locale: str, items: list[str], style: str = "standard") -> str:
+    return format_list(items, style, locale)  # type: ignore[arg-type]  # the words name a style of babel's
+
+
+def _compile(environment: ImmutableSandboxedEnvironment, lines: _Words, phrases: Mapping[str, str]) -> _Templates:
     title, body = lines.title.strip(), lines.body.strip()
-    needs = find_undeclared_variables(environment.parse(title)) | find_undeclared_variables(environment.parse(body))
+    needs = _needs(environment, f"{title}{body}", phrases)
     return _Templates(environment.from_string(title), environment.from_string(body), frozenset(needs))
+
+
+def _needs(environment: ImmutableSandboxedEnvironment, template: str, phrases: Mapping[str, str]) -> set[str]:
+    """Return the names of the facts that a template needs, those of its phrases too; no phrase may hold itself."""
+    tree = environment.parse(template)
+    needs = find_undeclared_variables(tree)
+    for name in find_referenced_templates(tree):
+        if name is None or name not in phrases:
+            raise TemplateNotFound(name)
+        needs |= _needs(environment, phrases[name], {other: phrases[other] for other in phrases if other != name})
+    return needs
 
 
 def _facts(
     language: _Language, event: Mapping[str, Any], role: Role, time_zone: str, needs: frozenset[str]
 ) -> dict[str, Any]:
-    """Return those of an event's fields that are needed, as a person reads them."""
-    words, writer = language.words, _Writer(_BABEL[language.locale], event.get("currency"), time_zone)
-    facts: dict[str, Any] = {"support": words.support, "has_fee": role == Role.PAYER and bool(event.get("fee_minor"))}
+    """Return those of an event's fields that are needed, as a person reads them; `has_fee` is whether it is not 0."""
+    words = language.words
+    writer = _Writer(words, _BABEL[language.locale], event.get("currency"), time_zone)
+    facts: dict[str, Any] = {"support": words.support}
+    for name in (need for need in needs if need.startswith("has_")):
+        facts[name] = role != Role.PAYEE and bool(event.get(f"{name.removeprefix('has_')}_minor"))
     own_balance = f"{role}_available_minor"
     for name, value in event.items():
         fact = "available" if name == own_balance else name.removesuffix("_minor")
-        if value is None or (fact not in needs and name != "reason"):
+        if _is_nothing(value) or (fact not in needs and name != "reason"):
             continue
-        if name == "reason":
+        if name == "reason" and isinstance(value, Mapping):
             facts |= _reason(words, value, writer)
-        elif name in {"payer", "payee", "account_id"}:
-            facts[name] = _account(words, value)
         else:
             facts[fact] = writer.write(name, value)
     return facts
+
+
+def _is_nothing(value: Any) -> bool:
+    # An empty text is a gap in a sentence, as one that is not there.
+    return value is None or (isinstance(value, str) and not value.strip())
 
 
 @dataclass(frozen=True, slots=True)
 class _Writer:
     """Writes values as a person does in their language and time zone."""
 
+    words: _File
     locale: str
     currency: str | None
     time_zone: str
 
     def write(self, name: str, value: Any) -> Any:
-        """Return an amount, a moment or a day as text, and everything else as it is."""
+        """Return a field's amount, moment, day, party or code as text, fields within it too; all else as it is."""
+        if isinstance(value, Mapping):
+            return self._write_fields(value)
+        if isinstance(value, tuple | list):
+            return [self.write(name, one) for one in value]
         if name.endswith("_minor") and self.currency is not None:
             return money(value, self.currency, self.locale)
         if isinstance(value, datetime):
             return _moment(value, self.locale, self.time_zone)
-        if name.endswith("_on"):
+        if name.endswith("_on") or name == "until":
             return format_date(date.fromisoformat(value), "long", locale=self.locale)
-        return value
+        if name in {"payer", "payee", "account_id", "subject"}:
+            return _party(self.words, name, value)
+        if name == "currencies":
+            return get_currency_name(value, locale=self.locale)
+        return self.words.terms.get(name, {}).get(value, value)
+
+    def _write_fields(self, fields: Mapping[str, Any]) -> dict[str, Any]:
+        writer = replace(self, currency=fields.get("currency", self.currency))
+        there = {name: value for name, value in fields.items() if not _is_nothing(value)}
+        written = {name.removesuffix("_minor"): writer.write(name, value) for name, value in there.items()}
+        has = {f"has_{name.removesuffix('_minor')}": value != 0 for name, value in there.items() if "_minor" in name}
+        return written | has
 
 
 def _reason(words: _File, reason: Mapping[str, Any], writer: _Writer) -> dict[str, Any]:
@@ -270,12 +332,14 @@ def money(minor: int, currency: str, locale: str) -> str:
     return format_currency(Decimal(minor).scaleb(-get_currency_precision(currency)), currency, locale=locale)
 
 
-def _account(words: _File, party: str) -> str:
-    """Return a party by the last of its number; the platform itself by name."""
-    if party.startswith("platform:"):
+def _party(words: _File, name: str, party: str) -> str:
+    """Return a party by the last of its number, a closing's subject as the reader's own; the platform by name."""
+    kind = party.partition(":")[0]
+    if kind == "platform":
         return words.platform
+    form = words.subjects[kind] if name == "subject" else words.account
     digits = shown_of(party.rpartition(":")[2])
-    return words.account.format(digits=digits) if digits else words.account_without_digits
+    return form.ending.format(digits=digits) if digits else form.plain
 
 
 def shown_of(number: str) -> str:

@@ -8,11 +8,13 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import orjson
+import pytest
 
 from schemas.envelope import Envelope, decode
-from schemas.registry import TOPICS
+from schemas.examples import EXAMPLES
+from schemas.registry import MODELS, TOPICS
 from services.notify.broadcast.handlers import Broadcasts
-from services.notify.decide import REPORT_TIMER, Rules
+from services.notify.decide import REPORT_TIMER, Rules, recipients
 from services.notify.handlers import Handlers
 from services.notify.model import Channel
 from services.notify.policy import DEFAULT_POLICY, read_policy
@@ -63,6 +65,11 @@ def settled(
     model = TOPICS["transfer.events"]["transfer.settled"]
     data = model.model_validate_json(orjson.dumps(body))
     return Message(LANE, "transfer.events", 0, b"k", "transfer.settled", id_ or f"{transfer_id}.1", "test", data)
+
+
+def closing(type_: str, body: dict[str, Any], id_: str = "case.1") -> Message:
+    data = MODELS[type_].model_validate_json(orjson.dumps(body))
+    return Message(Lane("closure", 0), "closure.events", 0, b"k", type_, id_, "test", data)
 
 
 def profile(customer_id: str, **fields: Any) -> Message:
@@ -230,3 +237,22 @@ async def test_a_time_zone_that_there_is_not_does_not_keep_anybody_from_being_to
     await hear(pool, profile("a", time_zone="Mars/Olympus"), profile("b", time_zone="../../etc/passwd"))
     await hear(pool, settled())
     assert len(await inboxes(pool)) == 2
+
+
+async def test_a_closing_that_waited_for_its_profile_is_told(pool: Pool) -> None:
+    await hear(pool, closing("closure.rejected", EXAMPLES["closure.rejected"][0]))
+    assert await accounted(pool) == {("pending", "profile_missing"): 1}
+    assert published(await hear(pool, profile("customer-1"))) == [("delivered", "customer-1", None)]
+    assert [title for *_, title in await inboxes(pool)] == ["Not possible yet: closing your wallet ending e"]
+
+
+def _concerns_many() -> list[str]:
+    return sorted(type_ for type_, rule in POLICY.events.items() if "concerned" in rule.to)
+
+
+@pytest.mark.parametrize("type_", _concerns_many())
+def test_who_is_concerned_is_not_found_in_the_event_and_a_drill_concerns_nobody(type_: str) -> None:
+    for example in EXAMPLES[type_]:
+        for is_drill in (False, True):
+            message = closing(type_, {**example, "drill": is_drill})
+            assert list(recipients(message, POLICY)) == []

@@ -16,8 +16,9 @@ import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from schemas.envelope import encode_headers
+from schemas.examples import EXAMPLES
 from tests.conftest import PARTITIONS
-from tests.notify.test_notices import MASTER_KEY, profile, settled
+from tests.notify.test_notices import MASTER_KEY, closing, profile, settled
 from tests.waiting import wait_for, wait_until
 
 if TYPE_CHECKING:
@@ -72,6 +73,8 @@ async def test_everybody_is_told_once_though_the_notifier_is_killed(
 ) -> None:
     publish(environment, profile("a"), profile("b", locale="zh-CN"))
     publish(environment, *(settled() for _ in range(EVENTS)))
+    publish(environment, closing("closure.in_review", {**EXAMPLES["closure.in_review"][0], "customer_id": "a"}))
+    told_in_all = 4 * EVENTS * 2 + 1
     connection = None
 
     async def told() -> int:
@@ -86,11 +89,11 @@ async def test_everybody_is_told_once_though_the_notifier_is_killed(
                 publish(environment, *(settled() for _ in range(EVENTS)))
 
         async def all_told() -> bool:
-            return await told() == 4 * EVENTS * 2
+            return await told() == told_in_all
 
         with notifier(environment, tmp_path / "log"):
             await wait_until(all_told, deadline_s=40, what="everybody is told of everything")
-            assert _published(environment, 4 * EVENTS * 2) == 4 * EVENTS * 2
+            assert _published(environment, told_in_all) == told_in_all
     finally:
         if connection is not None:
             await connection.close()

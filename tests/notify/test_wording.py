@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import re
-from typing import TYPE_CHECKING, Any
+import typing
+from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 import pytest
+from pydantic import ValidationError
 
+from schemas import closure, maintenance
 from schemas.examples import EXAMPLES
-from schemas.reasons import REASONS
-from schemas.registry import TOPICS
+from schemas.reasons import REASONS, REMEDIES, ClosingCode, Remedy
+from schemas.registry import MODELS
 from services.notify.decide import zone_or_home
+from services.notify.gateways.segments import Alphabet, alphabet_of, count_segments
 from services.notify.model import Locale, Role, Text
 from services.notify.policy import DEFAULT_POLICY, read_policy
 from services.notify.wording import DEFAULT_WORDING, WordingError, money, read_wording, shown_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 POLICY = read_policy(DEFAULT_POLICY)
@@ -27,11 +33,24 @@ SETTLED = EXAMPLES["transfer.settled"][0]
 
 
 def event(type_: str, body: dict[str, Any]) -> dict[str, Any]:
-    return TOPICS["transfer.events"][type_].model_validate_json(orjson.dumps(body)).model_dump()
+    return MODELS[type_].model_validate_json(orjson.dumps(body)).model_dump()
 
 
 def tell(type_: str, role: Role, body: dict[str, Any], locale: Locale = Locale.ENGLISH, zone: str = "UTC") -> Text:
     return WORDING.tell(type_, role, event(type_, body), locale, zone)
+
+
+GAPS: Final = re.compile(
+    r"[{}\[\]]|None|Undefined|  |\( ?\)|（）|[:,;(] ?[.,;:)]|[：，；（][。，；：）]|。。| [.,;:]|\w_\w"
+)
+"""What a sentence looks like where something is missing, or where a code stands in it."""
+
+
+def assert_reads_well(text: Text) -> None:
+    for line in text:
+        assert line == line.strip()
+        assert not GAPS.search(line), line
+    assert "400-000-0000" in text.body
 
 
 @pytest.mark.parametrize(("event_type", "role"), TOLD)
@@ -39,12 +58,40 @@ def test_every_event_that_reaches_somebody_has_words_in_every_language(event_typ
     assert WORDING.tells(event_type, role)
     for locale, example in itertools.product(Locale, EXAMPLES[event_type]):
         text = tell(event_type, role, example, locale)
-        for line in text:
-            assert line == line.strip()
-            assert not re.search(r"[{}]|None|  ", line), line
-        assert "400-000-0000" in text.body
-        for party in ("payer", "payee", "account_id"):
-            assert str(example.get(party, "-")).partition(":")[2] not in text.body or party not in example
+        assert_reads_well(text)
+        for number in numbers(example):
+            assert number not in f"{text.title} {text.body}"
+
+
+def numbers(body: Any) -> Iterator[str]:
+    """Yield the number of each account, wallet and loan in a body."""
+    for path in paths(body):
+        value = at(body, path)
+        if isinstance(value, str) and re.fullmatch(r"(wallet|bank|loan):\S+", value):
+            yield value.rpartition(":")[2]
+
+
+def paths(body: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    inner = body.items() if isinstance(body, dict) else enumerate(body) if isinstance(body, list) else ()
+    for key, value in inner:
+        yield (*path, key)
+        yield from paths(value, (*path, key))
+
+
+def at(body: Any, path: tuple[Any, ...]) -> Any:
+    for key in path:
+        body = body[key]
+    return body
+
+
+@pytest.mark.parametrize(("event_type", "role"), TOLD)
+def test_an_english_text_message_needs_no_dearer_alphabet_and_none_is_too_long(event_type: str, role: Role) -> None:
+    for locale, example in itertools.product(Locale, EXAMPLES[event_type]):
+        text = tell(event_type, role, example, locale, "Asia/Shanghai")
+        message = WORDING.as_sms(text, locale, POLICY.sms.segments)
+        assert count_segments(message) <= POLICY.sms.segments
+        assert count_segments(WORDING.as_sms(text, locale, 0)) <= 2, text.title
+        assert alphabet_of(message) == (Alphabet.GSM_7 if locale == Locale.ENGLISH else Alphabet.UCS_2)
 
 
 def test_there_are_no_words_that_nobody_is_told() -> None:
@@ -54,6 +101,45 @@ def test_there_are_no_words_that_nobody_is_told() -> None:
 @pytest.mark.parametrize("locale", Locale)
 def test_every_reason_has_words_and_a_next_step(locale: Locale) -> None:
     assert WORDING.reasons(locale) == REASONS.keys()
+
+
+@pytest.mark.parametrize("locale", Locale)
+@pytest.mark.parametrize(
+    ("field", "values"),
+    [
+        ("code", ClosingCode),
+        ("remedy", Remedy),
+        ("cause", closure.Cause),
+        ("consequences", closure.Consequence),
+        ("what", closure.KeptData),
+        ("why", closure.KeptBecause),
+        ("why", closure.Deferred),
+        ("kind", closure.ObligationKind),
+        ("kind", maintenance.CompensationKind),
+        ("functions", maintenance.Function),
+        ("before", maintenance.Before),
+    ],
+)
+def test_every_code_that_people_are_told_has_words(locale: Locale, field: str, values: Any) -> None:
+    assert set(typing.get_args(values)) <= WORDING.terms(locale, field)
+
+
+@pytest.mark.parametrize("locale", Locale)
+@pytest.mark.parametrize("event_type", ["closure.documents_required", "closure.rejected", "closure.reopen_refused"])
+@pytest.mark.parametrize(("code", "remedy"), [(code, one) for code, all_ in REMEDIES.items() for one in all_])
+def test_what_keeps_a_closing_from_going_on_is_told_with_what_mends_it(
+    locale: Locale, event_type: str, code: str, remedy: str
+) -> None:
+    listed = "items" if event_type == "closure.documents_required" else "reasons"
+    said = {**EXAMPLES[event_type][0], "obligations": [], listed: [{"code": code, "field": "f", "remedy": remedy}]}
+    text = tell(event_type, Role.HOLDER, said, locale)
+    assert_reads_well(text)
+    others = {tell(event_type, Role.HOLDER, _mended(said, listed, one), locale) for one in REMEDIES if one != code}
+    assert text not in others
+
+
+def _mended(said: dict[str, Any], listed: str, code: ClosingCode) -> dict[str, Any]:
+    return {**said, listed: [{"code": code, "field": "f", "remedy": REMEDIES[code][0]}]}
 
 
 @pytest.mark.parametrize(("locale", "code"), list(itertools.product(Locale, REASONS)))
@@ -112,10 +198,99 @@ def test_a_payer_is_not_told_how_the_payees_account_stands(locale: Locale, code:
 
 @pytest.mark.parametrize(("event_type", "role"), TOLD)
 def test_words_do_without_every_field_that_an_event_may_lack(event_type: str, role: Role) -> None:
-    model = TOPICS["transfer.events"][event_type]
+    model = MODELS[event_type]
     needed = {name: EXAMPLES[event_type][0][name] for name, one in model.model_fields.items() if one.is_required()}
     for locale in Locale:
-        assert tell(event_type, role, needed, locale).title
+        assert_reads_well(tell(event_type, role, needed, locale))
+
+
+@pytest.mark.parametrize(("event_type", "role"), TOLD)
+def test_no_sentence_has_a_gap_where_something_is_missing_or_empty(event_type: str, role: Role) -> None:
+    for example, locale in itertools.product(EXAMPLES[event_type], Locale):
+        for lacking in _each_lacking_something(event_type, example):
+            assert_reads_well(tell(event_type, role, lacking, locale))
+
+
+def _each_lacking_something(event_type: str, example: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    for path in paths(example):
+        for change in ("remove", "", " ", [], 0):
+            lacking = copy.deepcopy(example)
+            parent = at(lacking, path[:-1])
+            if change == "remove":
+                del parent[path[-1]]
+            else:
+                parent[path[-1]] = change
+            try:
+                MODELS[event_type].model_validate_json(orjson.dumps(lacking))
+            except ValidationError:
+                continue
+            yield lacking
+
+
+# --- Windows ---
+
+WINDOW: Final = EXAMPLES["window.extended"][0]
+
+
+@pytest.mark.parametrize("locale", Locale)
+def test_a_change_of_time_is_told_as_a_change(locale: Locale) -> None:
+    for type_ in ("window.rescheduled", "window.extended"):
+        body = {
+            **EXAMPLES[type_][0],
+            "ends_at": "2026-11-28T21:00:00Z",
+            "previous": {"starts_at": "2026-11-28T18:07:00Z", "ends_at": "2026-11-28T20:17:00Z"},
+        }
+        text = tell(type_, Role.CONCERNED, body, locale)
+        assert ("9:00:00\u202fPM" if locale == Locale.ENGLISH else "21:00:00") in text.title
+        assert ("8:17:00\u202fPM" if locale == Locale.ENGLISH else "20:17:00") in text.body
+        assert ("9:00:00\u202fPM" if locale == Locale.ENGLISH else "21:00:00") in text.body
+
+
+def test_a_window_says_what_is_closed_with_which_banks_why_and_what_else_one_can_do() -> None:
+    english = tell("window.scheduled", Role.CONCERNED, EXAMPLES["window.scheduled"][0]).body
+    assert (
+        "transfers and withdrawals with ICBC and China Construction Bank in Chinese Yuan are not available" in english
+    )
+    assert "(Upgrade of the core banking system)" in english
+    assert "waits, and goes on by itself" in english
+    assert "Or: Withdraw to a card of another bank. To make up for it: Your next withdrawal costs no fee." in english
+    chinese = tell("window.scheduled", Role.CONCERNED, EXAMPLES["window.scheduled"][0], Locale.CHINESE).body
+    assert "暂停工商银行和建设银行的人民币转账和提现" in chinese
+
+
+def test_a_bank_without_a_name_is_said_by_its_code_and_others_texts_end_as_sentences() -> None:
+    body = {**WINDOW, "scope": {"banks": ["XIB"]}, "alternatives": [{"kind": "k", "text": "Pay by card"}]}
+    text = tell("window.started", Role.CONCERNED, body).body
+    assert "with XIB are not available" in text
+    assert "Or: Pay by card. To" in text
+
+
+# --- Closing ---
+
+
+def test_what_is_owed_is_listed_each_in_its_currency() -> None:
+    body = copy.deepcopy(EXAMPLES["closure.rejected"][0])
+    body["obligations"][1] |= {"currency": "USD"}
+    text = tell("closure.rejected", Role.HOLDER, body).body
+    assert "loan CN¥1,062.00, credit card $203.10, wallet below zero CN¥12.50." in text
+    assert (
+        "待还：贷款 ¥1,062.00，信用卡 US$203.10，钱包欠款 ¥12.50。"
+        in tell("closure.rejected", Role.HOLDER, body, Locale.CHINESE).body
+    )
+
+
+def test_who_closes_a_wallet_sees_the_balance_the_fee_the_payout_and_the_deadline_before_they_confirm() -> None:
+    text = tell("closure.approved", Role.HOLDER, EXAMPLES["closure.approved"][0]).body
+    assert "Your balance is CN¥1,259.90, the fee is CN¥10.00, and CN¥1,249.90 is paid out to the account ending" in text
+    assert "by Nov 30, 2026, 4:00:00" in text
+    assert "the fee" not in tell("closure.approved", Role.HOLDER, EXAMPLES["closure.approved"][1]).body
+
+
+def test_the_last_notice_has_the_receipt_and_what_is_kept_for_how_long() -> None:
+    text = tell("closure.erasing", Role.HOLDER, EXAMPLES["closure.erasing"][0])
+    assert "R-20261123-4F50A" in text.title
+    assert "CN¥1,249.90 went to the account ending 0001, after the fee of CN¥10.00." in text.body
+    assert "your identity until November 23, 2036 (law against money laundering)" in text.body
 
 
 @pytest.mark.parametrize("zone", ["localtime", "UTC", "Asia/Shanghai", "America/Argentina/Buenos_Aires"])
@@ -162,6 +337,9 @@ ENGLISH = (DEFAULT_WORDING / "en.toml").read_text("utf-8")
         ('title = "{{ amount }} sent"', 'title = "{{ amount"', "transfer.settled.payer"),
         ('title = "{{ amount }} sent"', 'title = ""', "transfer.settled.payer.title"),
         ('[notices."transfer.settled".payer]', '[notices."transfer.settled".owner]', "owner"),
+        ("{% include 'closed' %}", "{% include 'closing' %}", "closing"),
+        ("{% include 'closed' %}", "{% include support %}", "window.scheduled"),
+        ('what = "{{', "what = \"{% include 'what' %}{{", "window.scheduled"),
     ],
 )
 def test_a_file_that_is_wrong_is_refused_with_its_place(tmp_path: Path, old: str, new: str, said: str) -> None:

@@ -41,8 +41,8 @@ async def _tell(pool: Pool, customer_id: str, number: int, text: Text) -> None:
             "update customer set inbox_count = $2 where customer_id = $1 returning wrapped_key", customer_id, number
         )
         await connection.execute(
-            "insert into notice (notice_id, event_id, customer_id, channel, role, category, urgency, template, lane_group,"
-            " partition, status, created_at, ended_at)"
+            "insert into notice (notice_id, event_id, customer_id, channel, role, category, urgency, template,"
+            " lane_group, partition, status, created_at, ended_at)"
             " values ($1, $2, $3, 'in_app', 'payer', 'service', 'normal', 't', 'transfer', 0, 'delivered', $4, $4)",
             notice_id,
             str(notice_id),
