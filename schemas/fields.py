@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, TypeVar
 
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, FailFast, Field
 
 _INT64 = 2**63
 _RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
@@ -16,6 +16,11 @@ _LATEST = datetime(9999, 1, 1, tzinfo=UTC)
 
 NO_NUL: Final = r"^[^\u0000]*$"
 """The pattern of every text: what PostgreSQL can store."""
+
+
+_Item = TypeVar("_Item")
+Items = Annotated[tuple[_Item, ...], FailFast()]
+"""An array, read as far as its first wrong item: a value may hold 80,000 of them, with several findings each."""
 
 
 class Wire(BaseModel):

@@ -11,6 +11,7 @@ from schemas.fields import (
     BusinessDate,
     Currency,
     CustomerId,
+    Items,
     MessageId,
     Minor,
     Moment,
@@ -72,7 +73,7 @@ class TransferBatch(Wire):
 
     batch_id: UUID
     atomic: bool
-    items: Annotated[tuple[TransferRequest, ...], Field(min_length=1, max_length=1000)]
+    items: Annotated[Items[TransferRequest], Field(min_length=1, max_length=1000)]
 
 
 class TransferQuote(Order):
@@ -167,7 +168,7 @@ class TransferHeld(TransferEvent):
 
     window_id: UUID
     resume_at: Moment | None = None
-    alternatives: tuple[Alternative, ...] = ()
+    alternatives: Items[Alternative] = ()
 
 
 class TransferScheduled(TransferEvent):
@@ -179,7 +180,7 @@ class TransferScheduled(TransferEvent):
 class TransferVerificationRequired(TransferEvent):
     """The payer must prove who they are, in time and within some tries."""
 
-    methods: tuple[Method, ...]
+    methods: Items[Method]
     attempts_left: Annotated[int, Field(ge=0)]
     expires_at: Moment
 

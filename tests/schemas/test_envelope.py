@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from datetime import UTC, datetime
 from typing import Any
 
@@ -367,3 +368,56 @@ def test_no_damage_raises(damage: bytes, at: int, length: int) -> None:
     whole = _body(reference="x", execute_at="2026-11-23T08:30:00Z")
     damaged = whole[:at] + damage + whole[at + length :]
     assert isinstance(decode(_headers(), damaged, COMMANDS), Envelope | Malformed)
+
+
+# --- What a value may cost ---
+
+MOST_MEMORY = 25_000_000
+
+
+def _filled(start: str, unit: str, end: str) -> bytes:
+    """Return a value of the largest size that repeats a unit."""
+    count = (LARGEST_VALUE - len(start) - len(end) + 1) // (len(unit) + 1)
+    return (start + ",".join([unit] * count) + end).encode()
+
+
+COSTLY = {
+    "wrong items": ("transfer.batch", _filled('{"batch_id":"x","atomic":1,"items":[', "{}", "]}")),
+    "a wrong item of many": ("transfer.batch", _filled('{"items":[{"x":[', "[]", "]}]}")),
+    "numbers for items": ("transfer.batch", _filled('{"items":[', "0", "]}")),
+    "objects in what is ignored": ("transfer.request", _filled('{"x":[', "{}", "]}")),
+    "depth in what is ignored": ("transfer.request", _filled('{"x":[', '{"a":' * 90 + "0" + "}" * 90, "]}")),
+    "members that are ignored": ("transfer.request", _filled("{", '"":[]', "}")),
+    "texts in what is ignored": ("transfer.request", _filled('{"x":[', '"ab"', "]}")),
+    "wrong alternatives": ("transfer.held", _filled('{"alternatives":[', "{}", "]}")),
+    "wrong methods": ("transfer.verification_required", _filled('{"methods":[', "0", "]}")),
+    "channels": ("customer.profile", _filled('{"preferences":{"channels":{"sms":[', "{}", "]}}}")),
+}
+EVERY_MODEL = {name: model for types in TOPICS.values() for name, model in types.items()}
+
+
+@pytest.mark.parametrize(("name", "value"), COSTLY.values(), ids=COSTLY)
+def test_what_is_wrong_with_a_large_value_is_found_in_little_memory(name: str, value: bytes) -> None:
+    tracemalloc.start()
+    try:
+        found = _refused(_headers(ce_type=f"sluice.{name}.v1".encode()), value, EVERY_MODEL)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert found.reason == "malformed"
+    assert peak < MOST_MEMORY
+
+
+def test_a_large_value_is_read_as_strictly_as_a_small_one() -> None:
+    ignored = {"x": [{}] * 60_000}
+    assert _read(_headers(), _body(**ignored)).data == _read(_headers(), _body()).data
+    for wrong in ({"amount_minor": "12"}, {"payer": 1}, {"execute_at": 5}, {"transfer_id": None}):
+        assert _refused(_headers(), _body(**wrong, **ignored)) == _refused(_headers(), _body(**wrong))
+
+
+@given(TYPES, JSON, MODELS)
+def test_what_is_right_is_right_in_a_large_value_too(full_type: bytes, body: Any, models: Any) -> None:
+    headers = _headers(ce_type=full_type)
+    found = decode(headers, json.dumps(body).encode(), models)
+    if isinstance(found, Envelope) and isinstance(body, dict):
+        assert decode(headers, json.dumps({**body, "": [0] * 17_000}).encode(), models) == found
