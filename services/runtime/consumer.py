@@ -27,7 +27,7 @@ from services.runtime.topics import TopicMissing, Topics, places_of
 from services.runtime.work import LetterPolicy, RecordWork, SkipWork, TimerWork
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Mapping, Sequence
+    from collections.abc import Coroutine, Iterator, Mapping, Sequence
 
     from services.runtime.clock import Clock
     from services.runtime.database import Pool
@@ -56,8 +56,9 @@ _UNREACHABLE: tuple[type[Exception], ...] = (*TRANSIENT, KafkaException, TopicMi
 _CRASHES_ALLOWED = 5
 _BACKOFF_MAX_S = 5.0
 _WORTH_READING_AHEAD = 200
-# Records decoded in one go, a millisecond's work.
+# Records decoded in one go, a millisecond's work: what is no message may cost twenty as soon as it is large.
 _SLICE = 64
+_SLICE_BYTES = 64 * 1024
 # Two lanes may create one row at once; the second sees it on its next try.
 _UNIQUE_VIOLATION_TRIES = 3
 
@@ -246,10 +247,10 @@ class Consumer:
         parts: list[Taken] = []
         for where in sorted(records, key=lambda where: (self._subscriptions[where.topic][0], where)):
             subscription, of_place = self._subscriptions[where.topic][1], records[where]
-            for start in range(0, len(of_place), _SLICE):
+            for records_of_slice in _slices(of_place):
                 with metrics.stage("decode"):
-                    parts.append(take(subscription, where, of_place[start : start + _SLICE]))
-                if len(of_place) > _SLICE:
+                    parts.append(take(subscription, where, records_of_slice))
+                if len(records_of_slice) < len(of_place):
                     await let_others_run()
         return RecordWork(parts, self._letters)
 
@@ -483,6 +484,18 @@ class Consumer:
         metrics.LAG.clear()
         for where, next_offset in held.items():
             metrics.LAG.labels(*where).set(max(0, ends[where] - next_offset))
+
+
+def _slices(records: Sequence[Record]) -> Iterator[Sequence[Record]]:
+    """Cut records into what is decoded in one go: not many, and together not much more than is worth one."""
+    start = size = 0
+    for end, record in enumerate(records, 1):
+        size += record.serialized_value_size
+        if end - start == _SLICE or size >= _SLICE_BYTES:
+            yield records[start:end]
+            start, size = end, 0
+    if start < len(records):
+        yield records[start:]
 
 
 def _own_words(error: Exception) -> str:

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import orjson
+from pydantic import field_validator
+
+from services.runtime.service import Subscription
+from tests.runtime.toy.service import Add, on_sums, toy
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -47,3 +54,31 @@ async def test_what_a_publisher_took_back_is_not_done_and_its_markers_hold_nothi
         await world.entered(3)
         await world.ready(consumer)
     assert sorted(await world.answered()) == ["a", "b", "c"]
+
+
+async def test_large_messages_are_decoded_one_in_a_turn_of_the_event_loop(world: World) -> None:
+    turn, decoded_in = 0, []
+
+    class Large(Add):
+        text: str
+
+        @field_validator("text")
+        @classmethod
+        def _note_turn(cls, text: str) -> str:
+            decoded_in.append(turn)
+            return text
+
+    async def count_turns() -> None:
+        nonlocal turn
+        while True:
+            turn += 1
+            await asyncio.sleep(0)
+
+    large = Subscription("sums", {"toy.sums": {"toy.add": Large}}, on_sums)
+    value = orjson.dumps({"amount": 1, "text": "x" * 150_000})
+    await world.send([("toy.sums", b"key", value, world.headers(id_), 0) for id_ in "abc"])
+    counting = asyncio.create_task(count_turns())
+    async with world.worker(replace(toy(), subscriptions=(large,))):
+        await world.entered(3)
+    counting.cancel()
+    assert len(set(decoded_in)) == 3
