@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from schemas.envelope import Malformed, decode
 from services.runtime.dead_letters import Rejected
 from services.runtime.message import Lane, Message
+from services.runtime.unpacking import UnpackableRecords
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -74,6 +75,9 @@ def take(subscription: Subscription, place: Place, records: Sequence[Record]) ->
     messages: list[Message] = []
     rejected: list[Rejected] = []
     for record in records:
+        if isinstance(record, UnpackableRecords):
+            rejected.append(reject(place, record, "malformed", record.why))
+            continue
         value = record.value
         if value is None and subscription.tombstones:
             messages.append(_tombstone(lane, place, record))

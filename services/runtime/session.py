@@ -32,6 +32,7 @@ from services.runtime.offsets import (
 )
 from services.runtime.publisher import Publisher
 from services.runtime.topics import Place, TopicMissing
+from services.runtime.unpacking import Unpackable, unpackable_records
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -272,18 +273,13 @@ class Session(ConsumerRebalanceListener):
         if self._has_stumbled:
             self.rewind()
         try:
-            # During a rebalance the client waits for its end, however long.
-            async with asyncio.timeout(timeout_s + _REBALANCE_GRACE_S):
-                fetched = await self._fetch(math.ceil(timeout_s * 1_000))
-        except TimeoutError:
-            self._has_stumbled = True
-            return {}
+            fetched = await self._fetch(math.ceil(timeout_s * 1_000))
         except OffsetOutOfRangeError as error:
             self._has_stumbled = True
             self.suspects.update(self._place(partition) for partition in error.args[0])
             return {}
-        except UnicodeDecodeError:
-            # A header's name is no text: the client does not say whose, and has dropped what it had read before.
+        except (UnicodeDecodeError, Unpackable):
+            # A header's name is no text, or a batch is too large: the client has dropped what it had read before.
             fetched = await self._poll_carefully()
         except NoOffsetForPartitionError:
             # The client looks for an offset of the group until it is told ours.
@@ -302,8 +298,7 @@ class Session(ConsumerRebalanceListener):
         fetched: defaultdict[TopicPartition, list[Record]] = defaultdict(list)
         count_left, bytes_left, wanted = self._settings.batch_size, _BATCH_BYTES, _FIRST_SLICE
         while count_left > 0 and bytes_left > 0:
-            timeout_ms = 0 if fetched else timeout_ms
-            found = await self._consumer.getmany(timeout_ms=timeout_ms, max_records=min(wanted, count_left))
+            found = await self._get_many(0 if fetched else timeout_ms, min(wanted, count_left))
             if not found:
                 break
             for partition, records in found.items():
@@ -315,6 +310,15 @@ class Session(ConsumerRebalanceListener):
             wanted = max(1, min(_SLICE, bytes_left * count // max(1, size)))
             await let_others_run()
         return fetched
+
+    async def _get_many(self, timeout_ms: int, max_records: int) -> Mapping[TopicPartition, Sequence[Record]]:
+        try:
+            # During a rebalance the client waits for its end, however long. It takes records without waiting: none are
+            # lost when its time is over, be it because others had the event loop for as long.
+            async with asyncio.timeout(timeout_ms / 1_000 + _REBALANCE_GRACE_S):
+                return await self._consumer.getmany(timeout_ms=timeout_ms, max_records=max_records)
+        except TimeoutError:
+            return {}
 
     def _ours(self, fetched: Mapping[TopicPartition, Sequence[Record]]) -> Mapping[Place, Sequence[Record]]:
         places = {self._place(partition): records for partition, records in fetched.items()}
@@ -328,9 +332,8 @@ class Session(ConsumerRebalanceListener):
         """
         assignment = self._assignment
         try:
-            async with asyncio.timeout(_REBALANCE_GRACE_S):
-                fetched = await self._fetch(0)
-        except (TimeoutError, OffsetOutOfRangeError, NoOffsetForPartitionError, UnicodeDecodeError):
+            fetched = await self._fetch(0)
+        except (OffsetOutOfRangeError, NoOffsetForPartitionError, UnicodeDecodeError, Unpackable):
             self._has_stumbled = True
             return {}
         if assignment is not self._assignment or not self.is_claimed:
@@ -359,8 +362,12 @@ class Session(ConsumerRebalanceListener):
         return self._consumer.highwater(self._partition(where)) or 0
 
     async def _read_carefully(self, partition: TopicPartition) -> Sequence[Record]:
-        """Return what can be read of a partition, or else the one record that can't, without its headers."""
+        """Return what can be read of a partition, or else the one record that can't, without its headers.
+
+        Where a whole batch can't be unpacked, one record stands for it.
+        """
         records: list[Record] = []
+        where = self._place(partition)
         try:
             while len(records) < self._settings.batch_size:
                 wait_ms = 0 if records else _CAREFUL_WAIT_MS
@@ -370,9 +377,12 @@ class Session(ConsumerRebalanceListener):
                 records.extend(one[partition])
         except UnicodeDecodeError:
             if not records:
-                where = self._place(partition)
                 records = [await self._topics.read_bare(where, self.next_offsets[where])]
                 self._consumer.seek(partition, records[0].offset + 1)
+        except Unpackable as error:
+            if not records:
+                records = [unpackable_records(*partition, self.next_offsets[where], error)]
+                self._consumer.seek(partition, error.next_offset)
         return records
 
     @property

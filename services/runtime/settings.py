@@ -50,6 +50,9 @@ class RuntimeSettings(BaseSettings):
     max_message_bytes: Annotated[int, Field(validation_alias="SLUICE_MAX_MESSAGE_BYTES", ge=2_000, le=64_000_000)] = (
         1_000_000
     )
+    max_unpacked_bytes: Annotated[
+        int, Field(validation_alias="SLUICE_MAX_UNPACKED_BYTES", ge=2_000_000, le=256_000_000)
+    ] = 16_000_000
     publish_timeout_s: Annotated[float, Field(validation_alias="SLUICE_PUBLISH_TIMEOUT", gt=0, le=600)] = 30
     stall_timeout_s: Annotated[float, Field(validation_alias="SLUICE_STALL_TIMEOUT", gt=0, le=3600)] = 60
     shutdown_timeout_s: Annotated[float, Field(validation_alias="SLUICE_SHUTDOWN_TIMEOUT", gt=0, le=600)] = 20

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 import orjson
+import pytest
+from aiokafka import AIOKafkaProducer
 
 from tests.waiting import wait_until
 
@@ -186,3 +188,52 @@ async def test_a_failing_message_does_not_hold_up_another_partition(world: World
     async with world.worker():
         assert sorted(await world.entered(2)) == ["x", "y"]
         await world.settled()
+
+
+@pytest.mark.parametrize("codec", ["gzip", "snappy", "lz4", "zstd"])
+async def test_a_batch_that_unpacks_to_too_much_is_one_dead_letter_and_holds_nothing_up(
+    world: World, codec: str
+) -> None:
+    await world.add(["before"], partition=0)
+    await world.send_compressed(codec, [b" " * 3_000_000, b" " * 3_000_000], partition=0)
+    await world.add(["after"], partition=0)
+    await world.add([f"b{n}" for n in range(5)], partition=1)
+    async with world.worker(max_unpacked_bytes=5_000_000) as consumer:
+        assert len(set(await world.entered(7))) == 7
+        await world.settled()
+        await world.ready(consumer)
+    (letter,) = await world.read("toy.sums.dlq")
+    headers = dict(letter.headers)
+    assert (letter.key, letter.value) == (None, None)
+    assert (headers["dlq-reason"], headers["dlq-offset"]) == (b"malformed", b"2")
+    assert b"records 1 to 2" in headers["dlq-detail"]
+    assert b"5000000" in headers["dlq-detail"]
+
+
+@pytest.mark.parametrize("codec", ["gzip", "snappy", "lz4", "zstd"])
+async def test_what_publishers_compress_is_read(world: World, codec: str) -> None:
+    values = [orjson.dumps({"amount": 1, "pad": "x" * 100_000})] * 15
+    await world.send_compressed(codec, values, partition=0)
+    await world.send_compressed(codec, values, partition=0)
+    async with world.worker(max_unpacked_bytes=2_000_000):
+        await world.entered(30)
+        await world.settled()
+    assert await world.value("select count(distinct record_offset) from entry") == 30
+    assert await world.read("toy.sums.dlq") == []
+
+
+async def test_a_compacted_topic_takes_no_unpackable_batch_for_a_null_value(world: World) -> None:
+    await world.send_compressed("zstd", [b" " * 3_000_000], partition=0, topic="toy.notes")
+    async with world.worker(max_unpacked_bytes=2_000_000):
+        await world.settled()
+    assert await world.entries() == []
+    assert len(await world.read("toy.notes.dlq")) == 1
+
+
+async def test_what_the_java_client_compresses_by_snappy_is_read(world: World) -> None:
+    value = orjson.dumps({"amount": 1, "pad": "x" * 100_000})
+    async with AIOKafkaProducer(bootstrap_servers=world.bootstrap, compression_type="snappy") as producer:
+        for id_ in ("a", "b"):
+            await producer.send(f"{world.prefix}toy.sums", value, partition=0, headers=world.headers(id_))
+    async with world.worker():
+        assert await world.entered(2) == ["a", "b"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -82,3 +83,22 @@ async def test_large_messages_are_decoded_one_in_a_turn_of_the_event_loop(world:
         await world.entered(3)
     counting.cancel()
     assert len(set(decoded_in)) == 3
+
+
+async def test_what_is_read_is_kept_however_long_others_have_the_event_loop(world: World) -> None:
+    async def hog() -> None:
+        while True:
+            until = time.perf_counter() + 0.15
+            while time.perf_counter() < until:
+                pass
+            await asyncio.sleep(0)
+
+    async with world.worker() as consumer:
+        await world.ready(consumer)
+        hogging = asyncio.create_task(hog())
+        try:
+            await world.add([f"m{number}" for number in range(900)], partition=0)
+            # Read in slices, between which the hog has its turns: together longer than a read may wait.
+            await world.entered(900, within_s=30)
+        finally:
+            hogging.cancel()

@@ -132,6 +132,36 @@ class World:
 
         await asyncio.to_thread(send)
 
+    async def send_compressed(
+        self, codec: str, values: Sequence[bytes], *, partition: int, topic: str = "toy.sums"
+    ) -> None:
+        """Send values in one record batch, by a client that is not ours."""
+        options: dict[str, Any] = {
+            "bootstrap.servers": self.bootstrap,
+            "compression.codec": codec,
+            "message.max.bytes": 100_000_000,
+            "batch.size": 100_000_000,
+            "linger.ms": 1_000,
+            "log_level": 0,
+        }
+        failed = []
+
+        def send() -> None:
+            producer = Producer(options)
+            for number, value in enumerate(values):
+                headers: Any = self.headers(f"{codec}{number}")
+                producer.produce(
+                    self.prefix + topic,
+                    value=value,
+                    headers=headers,
+                    partition=partition,
+                    on_delivery=lambda error, _: failed.append(error) if error else None,
+                )
+            producer.flush(30)
+
+        await asyncio.to_thread(send)
+        assert not failed
+
     async def length(self, topic: str) -> int:
         """Return how many offsets the partitions of a topic have given out, to records and to markers."""
         logs = await self._topics.logs([Place(topic, number) for number in range(PARTITIONS)])
