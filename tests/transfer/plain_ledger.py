@@ -6,8 +6,11 @@ import uuid
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 OVERDRAFT = 500
 SINGLE, DAILY, COUNT = 2_000_000, 3_000, 8
@@ -68,6 +71,7 @@ class PlainLedger:
 
     wallets: tuple[str, ...]
     now: datetime
+    return_id: Callable[[uuid.UUID], uuid.UUID]
     posted: Counter[str] = field(default_factory=Counter)
     reserved: Counter[str] = field(default_factory=Counter)
     plans: dict[str, Plan] = field(default_factory=dict)
@@ -127,7 +131,7 @@ class PlainLedger:
         elif plan.kind == "top_up":
             self.posted["bank"] -= plan.amount
             self.posted["suspense"] += plan.amount
-            self.backs[str(uuid.uuid5(uuid.UUID(id_), "return"))] = Back(plan, plan.amount, "suspense")
+            self.backs[str(self.return_id(uuid.UUID(id_)))] = Back(plan, plan.amount, "suspense")
 
     def _is_possible(self, plan: Plan) -> bool:
         named = [party for party in (plan.payer, plan.payee) if party.startswith("wallet:")]

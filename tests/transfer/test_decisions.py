@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -9,7 +10,7 @@ from uuid import UUID
 import pytest
 
 from schemas.reasons import REASONS
-from tests.transfer.bench_of_facts import World, funded, message, new_id, request, with_policy
+from tests.transfer.bench_of_facts import RULES, World, funded, message, new_id, request, with_policy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -294,6 +295,44 @@ def test_money_that_cannot_be_booked_goes_to_suspense_and_back() -> None:
     assert (said[1][1]["return_of"], said[1][1]["payee"]) == (asked["transfer_id"], "bank:X1:7")
     said = world.tell(message("payout.settled", {"transfer_id": said[1][1]["transfer_id"]}))
     assert [type_ for type_, _ in said] == ["transfer.refunded"]
+
+
+def test_nobody_foresees_the_id_of_a_return_but_it_is_always_the_same() -> None:
+    asked = request("top_up", payer="bank:X1:7", payee="wallet:nobody")
+    ids = {funded().tell(message("transfer.request", asked))[1][1]["transfer_id"] for _ in range(2)}
+    assert len(ids) == 1
+    other_key = World(rules=replace(RULES, name_key=b"o" * 32))
+    assert other_key.tell(message("transfer.request", asked))[1][1]["transfer_id"] not in ids
+
+
+@pytest.mark.parametrize("is_one_batch", [True, False])
+@pytest.mark.parametrize("kind", ["p2p", "top_up"])
+def test_a_return_keeps_its_id_to_itself(kind: str, is_one_batch: bool) -> None:  # noqa: FBT001 - both ways
+    world = funded()
+    payer = "wallet:a" if kind == "p2p" else "bank:X1:7"
+    paid = request(kind, payer=payer)
+    world.tell(message("transfer.request", paid))
+    top_up = request("top_up", payer="bank:X1:7", payee="wallet:nobody")
+    return_id = str(RULES.return_id(UUID(top_up["transfer_id"])))
+    told = [
+        message("transfer.request", top_up),
+        message("transfer.refund", {"refund_id": return_id, **_name(paid), "reason": "x"}),
+        message("transfer.request", request("withdrawal", transfer_id=return_id, payee="bank:X1:9")),
+    ]
+    said = world.tell(*told) if is_one_batch else [event for one in told for event in world.tell(one)]
+    assert [type_ for type_, _ in said] == ["transfer.failed", "payout.instructed"] + ["transfer.command_refused"] * 2
+    assert {body["reason"]["code"] for _, body in said[2:]} == {"duplicate_id_conflict"}
+    assert dict(world.tell(message("payout.settled", {"transfer_id": return_id}))).keys() == {"transfer.refunded"}
+
+
+def test_a_refund_with_the_id_of_a_transfer_that_waits_does_not_keep_it_waiting() -> None:
+    world = funded()
+    top_up = request("top_up", payer="bank:X1:7", payee="wallet:a")
+    scheduled = request(execute_at="2026-09-28T03:00:00Z")
+    refund = {"refund_id": scheduled["transfer_id"], **_name(top_up), "reason": "x"}
+    world.tell(*(message("transfer.request", asked) for asked in (top_up, scheduled)))
+    world.tell(message("transfer.refund", refund))
+    assert "transfer.settled" in dict(world.pass_time(timedelta(hours=3)))
 
 
 def test_a_top_up_is_refunded_through_its_bank() -> None:

@@ -259,3 +259,26 @@ async def test_a_repeat_in_a_later_part_than_what_ended_it_is_answered_again(dat
         assert events[0] == events[1]
     finally:
         await pool.close()
+
+
+async def test_a_refund_with_the_id_of_a_return_is_refused_in_a_later_batch_too(database: str) -> None:
+    pool = await create_pool(database, "transfer", "test")
+    top_ups = [request("top_up", payer="bank:X1:1", payee=payee) for payee in (WALLETS[0], "wallet:nobody")]
+    refund = {
+        "refund_id": str(RULES.return_id(uuid.UUID(top_ups[1]["transfer_id"]))),
+        "transfer_id": top_ups[0]["transfer_id"],
+        "reason": "asked",
+    }
+    try:
+        async with pool.acquire() as connection:
+            await _open(connection, WALLETS[:1])
+            for asked in (
+                *(message("transfer.request", top_up) for top_up in top_ups),
+                message("transfer.refund", refund),
+            ):
+                async with connection.transaction():
+                    effects = await handle(Handlers(RULES, KEY), connection, Batch([asked]), MORNING)
+        ((type_, body),) = [read(sent) for sent in effects.outgoing]
+        assert (type_, body["reason"]["code"]) == ("transfer.command_refused", "duplicate_id_conflict")
+    finally:
+        await pool.close()

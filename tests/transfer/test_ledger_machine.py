@@ -76,7 +76,7 @@ class Machine:
         self._payouts: list[str] = []
         self._words: list[Message] = []
         self._events: dict[str, bytes] = {}
-        self._plain = PlainLedger(tuple(f"wallet:{name}" for name in WALLETS), MORNING)
+        self._plain = PlainLedger(tuple(f"wallet:{name}" for name in WALLETS), MORNING, RULES.return_id)
         self.model: Counter[str] = Counter()
         self.seqs: Counter[str] = Counter()
         self.paid: dict[str, int] = {}

@@ -107,7 +107,7 @@ def decide_timer(ledger: Ledger, timer: Timer) -> None:
         if account is not None:
             accounts.decide_restriction_ended(ledger, timer.lane, account, timer.kind.removeprefix("release_"))
         return
-    found = _find_subject(ledger, UUID(timer.subject))
+    found = _find_subject(ledger, timer)
     if found is None:
         return
     transfer, refund = found
@@ -121,8 +121,10 @@ def decide_timer(ledger: Ledger, timer: Timer) -> None:
 _BANK_TIMERS: Final = {"payout": payouts.decide_silence, "overdue": payouts.decide_overdue}
 
 
-def _find_subject(ledger: Ledger, subject: UUID) -> _Payout | None:
-    refund = ledger.refunds.get(subject)
+def _find_subject(ledger: Ledger, timer: Timer) -> _Payout | None:
+    subject = UUID(timer.subject)
+    # A refund may have the id of a transfer that waits.
+    refund = ledger.refunds.get(subject) if timer.kind in _BANK_TIMERS else None
     transfer = ledger.transfers.get(refund.transfer_id if refund else subject)
     return None if transfer is None else (transfer, refund)
 

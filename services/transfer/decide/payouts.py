@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any, Final
-from uuid import uuid5
 
 from services.transfer.calendar import add_business_days, start_of
 from services.transfer.decide.ledger import as_reason
@@ -55,7 +54,7 @@ def instruct_payout(ledger: Ledger, lane: Lane, transfer: Transfer, payee_name: 
 def return_to_bank(ledger: Ledger, lane: Lane, transfer: Transfer) -> None:
     """Send money back that a bank handed over and no wallet could take."""
     refund = Refund(
-        refund_id=uuid5(transfer.transfer_id, "return"),
+        refund_id=ledger.rules.return_id(transfer.transfer_id),
         transfer_id=transfer.transfer_id,
         amount_minor=transfer.amount_minor,
         fee_minor=0,

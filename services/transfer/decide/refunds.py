@@ -19,6 +19,8 @@ from services.transfer.model import (
 )
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from schemas.transfer import TransferRefund
     from services.runtime.message import Lane, Message
     from services.transfer.decide.ledger import Ledger
@@ -33,10 +35,9 @@ def decide_refund(ledger: Ledger, message: Message, command: TransferRefund) -> 
         unknown = Refusal("transfer_unknown", field="transfer_id")
         ledger.refuse(message, unknown, transfer_id=command.transfer_id)
         return
-    other = ledger.transfers.get(command.refund_id)
-    if other is not None and other.kind == Kind.WITHDRAWAL:
+    if (owner := _owner_of(ledger, command.refund_id)) is not None:
         # A bank knows payouts and refunds by one id each.
-        conflict = Refusal("duplicate_id_conflict", field="refund_id", detail="a withdrawal has this id")
+        conflict = Refusal("duplicate_id_conflict", field="refund_id", detail=f"{owner} has this id")
         ledger.refuse(message, conflict, transfer=transfer)
         return
     left = transfer.amount_minor - transfer.refunded_minor - transfer.refunding_minor
@@ -52,6 +53,13 @@ def decide_refund(ledger: Ledger, message: Message, command: TransferRefund) -> 
     else:
         _pay_back(ledger, message.lane, transfer, refund)
     ledger.watch_balance(message.lane, transfer.payee, transfer.payer)
+
+
+def _owner_of(ledger: Ledger, refund_id: UUID) -> str | None:
+    if refund_id in ledger.refunds:
+        return "the return of a top-up"
+    transfer = ledger.transfers.get(refund_id)
+    return "a withdrawal" if transfer is not None and transfer.kind == Kind.WITHDRAWAL else None
 
 
 def _find_refusal(ledger: Ledger, transfer: Transfer, amount: int, left: int) -> Refusal | None:

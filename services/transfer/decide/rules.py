@@ -6,6 +6,7 @@ import hashlib
 import unicodedata
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 import orjson
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """The policy, and the key without which the hashes of names and contents cannot be guessed."""
+    """The policy, and the key without which the hashes of names and contents, and our own ids, cannot be guessed."""
 
     policy: Policy
     name_key: bytes
@@ -30,6 +31,14 @@ class Rules:
         folded = unicodedata.normalize("NFKC", name).casefold()
         letters = "".join(character for character in folded if character.isalnum())
         return hashlib.blake2b(letters.encode(), key=self.name_key, digest_size=32).digest()
+
+    def return_id(self, transfer_id: UUID) -> UUID:
+        """Return the id by which a bank is asked to take a transfer's money back: always the same, foreseen by nobody.
+
+        Publishers choose ids of refunds and withdrawals freely, and must not be able to choose this one beforehand.
+        """
+        digest = hashlib.blake2b(transfer_id.bytes, key=self.name_key, digest_size=16, person=b"return").digest()
+        return UUID(bytes=digest, version=5)
 
     def hash_content(self, data: BaseModel) -> bytes:
         """Return the keyed hash of what a command says: equal commands, equal hashes, whatever their spelling.

@@ -60,6 +60,7 @@ def _add_message(subjects: Subjects, accounts: set[str], message: Message) -> No
         subjects.transfers.add(data.transfer_id)
         if message.type == "transfer.refund":
             subjects.transfers.add(data.refund_id)
+            subjects.refunds.add(data.refund_id)
         if message.type.startswith("payout.") or message.type == "transfer.resolve":
             subjects.refunds.add(data.transfer_id)
 
