@@ -228,12 +228,20 @@ class World:
         return await self.entries()
 
     async def settled(self, *, within_s: float = 20) -> None:
-        """Wait until everything sent to the consumed topics is behind the service, and published."""
+        """Wait until everything sent to the consumed topics is behind the service; its answers may be under way."""
 
         async def all_behind() -> bool:
             return await self._remaining() == 0
 
         await wait_until(all_behind, deadline_s=within_s, what="everything consumed")
+
+    async def published(self, *, within_s: float = 20) -> None:
+        """Wait until a worker has published everything, whoever left it."""
+
+        async def nothing_is_left() -> bool:
+            return await self.value("select count(*) from outbox") == 0
+
+        await wait_until(nothing_is_left, deadline_s=within_s, what="an empty outbox")
 
     async def _remaining(self) -> int:
         logs = await self._topics.logs(places_of(dict.fromkeys(CONSUMED, PARTITIONS)))
