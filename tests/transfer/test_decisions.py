@@ -476,6 +476,42 @@ def test_the_same_word_of_a_bank_twice_is_one_word() -> None:
     assert world.tell(settled) == []
 
 
+def test_the_words_of_a_bank_about_two_payouts_are_two_whatever_their_ids() -> None:
+    world = funded()
+    asked = [request("withdrawal", payee="bank:X1:9") for _ in range(2)]
+    world.tell(*(message("transfer.request", one) for one in asked))
+    first, second = (message("payout.settled", _name(one), id_="same") for one in asked)
+    assert [type_ for type_, _ in world.tell(first, second)] == ["transfer.settled"] * 2
+    assert world.tell(first, second) == []
+
+
+def test_a_command_under_the_id_of_another_is_refused() -> None:
+    world = funded()
+    world.fund("a", 5_000_000)
+    asked = [request(amount_minor=2_000_000) for _ in range(2)]
+    world.tell(*(message("transfer.request", one) for one in asked))
+    proof = {"method": "face", "outcome": "failed"}
+    first = message("transfer.verify", {**_name(asked[0]), **proof}, id_="same")
+    said = world.tell(first)
+    for other in (
+        message("transfer.verify", {**_name(asked[0]), **proof, "outcome": "passed"}, id_="same"),
+        message("transfer.verify", {**_name(asked[1]), **proof}, id_="same"),
+        message("transfer.cancel", _name(asked[1]), id_="same"),
+    ):
+        ((type_, body),) = world.tell(other)
+        assert (type_, body["reason"]["code"]) == ("transfer.command_refused", "duplicate_id_conflict")
+        assert body["transfer_id"] == str(other.data.transfer_id)  # type: ignore[union-attr]
+    assert world.tell(first) == said
+
+
+def test_two_types_of_commands_that_say_the_same_are_not_the_same() -> None:
+    world = funded()
+    scope = {"account_id": "wallet:a", "scope": "all", "reason": "x"}
+    assert [type_ for type_, _ in world.tell(message("account.restrict", scope, id_="same"))] == ["account.restricted"]
+    ((type_, body),) = world.tell(message("account.release", scope, id_="same"))
+    assert (type_, body["reason"]["code"]) == ("transfer.command_refused", "duplicate_id_conflict")
+
+
 def test_each_refusal_of_a_batch_has_an_id_of_its_own_that_readers_accept() -> None:
     world = funded()
     items = [request(), request()]

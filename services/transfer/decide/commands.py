@@ -52,14 +52,18 @@ if TYPE_CHECKING:
 
 
 def answer_key(message: Message) -> AnswerKey | None:
-    """Return what a command is remembered by: its own id, else its source and `ce_id`; None for what needs neither."""
+    """Return what a message is remembered by: its own id, else its source and `ce_id`; None for what needs neither.
+
+    A bank's word is remembered by what it is about, too: one that is lost is worse than one that is heard twice.
+    """
     own_id = _OWN_ID.get(message.type)
     if own_id is not None:
         return AnswerKey(own_id, str(getattr(message.data, own_id)))
     if message.type in _REMEMBERED:
         return AnswerKey(f"source:{message.source}", message.id)
     if message.type.startswith("payout."):
-        return AnswerKey(f"source:{message.source}", f"{message.type}/{message.id}")
+        data: Any = message.data
+        return AnswerKey(f"source:{message.source}", f"{message.type}/{data.transfer_id}/{message.id}")
     return None
 
 
@@ -89,15 +93,17 @@ def decide_once(
     if key is None:
         decide(ledger, message, data)
         return
-    content_hash = ledger.rules.hash_content(data)
+    own_id = _OWN_ID.get(message.type)
+    content_hash = ledger.rules.hash_content(data, "" if own_id else message.type)
     known = ledger.answers.get(key)
     if known is None:
         before = len(ledger.outgoing)
         decide(ledger, message, data)
         answer = _take_answer(ledger, key, content_hash, ledger.outgoing[before:])
         ledger.answers[key] = ledger.answered[key] = answer
-    elif message.type in _OWN_ID and known.content_hash != content_hash:
-        ledger.refuse(message, Refusal("duplicate_id_conflict", field=_OWN_ID[message.type]))
+    elif known.content_hash != content_hash:
+        conflict = Refusal("duplicate_id_conflict", field=own_id or "ce_id")
+        ledger.refuse(message, conflict, transfer_id=None if own_id else getattr(data, "transfer_id", None))
     elif key.scope == "batch_id":
         decide(ledger, message, data)
     else:

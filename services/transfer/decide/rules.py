@@ -40,14 +40,15 @@ class Rules:
         digest = hashlib.blake2b(transfer_id.bytes, key=self.name_key, digest_size=16, person=b"return").digest()
         return UUID(bytes=digest, version=5)
 
-    def hash_content(self, data: BaseModel) -> bytes:
+    def hash_content(self, data: BaseModel, type_: str = "") -> bytes:
         """Return the keyed hash of what a command says: equal commands, equal hashes, whatever their spelling.
 
-        Fields that are not in the contract, or not given, are no part of it, so that a field added later
-        leaves the hashes of what was said before as they are.
+        With a type, commands of other types that say the same have other hashes. Fields that are not in the contract,
+        or not given, are no part of it, so that a field added later leaves the hashes of what was said before as they
+        are.
         """
         content = orjson.dumps(_said(data), default=_said, option=orjson.OPT_SORT_KEYS | orjson.OPT_UTC_Z)
-        return hashlib.blake2b(content, key=self.name_key, digest_size=16).digest()
+        return hashlib.blake2b(type_.encode() + content, key=self.name_key, digest_size=16).digest()
 
 
 def _said(data: BaseModel) -> dict[str, Any]:
