@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
 from schemas.fields import NO_NUL, CustomerId, Name, ShortText, TierName, Wire
 
+_LONGEST_ID: Final = 128
 _TIME_OF_DAY = r"^([01]\d|2[0-3]):[0-5]\d(:[0-5]\d)?$"
 
 
@@ -47,3 +48,22 @@ class CustomerProfile(Wire):
     time_zone: ShortText = "Asia/Shanghai"
     tier: TierName = "standard"
     preferences: Preferences = Preferences()
+
+
+def erased_customer(key: bytes | None) -> str:
+    """Return the id of the customer whom a null value under this key erases.
+
+    Raises:
+        ValueError: It is nobody's id; says why without quoting it.
+    """
+    if key is None:
+        raise ValueError("a null value without a key erases nobody")
+    try:
+        customer_id = key.decode()
+    except UnicodeDecodeError:
+        raise ValueError("the key of a null value is not UTF-8") from None
+    if not 1 <= len(customer_id) <= _LONGEST_ID:
+        raise ValueError(f"the key of a null value has {len(customer_id)} characters; 1 to {_LONGEST_ID} are allowed")
+    if "\x00" in customer_id:
+        raise ValueError("the key of a null value contains the NUL character")
+    return customer_id

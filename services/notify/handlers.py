@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 from uuid import UUID
 
-from schemas.customer import CustomerProfile
+from schemas.customer import CustomerProfile, erased_customer
 from schemas.fields import as_text
 from schemas.notify import NotificationRequest
 from services.notify import store
@@ -27,7 +27,7 @@ from services.notify.decide import (
     report,
 )
 from services.notify.sealed import Keys
-from services.runtime.message import Effects
+from services.runtime.message import Effects, Unfit
 from services.runtime.work import merge
 
 if TYPE_CHECKING:
@@ -37,9 +37,6 @@ if TYPE_CHECKING:
     from services.notify.decide import Rules
     from services.runtime.database import Connection
     from services.runtime.message import Batch, Message, Timer
-
-# A customer's id has at most 128 characters.
-_LONGEST_KEY: Final = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,14 +114,15 @@ class Handlers:
         """Take note of how people want to be told, and tell what waited; a tombstone forgets them."""
         if batch.timers:
             return await self._on_rest(connection, batch.timers, now)
-        said = [(message, _customer_of(message)) for message in batch.messages]
-        customers = {customer_id for _, customer_id in said if customer_id is not None}
+        said, unfit = _by_customer(batch.messages)
+        customers = {customer_id for _, customer_id in said}
         facts = await store.load_for_profiles(connection, customers, self.keys)
         book = Book(facts, self.rules, now, {message.lane for message in batch.messages})
+        book.unfit += unfit
         for message, customer_id in said:
             if isinstance(message.data, CustomerProfile):
                 decide_profile(book, message.lane, message.data)
-            elif customer_id is not None:
+            else:
                 decide_erasure(book, message.lane, customer_id)
         return await self._recorded(connection, book)
 
@@ -151,10 +149,16 @@ def _subjects(timers: Sequence[Timer], kind: str) -> set[str]:
     return {timer.subject for timer in timers if timer.kind == kind}
 
 
-def _customer_of(message: Message) -> str | None:
-    """Return whom a profile or a tombstone is about; None for a key that is nobody's."""
-    if isinstance(message.data, CustomerProfile):
-        return message.data.customer_id
-    if message.key is None or b"\x00" in message.key or len(message.key) > _LONGEST_KEY:
-        return None
-    return message.key.decode("utf-8", "replace")
+def _by_customer(messages: Sequence[Message]) -> tuple[list[tuple[Message, str]], list[Unfit]]:
+    """Return profiles and tombstones with whom they are about, and the tombstones whose key is nobody's."""
+    said: list[tuple[Message, str]] = []
+    unfit: list[Unfit] = []
+    for message in messages:
+        if isinstance(message.data, CustomerProfile):
+            said.append((message, message.data.customer_id))
+            continue
+        try:
+            said.append((message, erased_customer(message.key)))
+        except ValueError as error:
+            unfit.append(Unfit(message, str(error)))
+    return said, unfit

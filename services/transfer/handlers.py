@@ -7,9 +7,9 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from schemas.customer import CustomerProfile
+from schemas.customer import CustomerProfile, erased_customer
 from services.runtime.idle import make_beside
-from services.runtime.message import Effects, TimerKey
+from services.runtime.message import Effects, TimerKey, Unfit
 from services.runtime.metrics import MIS_KEYED
 from services.transfer import store
 from services.transfer.decide.dispatch import decide_message, decide_timer
@@ -66,17 +66,20 @@ class Handlers:
         return effects_of(ledger, batch_store.recording)
 
     async def on_profiles(self, connection: Connection, batch: Batch, _now: datetime) -> Effects:
-        """Keep the hash of each holder's name; a tombstone forgets it."""
+        """Keep the hash of each holder's name; a tombstone forgets it, and is unfit if its key is nobody's."""
         hashes: dict[str, bytes | None] = {}
+        unfit: list[Unfit] = []
         for message in batch.messages:
             if isinstance(message.data, CustomerProfile):
                 hashes[message.data.customer_id] = self.rules.hash_name(message.data.name)
-            elif message.key is not None and b"\x00" not in message.key:
-                # No customer's id holds the NUL character, which no text in the database can.
-                hashes[message.key.decode("utf-8", "replace")] = None
+                continue
+            try:
+                hashes[erased_customer(message.key)] = None
+            except ValueError as error:
+                unfit.append(Unfit(message, str(error)))
         known = {customer: name_hash for customer, name_hash in hashes.items() if name_hash is not None}
         await store.record_holders(connection, known, hashes.keys() - known.keys())
-        return Effects()
+        return Effects(unfit=unfit)
 
 
 def _parts(messages: Sequence[Message], smallest: int) -> list[Sequence[Message]]:

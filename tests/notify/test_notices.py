@@ -97,7 +97,7 @@ async def hear(pool: Pool, *messages: Message, timers: tuple[Timer, ...] = (), n
         return effects
     reported = await hear(pool, timers=reports, now=now)
     rest = [timer for timer in effects.timers_set if timer.kind != REPORT_TIMER]
-    return Effects(outgoing=[*effects.outgoing, *reported.outgoing], timers_set=rest)
+    return Effects(outgoing=[*effects.outgoing, *reported.outgoing], timers_set=rest, unfit=effects.unfit)
 
 
 def published(effects: Effects) -> list[tuple[str, str, str | None]]:
@@ -256,3 +256,14 @@ def test_who_is_concerned_is_not_found_in_the_event_and_a_drill_concerns_nobody(
         for is_drill in (False, True):
             message = closing(type_, {**example, "drill": is_drill})
             assert list(recipients(message, POLICY)) == []
+
+
+async def test_a_tombstone_whose_key_is_nobodys_is_set_aside_and_erases_nobody(pool: Pool) -> None:
+    await hear(pool, profile("\ufffd"))
+    keys = (None, b"\xff", b"a\x00", b"x" * 129)
+    tombstones = [erasure("c")._replace(key=key, offset=number) for number, key in enumerate(keys)]
+    effects = await hear(pool, *tombstones, profile("d"))
+    assert [unfit.message for unfit in effects.unfit] == tombstones
+    async with pool.acquire() as connection:
+        known = await connection.fetch("select customer_id from customer where is_known order by customer_id")
+    assert [row[0] for row in known] == ["d", "\ufffd"]

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from schemas import transfer
 from schemas.account import AccountOpen, AccountRestrict
+from schemas.customer import erased_customer
 from schemas.examples import EXAMPLES
 from schemas.reasons import REASONS, REMEDIES, ClosingCode, ReasonCode, Remedy
 from schemas.registry import MODELS, TOPICS
@@ -401,3 +402,23 @@ def test_every_topic_with_types_is_listed_with_its_dead_letters() -> None:
 def test_how_long_a_topic_is_kept(name: str, days: int | None, compact: bool) -> None:  # noqa: FBT001 - a table
     topic = next(topic for topic in LISTED if topic.name == name)
     assert (topic.retention.days if topic.retention else None, topic.compact) == (days, compact)
+
+
+@pytest.mark.parametrize("customer_id", ["c", "客" * 128, "\ufffd"])
+def test_a_null_profile_erases_whom_its_key_names(customer_id: str) -> None:
+    assert erased_customer(customer_id.encode()) == customer_id
+
+
+@pytest.mark.parametrize(
+    ("key", "words"),
+    [
+        (None, "without a key"),
+        (b"", "0 characters"),
+        (b"\xff\xfe", "UTF-8"),
+        (b"a\x00b", "NUL"),
+        (b"x" * 129, "129"),
+    ],
+)
+def test_a_null_profile_under_a_key_that_is_nobodys_erases_nobody(key: bytes | None, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        erased_customer(key)

@@ -282,3 +282,22 @@ async def test_a_refund_with_the_id_of_a_return_is_refused_in_a_later_batch_too(
         assert (type_, body["reason"]["code"]) == ("transfer.command_refused", "duplicate_id_conflict")
     finally:
         await pool.close()
+
+
+async def test_a_tombstone_whose_key_is_nobodys_is_set_aside_and_erases_nobody(database: str) -> None:
+    pool = await create_pool(database, "transfer", "test")
+    told = [
+        Message(LANE, "customer.profiles", number, key, "customer.profiles.tombstone", "e", "test", None)
+        for number, key in enumerate((None, b"\xff", b"a\x00", b"x" * 129))
+    ]
+    profile = CustomerProfile(customer_id="\ufffd", name="Li Na")
+    known = Message(LANE, "customer.profiles", 9, b"k", "customer.profile", "p", "test", profile)
+    try:
+        async with pool.acquire() as connection, connection.transaction():
+            await Handlers(RULES, KEY).on_profiles(connection, Batch([known]), MORNING)
+            effects = await Handlers(RULES, KEY).on_profiles(connection, Batch(told), MORNING)
+            holders = await connection.fetch("select customer_id from holder")
+        assert [unfit.message for unfit in effects.unfit] == told
+        assert [row[0] for row in holders] == ["\ufffd"]
+    finally:
+        await pool.close()
