@@ -62,6 +62,11 @@ _BATCH_BYTES = 700_000
 _FIRST_SLICE = 10
 _SLICE = 100
 
+# Headers and a key that are larger than any message's count as what they take, too.
+_ORDINARY_HEADERS = 32
+_ORDINARY_KEY_BYTES = 1_024
+_HEADER_WEIGHT = 100
+
 # A killed worker's partitions move within the session timeout and a heartbeat.
 _CONSUMER_OPTIONS = {
     "auto_offset_reset": "none",
@@ -304,7 +309,7 @@ class Session(ConsumerRebalanceListener):
             for partition, records in found.items():
                 fetched[partition].extend(records)
             count = sum(map(len, found.values()))
-            size = sum(max(0, record.serialized_value_size) for records in found.values() for record in records)
+            size = sum(_weight_of(record) for records in found.values() for record in records)
             count_left, bytes_left = count_left - count, bytes_left - size
             # What came tells how much more of its kind fits.
             wanted = max(1, min(_SLICE, bytes_left * count // max(1, size)))
@@ -528,3 +533,12 @@ class Session(ConsumerRebalanceListener):
 
     def _partition(self, where: Place) -> TopicPartition:
         return TopicPartition(self._prefix + where.topic, where.partition)
+
+
+def _weight_of(record: Record) -> int:
+    weight = max(0, record.serialized_value_size)
+    if record.serialized_key_size > _ORDINARY_KEY_BYTES:
+        weight += record.serialized_key_size
+    if len(record.headers) > _ORDINARY_HEADERS:
+        weight += len(record.headers) * _HEADER_WEIGHT
+    return weight

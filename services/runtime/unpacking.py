@@ -15,10 +15,15 @@ from aiokafka.consumer import fetcher
 from aiokafka.record.default_records import DefaultRecordBatch
 from aiokafka.record.legacy_records import LegacyRecordBatch
 from aiokafka.record.memory_records import MemoryRecords
+from aiokafka.record.util import decode_varint
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+# A header takes 2 bytes at least, and in memory 70: in a large batch they may not be many for what it weighs. Those of
+# ordinary messages take 20 bytes and more, beside keys and values.
+_LARGE_BYTES: Final = 1_000_000
+_BYTES_A_HEADER: Final = 16
 _XERIAL: Final = b"\x82SNAPPY\x00"
 _XERIAL_HEADER_BYTES: Final = 16
 _LENGTH: Final = struct.Struct(">I")
@@ -69,7 +74,12 @@ class _Room:
         except cramjam.DecompressionError as error:
             why = f"{len(packed)} bytes of {name} do not unpack into {len(self._memory)}: {error}"
             raise Unpackable(why, self.batch.next_offset) from None
-        return bytes(self._memory[:length])
+        unpacked = bytes(self._memory[:length])
+        if length > _LARGE_BYTES and isinstance(self.batch, DefaultRecordBatch):
+            count = _count_headers(unpacked)
+            if count * _BYTES_A_HEADER > length:
+                raise Unpackable(f"{len(packed)} bytes of {name} hold {count} headers", self.batch.next_offset)
+        return unpacked
 
 
 class _Batches:
@@ -84,6 +94,23 @@ class _Batches:
     def next_batch(self) -> Any:
         self._room.batch = batch = self._records.next_batch()
         return batch
+
+
+def _count_headers(records: Any) -> int:
+    """Return how many headers a batch's records say that they have."""
+    count = position = 0
+    while position < len(records):
+        length, start = decode_varint(records, position)
+        # Behind a byte of attributes: time, offset, key, value, the number of headers.
+        _, at = decode_varint(records, start + 1)
+        _, at = decode_varint(records, at)
+        for _ in ("key", "value"):
+            size, at = decode_varint(records, at)
+            at += max(0, size)
+        headers, _ = decode_varint(records, at)
+        count += headers
+        position = start + max(0, length)
+    return count
 
 
 def _decompress_snappy_into(packed: bytes, memory: memoryview) -> int:

@@ -237,3 +237,28 @@ async def test_what_the_java_client_compresses_by_snappy_is_read(world: World) -
             await producer.send(f"{world.prefix}toy.sums", value, partition=0, headers=world.headers(id_))
     async with world.worker():
         assert await world.entered(2) == ["a", "b"]
+
+
+@pytest.mark.parametrize(("count", "is_read"), [(20_000, True), (700_000, False)])
+async def test_a_batch_of_little_but_headers_is_one_dead_letter(world: World, count: int, is_read: bool) -> None:  # noqa: FBT001 - both ways
+    async with AIOKafkaProducer(bootstrap_servers=world.bootstrap, compression_type="zstd") as producer:
+        value = orjson.dumps({"amount": 1, "pad": "x" * 1_000_000})
+        batch = producer.create_batch()
+        batch.append(timestamp=1, key=b"k", value=value, headers=[*world.headers("many"), *[("", b"")] * count])
+        await (await producer.send_batch(batch, f"{world.prefix}toy.sums", partition=0))
+    await world.add(["after"], partition=0)
+    async with world.worker():
+        assert await world.entered(1) == ["after"]
+        await world.settled()
+    (letter,) = await world.read("toy.sums.dlq")
+    assert (b"headers" in dict(letter.headers)["dlq-detail"]) is not is_read
+
+
+async def test_records_of_many_headers_are_not_one_batch(world: World) -> None:
+    headers = [("", b"")] * 5_000
+    await world.send([("toy.sums", b"k", b"{}", headers, 0) for _ in range(60)])
+    async with world.worker():
+        await world.settled()
+    assert len(await world.read("toy.sums.dlq")) == 60
+    # In memory they are half a megabyte each.
+    assert await world.value("select batch_number from lane where partition = 0 and lane_group = 'sums'") >= 6
