@@ -24,7 +24,6 @@ from services.runtime.log import error_fields
 from services.runtime.offsets import Fenced, advance, load_next_offsets
 from services.runtime.session import Assignment, Revoked, Session
 from services.runtime.topics import TopicMissing, Topics, places_of
-from services.runtime.unpacking import bound_unpacking
 from services.runtime.work import LetterPolicy, RecordWork, SkipWork, TimerWork
 
 if TYPE_CHECKING:
@@ -98,7 +97,6 @@ class Consumer:
         self._pool = pool
         self._clock = clock
         self._stopping = stopping
-        bound_unpacking(settings.max_unpacked_bytes)
         self._topics = Topics(settings, f"sluice.{service.name}")
         self._subscriptions = {
             topic: (order, subscription)

@@ -32,7 +32,7 @@ from services.runtime.offsets import (
 )
 from services.runtime.publisher import Publisher
 from services.runtime.topics import Place, TopicMissing
-from services.runtime.unpacking import Unpackable, unpackable_records
+from services.runtime.unpacking import TooMuchAtOnce, Unpackable, bound_unpacking, unpackable_records
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -66,6 +66,9 @@ _SLICE = 100
 _ORDINARY_HEADERS = 32
 _ORDINARY_KEY_BYTES = 1_024
 _HEADER_WEIGHT = 100
+
+# What the client raises for records that have to be read one by one.
+_UNREADABLE = (UnicodeDecodeError, Unpackable, TooMuchAtOnce)
 
 # A killed worker's partitions move within the session timeout and a heartbeat.
 _CONSUMER_OPTIONS = {
@@ -116,6 +119,7 @@ class Session(ConsumerRebalanceListener):
         self._settings = settings
         self._pool = pool
         self._topics = topics
+        self._room = bound_unpacking(settings.max_unpacked_bytes)
         self._groups = {
             topic: subscription.group for subscription in service.subscriptions for topic in subscription.topics
         }
@@ -283,8 +287,8 @@ class Session(ConsumerRebalanceListener):
             self._has_stumbled = True
             self.suspects.update(self._place(partition) for partition in error.args[0])
             return {}
-        except (UnicodeDecodeError, Unpackable):
-            # A header's name is no text, or a batch is too large: the client has dropped what it had read before.
+        except _UNREADABLE:
+            # A header's name is no text, or batches are too large: the client has dropped what it had read before.
             fetched = await self._poll_carefully()
         except NoOffsetForPartitionError:
             # The client looks for an offset of the group until it is told ours.
@@ -317,6 +321,7 @@ class Session(ConsumerRebalanceListener):
         return fetched
 
     async def _get_many(self, timeout_ms: int, max_records: int) -> Mapping[TopicPartition, Sequence[Record]]:
+        self._room.begin_reading()
         try:
             # During a rebalance the client waits for its end, however long. It takes records without waiting: none are
             # lost when its time is over, be it because others had the event loop for as long.
@@ -338,7 +343,7 @@ class Session(ConsumerRebalanceListener):
         assignment = self._assignment
         try:
             fetched = await self._fetch(0)
-        except (OffsetOutOfRangeError, NoOffsetForPartitionError, UnicodeDecodeError, Unpackable):
+        except (OffsetOutOfRangeError, NoOffsetForPartitionError, *_UNREADABLE):
             self._has_stumbled = True
             return {}
         if assignment is not self._assignment or not self.is_claimed:
@@ -372,14 +377,16 @@ class Session(ConsumerRebalanceListener):
         Where a whole batch can't be unpacked, one record stands for it.
         """
         records: list[Record] = []
-        where = self._place(partition)
+        where, bytes_left = self._place(partition), _BATCH_BYTES
         try:
-            while len(records) < self._settings.batch_size:
+            while len(records) < self._settings.batch_size and bytes_left > 0:
                 wait_ms = 0 if records else _CAREFUL_WAIT_MS
+                self._room.begin_reading()
                 one = await self._consumer.getmany(partition, timeout_ms=wait_ms, max_records=1)
                 if not one:
                     break
                 records.extend(one[partition])
+                bytes_left -= sum(map(_weight_of, one[partition]))
         except UnicodeDecodeError:
             if not records:
                 records = [await self._topics.read_bare(where, self.next_offsets[where])]

@@ -37,6 +37,10 @@ class Unpackable(Exception):
         self.next_offset = next_offset
 
 
+class TooMuchAtOnce(Exception):
+    """One reading of the client would unpack several large batches; each can be read by itself."""
+
+
 @dataclass
 class UnpackableRecords(ConsumerRecord[bytes | None, bytes | None]):
     """What stands for the records of a batch that cannot be unpacked, at the offset of their last."""
@@ -51,24 +55,34 @@ def unpackable_records(topic: str, partition: int, first_offset: int, error: Unp
     return UnpackableRecords(topic, partition, last_offset, 0, 0, None, None, None, -1, -1, (), why)
 
 
-def bound_unpacking(max_bytes: int) -> None:
-    """Have this process's clients unpack batches of at most so many bytes, and raise Unpackable for others."""
-    room = _Room(max_bytes)
+def bound_unpacking(max_bytes: int) -> Room:
+    """Have this process's clients unpack batches of at most so many bytes, and raise Unpackable for others.
+
+    Returns where they are unpacked: call its `begin_reading` before each call of the client.
+    """
+    room = Room(max_bytes)
     # The client has no setting for it: these are the names by which it reads batches and unpacks them.
     setattr(fetcher, "MemoryRecords", partial(_Batches, room))  # noqa: B010 - the module does not say that it has it
     for batch_class in (DefaultRecordBatch, LegacyRecordBatch):
         for name, decompress_into in _CODECS.items():
             setattr(sys.modules[batch_class.__module__], f"{name}_decode", partial(room.unpack, name, decompress_into))
+    return room
 
 
-class _Room:
+class Room:
     """Where every batch is unpacked, and the one in hand; only what is used of the room takes memory."""
 
     def __init__(self, max_bytes: int) -> None:
         self._memory = memoryview(mmap.mmap(-1, max_bytes))
+        self._unpacked_bytes = 0
         self.batch: Any = None
 
+    def begin_reading(self) -> None:
+        """Let two batches of the largest size be unpacked from now on."""
+        self._unpacked_bytes = 0
+
     def unpack(self, name: str, decompress_into: Callable[[bytes, memoryview], int], packed: bytes) -> bytes:
+        """Return what a batch unpacks to; Unpackable or TooMuchAtOnce where that is too much."""
         try:
             length = decompress_into(packed, self._memory)
         except cramjam.DecompressionError as error:
@@ -79,13 +93,16 @@ class _Room:
             count = _count_headers(unpacked)
             if count * _BYTES_A_HEADER > length:
                 raise Unpackable(f"{len(packed)} bytes of {name} hold {count} headers", self.batch.next_offset)
+        self._unpacked_bytes += length
+        if self._unpacked_bytes > 2 * len(self._memory):
+            raise TooMuchAtOnce
         return unpacked
 
 
 class _Batches:
     """The record batches of a fetch; each is unpacked, if at all, before the next is asked for."""
 
-    def __init__(self, room: _Room, fetched: bytes) -> None:
+    def __init__(self, room: Room, fetched: bytes) -> None:
         self._room = room
         self._records = MemoryRecords(fetched)
         self.has_next = self._records.has_next

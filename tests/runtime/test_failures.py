@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import tracemalloc
 from typing import TYPE_CHECKING
 
 import asyncpg
@@ -262,3 +263,23 @@ async def test_records_of_many_headers_are_not_one_batch(world: World) -> None:
     assert len(await world.read("toy.sums.dlq")) == 60
     # In memory they are half a megabyte each.
     assert await world.value("select batch_number from lane where partition = 0 and lane_group = 'sums'") >= 6
+
+
+async def test_many_batches_that_unpack_to_much_are_not_unpacked_at_once(world: World) -> None:
+    await world.add([f"m{number}" for number in range(10)], partition=0)
+    async with AIOKafkaProducer(bootstrap_servers=world.bootstrap, compression_type="zstd") as producer:
+        for _ in range(40):
+            batch = producer.create_batch()
+            batch.append(timestamp=1, key=b"k", value=b" " * 1_900_000, headers=world.headers("large"))
+            await (await producer.send_batch(batch, f"{world.prefix}toy.sums", partition=0))
+    await world.add(["after"], partition=0)
+    tracemalloc.start()
+    try:
+        async with world.worker(max_unpacked_bytes=2_000_000):
+            await world.entered(11)
+            await world.settled()
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(await world.read("toy.sums.dlq")) == 40
+    assert peak < 40_000_000
