@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from schemas.envelope import Malformed, decode
 from services.runtime.dead_letters import Rejected
 from services.runtime.message import Lane, Message
-from services.runtime.unpacking import UnpackableRecords
+from services.runtime.unpacking import StillPacked
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -75,7 +75,7 @@ def take(subscription: Subscription, place: Place, records: Sequence[Record]) ->
     messages: list[Message] = []
     rejected: list[Rejected] = []
     for record in records:
-        if isinstance(record, UnpackableRecords):
+        if isinstance(record, StillPacked):
             rejected.append(reject(place, record, "malformed", record.why))
             continue
         value = record.value

@@ -32,7 +32,7 @@ from services.runtime.offsets import (
 )
 from services.runtime.publisher import Publisher
 from services.runtime.topics import Place, TopicMissing
-from services.runtime.unpacking import TooMuchAtOnce, Unpackable, bound_unpacking, unpackable_records
+from services.runtime.unpacking import CannotUnpack, TooMuchAtOnce, bound_unpacking, still_packed
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -68,7 +68,7 @@ _ORDINARY_KEY_BYTES = 1_024
 _HEADER_WEIGHT = 100
 
 # What the client raises for records that have to be read one by one.
-_UNREADABLE = (UnicodeDecodeError, Unpackable, TooMuchAtOnce)
+_UNREADABLE = (UnicodeDecodeError, CannotUnpack, TooMuchAtOnce)
 
 # A killed worker's partitions move within the session timeout and a heartbeat.
 _CONSUMER_OPTIONS = {
@@ -391,9 +391,9 @@ class Session(ConsumerRebalanceListener):
             if not records:
                 records = [await self._topics.read_bare(where, self.next_offsets[where])]
                 self._consumer.seek(partition, records[0].offset + 1)
-        except Unpackable as error:
+        except CannotUnpack as error:
             if not records:
-                records = [unpackable_records(*partition, self.next_offsets[where], error)]
+                records = [still_packed(*partition, self.next_offsets[where], error)]
                 self._consumer.seek(partition, error.next_offset)
         return records
 

@@ -29,7 +29,7 @@ _XERIAL_HEADER_BYTES: Final = 16
 _LENGTH: Final = struct.Struct(">I")
 
 
-class Unpackable(Exception):
+class CannotUnpack(Exception):
     """A record batch that ends before `next_offset` cannot be unpacked; the text says why, nothing of its content."""
 
     def __init__(self, why: str, next_offset: int) -> None:
@@ -42,21 +42,21 @@ class TooMuchAtOnce(Exception):
 
 
 @dataclass
-class UnpackableRecords(ConsumerRecord[bytes | None, bytes | None]):
+class StillPacked(ConsumerRecord[bytes | None, bytes | None]):
     """What stands for the records of a batch that cannot be unpacked, at the offset of their last."""
 
     why: str
 
 
-def unpackable_records(topic: str, partition: int, first_offset: int, error: Unpackable) -> UnpackableRecords:
+def still_packed(topic: str, partition: int, first_offset: int, error: CannotUnpack) -> StillPacked:
     """Return what stands for a batch's records, of which `first_offset` was the first to be handled."""
     last_offset = error.next_offset - 1
     why = f"the records {first_offset} to {last_offset} cannot be unpacked: {error}"
-    return UnpackableRecords(topic, partition, last_offset, 0, 0, None, None, None, -1, -1, (), why)
+    return StillPacked(topic, partition, last_offset, 0, 0, None, None, None, -1, -1, (), why)
 
 
 def bound_unpacking(max_bytes: int) -> Room:
-    """Have this process's clients unpack batches of at most so many bytes, and raise Unpackable for others.
+    """Have this process's clients unpack batches of at most so many bytes, and raise CannotUnpack for others.
 
     Returns where they are unpacked: call its `begin_reading` before each call of the client.
     """
@@ -82,17 +82,17 @@ class Room:
         self._unpacked_bytes = 0
 
     def unpack(self, name: str, decompress_into: Callable[[bytes, memoryview], int], packed: bytes) -> bytes:
-        """Return what a batch unpacks to; Unpackable or TooMuchAtOnce where that is too much."""
+        """Return what a batch unpacks to; CannotUnpack or TooMuchAtOnce where that is too much."""
         try:
             length = decompress_into(packed, self._memory)
         except cramjam.DecompressionError as error:
             why = f"{len(packed)} bytes of {name} do not unpack into {len(self._memory)}: {error}"
-            raise Unpackable(why, self.batch.next_offset) from None
+            raise CannotUnpack(why, self.batch.next_offset) from None
         unpacked = bytes(self._memory[:length])
         if length > _LARGE_BYTES and isinstance(self.batch, DefaultRecordBatch):
             count = _count_headers(unpacked)
             if count * _BYTES_A_HEADER > length:
-                raise Unpackable(f"{len(packed)} bytes of {name} hold {count} headers", self.batch.next_offset)
+                raise CannotUnpack(f"{len(packed)} bytes of {name} hold {count} headers", self.batch.next_offset)
         self._unpacked_bytes += length
         if self._unpacked_bytes > 2 * len(self._memory):
             raise TooMuchAtOnce

@@ -223,7 +223,7 @@ async def test_what_publishers_compress_is_read(world: World, codec: str) -> Non
     assert await world.read("toy.sums.dlq") == []
 
 
-async def test_a_compacted_topic_takes_no_unpackable_batch_for_a_null_value(world: World) -> None:
+async def test_a_compacted_topic_takes_no_batch_that_cannot_be_unpacked_for_a_null_value(world: World) -> None:
     await world.send_compressed("zstd", [b" " * 3_000_000], partition=0, topic="toy.notes")
     async with world.worker(max_unpacked_bytes=2_000_000):
         await world.settled()
