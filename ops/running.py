@@ -17,6 +17,12 @@ class NotRunning(UserError):
     """Nothing runs here; the text says what to do."""
 
 
+class HalfNamed(UserError):
+    """The environment names only one engine: whoever set it means another system than the one in this folder."""
+
+    exit_code = 2
+
+
 @dataclass(frozen=True, slots=True)
 class Running:
     """Where everything is; `services` as in the endpoints file, empty where others started them."""
@@ -29,11 +35,16 @@ class Running:
 
 
 def find_running() -> Running:
-    """Return the running system; raises NotRunning."""
+    """Return the running system; raises NotRunning, or HalfNamed when the environment names one engine of two."""
     kafka, database = os.environ.get("KAFKA_BOOTSTRAP_SERVERS"), os.environ.get("DATABASE_URL")
     if kafka and database:
         prefix, clock = os.environ.get("SLUICE_TOPIC_PREFIX", ""), os.environ.get("SLUICE_CLOCK") or "real"
         return Running(kafka, database, prefix, clock)
+    if kafka or database:
+        given, missing = ("KAFKA_BOOTSTRAP_SERVERS", "DATABASE_URL")[:: 1 if kafka else -1]
+        raise HalfNamed(
+            f"{missing} is not set, but {given} is: set both, or neither for the system that runs in this folder."
+        )
     for place in _places():
         if (found := _read(place / "run.json")) is not None:
             return found

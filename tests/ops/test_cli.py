@@ -10,6 +10,7 @@ import time
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+import psutil
 import pytest
 
 from ops.cli import COMMANDS, GROUPS
@@ -104,6 +105,25 @@ def test_the_environment_names_the_running_system_first(nowhere: Path, monkeypat
         "p.",
         "real",
     )
+
+
+@pytest.mark.parametrize(
+    ("given", "missing"),
+    [("DATABASE_URL", "KAFKA_BOOTSTRAP_SERVERS"), ("KAFKA_BOOTSTRAP_SERVERS", "DATABASE_URL")],
+)
+def test_an_environment_that_names_one_engine_of_two_names_no_system(
+    nowhere: Path, monkeypatch: pytest.MonkeyPatch, given: str, missing: str
+) -> None:
+    here = {"kafka": "k:1", "database": "postgresql://d", "topic_prefix": "", "clock": "real", "services": []}
+    me = {"pid": os.getpid(), "started": psutil.Process().create_time()}
+    (nowhere / "run.json").write_text(json.dumps(here | me))
+    assert find_running().kafka == "k:1"
+    monkeypatch.setenv(given, "postgresql://production.example/x")
+    for words in (["audit"], ["statement", "wallet:a"], ["offsets", "show"], ["migrate"]):
+        done = run(*words)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr.startswith(f"{missing} is not set, but {given} is: ")
+        assert done.stderr.count("\n") == 1
 
 
 def test_what_another_process_of_the_same_number_left_is_not_running(nowhere: Path) -> None:
