@@ -111,6 +111,8 @@ def run(plan: Plan) -> None:
     _check_places(home, plan.endpoints)
     places = [path for path in (home / "run.json", plan.endpoints) if path is not None]
     with _only_one(home):
+        # Before the engines make any data: keys that are missing beside data are lost.
+        keys_of(home)
         # What a killed run left behind is not true any more.
         _forget(places)
         try:
