@@ -97,6 +97,8 @@ _BANK: Final = {
 class DemoError(UserError):
     """The day did not go as it should; the text says what was awaited."""
 
+    exit_code = 1
+
 
 @dataclass(slots=True)
 class Seen:

@@ -21,8 +21,6 @@ _KEY_BYTES: Final = 32
 class KeysLost(UserError):
     """There are data and not the keys that they were written with; the text says what to do."""
 
-    exit_code = 2
-
 
 def keys_of(home: Path) -> dict[str, str]:
     """Return the keys that services need, those of the environment first; what is missing is made.

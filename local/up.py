@@ -60,8 +60,6 @@ class NotReady(UserError):
 class WrongPlace(UserError):
     """A file cannot be written where it should be; the text says which and why."""
 
-    exit_code = 2
-
 
 @dataclass(frozen=True, slots=True)
 class Plan:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import sys
+import traceback
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
-
-import typer
 
 from ops.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    import typer
 
 _HELP: Final = "Message-driven services over Kafka for a wallet and micro-lending platform."
 
@@ -28,7 +29,7 @@ COMMANDS: Final = {
     "statement": ("ops.ledger:show_statement", "Show an account: its balance, and each movement."),
     "transfer": ("ops.ledger:show_transfer", "Show a transfer: where it stands, each step, and what it moved."),
     "notices": ("ops.notices:show", "Show what became of everything that people were to be told."),
-    "audit": ("ops.ledger:show_audit", "Check that everything adds up; exit 1 and show the rows when it does not."),
+    "audit": ("ops.ledger:show_audit", "Check that everything adds up; exit 1 if not, 2 if it could not look."),
     "offsets show": ("ops.offsets:show", "Show how far each partition is, and gaps."),
     "offsets accept": ("ops.offsets:accept", "Accept a gap: the partition goes on, and what is missing stays missing."),
     "topics create": ("local.setup:make_topics", "Create the topics that are missing."),
@@ -39,6 +40,9 @@ COMMANDS: Final = {
 
 def build(words: Sequence[str]) -> typer.Typer:
     """Return the command line in which the command that `words` begin with is loaded, and the others only listed."""
+    # Here, so that Ctrl-C while it is imported finds somebody who minds it.
+    import typer
+
     options: dict[str, Any] = {"no_args_is_help": True, "add_completion": False, "pretty_exceptions_enable": False}
     app = typer.Typer(name="sluice", help=_HELP, **options)
     groups = {name: typer.Typer(help=text, no_args_is_help=True) for name, text in GROUPS.items()}
@@ -63,24 +67,27 @@ def _listed() -> None:
 
 
 def main() -> None:
-    """Run the command line; what a person can mend is one sentence, not a traceback."""
+    """Run the command line; what a person can mend is one sentence, not a traceback.
+
+    Exit codes: 0 done, 1 the answer is no, 2 it could not be done or asked, 130 interrupted.
+    """
     try:
         build(sys.argv[1:])()
-    except Exception as error:
-        code = _exit_code(error)
-        if code is None:
-            raise
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except UserError as error:
         sys.stderr.write(f"{error}\n")
-        sys.exit(code)
+        sys.exit(error.exit_code)
+    except Exception as error:  # noqa: BLE001 - a bug is shown whole, but must not look like the answer no
+        sys.stderr.write(f"{error}\n" if _is_about_a_setting(error) else traceback.format_exc())
+        sys.exit(2)
 
 
-def _exit_code(error: Exception) -> int | None:
-    if isinstance(error, UserError):
-        return error.exit_code
+def _is_about_a_setting(error: Exception) -> bool:
     # Below the command line in the layers: the services' errors are not its own.
     from services.runtime.settings import SettingsError
 
-    return 2 if isinstance(error, SettingsError) else None
+    return isinstance(error, SettingsError)
 
 
 if __name__ == "__main__":

@@ -32,7 +32,13 @@ if TYPE_CHECKING:
 
 
 class NotFound(UserError):
-    """There is no such account or transfer, or the words given are no time; the text says which."""
+    """There is no such account or transfer; the text says which."""
+
+    exit_code = 1
+
+
+class WrongWords(UserError):
+    """What was asked for makes no sense; the text says why."""
 
 
 # --- Statement ---
@@ -173,7 +179,7 @@ def show_transfer(
     try:
         wanted = UUID(transfer_id)
     except ValueError:
-        raise NotFound(f"{transfer_id!r} is not a transfer's id: it is a UUID.") from None
+        raise WrongWords(f"{transfer_id!r} is not a transfer's id: it is a UUID.") from None
     record = asyncio.run(_read_transfer(wanted))
     if as_json:
         print_json(_transfer_json(record))
@@ -288,6 +294,6 @@ def _moment(text: str) -> datetime:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        raise NotFound(f"{text!r} is not a time: write 2026-11-23 or 2026-11-23T08:30:00+08:00.") from None
+        raise WrongWords(f"{text!r} is not a time: write 2026-11-23 or 2026-11-23T08:30:00+08:00.") from None
     # A time without an offset is meant as people there read their clocks.
     return moment if moment.tzinfo else moment.replace(tzinfo=BUSINESS_ZONE)

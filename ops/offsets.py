@@ -22,6 +22,8 @@ from services.runtime.topics import Log, Place, Topics
 class NothingToAccept(UserError):
     """There is no such gap; the text says what there is."""
 
+    exit_code = 1
+
 
 def show(*, as_json: Json = False) -> None:
     """Print a row a partition: where its consumer goes on, where its log starts and ends, and any gap."""

@@ -20,8 +20,6 @@ class NotRunning(UserError):
 class HalfNamed(UserError):
     """The environment names only one engine: whoever set it means another system than the one in this folder."""
 
-    exit_code = 2
-
 
 @dataclass(frozen=True, slots=True)
 class Running:

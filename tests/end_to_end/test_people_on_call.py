@@ -165,7 +165,7 @@ def test_a_replay_names_the_cell_that_is_wrong(
 ) -> None:
     write_history(tmp_path / "history", [row("p2p", "wallet:h1", "wallet:h2", 1, 1) | {column: value}])
     done = sluice(system, "replay", str(tmp_path / "history"))
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert says in done.stderr.replace("\n", " ")
 
 

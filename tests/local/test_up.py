@@ -168,7 +168,7 @@ def test_the_tools_find_it_from_a_folder_below(system: Supervised) -> None:
 
 def test_a_second_one_in_the_same_place_says_who_runs(system: Supervised) -> None:
     done = run(system.folder, "up")
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert f"process {system.process.pid}" in done.stderr
     assert str(system.home / "run.json") in done.stderr
@@ -214,7 +214,7 @@ def test_sigterm_ends_everything_in_order_and_the_next_goes_on_with_the_data(tmp
         assert are_gone(family)
         assert not (first.home / "run.json").exists()
         done = run(tmp_path, "audit")
-        assert (done.returncode, done.stdout) == (1, "")
+        assert (done.returncode, done.stdout) == (2, "")
         assert "sluice up" in done.stderr
     keys = (tmp_path / ".sluice" / "secrets.json").read_text()
 
@@ -226,7 +226,7 @@ def test_sigterm_ends_everything_in_order_and_the_next_goes_on_with_the_data(tmp
         second.process.wait()
         wait_for(lambda: are_gone(family), deadline_s=40, what="no process left")
         assert (second.home / "run.json").exists()
-        assert run(tmp_path, "audit").returncode == 1
+        assert run(tmp_path, "audit").returncode == 2
     with supervised(tmp_path) as third:
         assert third.endpoints()["clock"] == "real"
         assert run(tmp_path, "audit").returncode == 0
@@ -271,7 +271,7 @@ def test_a_wrong_setting_ends_it_with_one_sentence(
 def test_a_database_that_is_not_there_is_one_sentence(tmp_path: Path, kafka: str, topic_prefix: str) -> None:
     named = {"KAFKA_BOOTSTRAP_SERVERS": kafka, "DATABASE_URL": "postgresql://postgres:secret@127.0.0.1:1/x"}
     done = run(tmp_path, "up", SLUICE_TOPIC_PREFIX=topic_prefix, SLUICE_PARTITIONS="3", **named)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "DATABASE_URL" in done.stderr
     assert done.stderr.count("\n") == 1
     assert "secret" not in done.stderr

@@ -78,10 +78,41 @@ def test_every_group_says_what_it_is_about() -> None:
 @pytest.mark.parametrize("words", [["audit"], ["statement", "wallet:a"], ["offsets", "show"], ["migrate"]])
 def test_without_a_running_system_a_command_says_how_to_start_one(nowhere: Path, words: list[str]) -> None:
     done = run(*words)
-    assert (done.returncode, done.stdout) == (1, "")
+    assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
         "Nothing is running here: start it with `sluice up`, or set KAFKA_BOOTSTRAP_SERVERS and DATABASE_URL.\n"
     )
+
+
+def failing_import(module: str, error: str) -> subprocess.CompletedProcess[str]:
+    """Run `sluice audit`, in which an import goes wrong."""
+    script = f"""
+import sys
+
+class Failing:
+    def find_spec(self, name, *_):
+        if name == {module!r}:
+            raise {error}
+
+sys.meta_path.insert(0, Failing())
+sys.argv = ["sluice", "audit"]
+from ops.cli import main
+main()
+"""
+    return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("module", ["typer", "asyncpg"])
+def test_interrupted_while_it_is_still_imported_it_ends_quietly(module: str) -> None:
+    done = failing_import(module, "KeyboardInterrupt")
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
+def test_a_bug_is_shown_whole_and_is_no_answer() -> None:
+    done = failing_import("asyncpg", "RuntimeError('a bug')")
+    assert done.returncode == 2
+    assert "Traceback" in done.stderr
+    assert "RuntimeError: a bug" in done.stderr
 
 
 @pytest.mark.parametrize(
