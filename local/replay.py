@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import csv
 import json
+import os
 import threading
 import time
 import uuid
@@ -15,7 +16,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
-import asyncpg
 import orjson
 import typer
 from confluent_kafka import Consumer, Producer, TopicPartition
@@ -25,6 +25,8 @@ from rich.table import Table
 
 from local.settings import runtime_settings
 from local.up import started
+from ops.brokers import asking
+from ops.database import connect
 from ops.errors import UserError
 from ops.running import NotRunning, Running, find_running, running_from
 from schemas.envelope import encode_headers
@@ -91,18 +93,27 @@ def run(
     rate: Annotated[
         float | None, typer.Option(help="Transfers a second; without it, as fast as can be.", min=0.01)
     ] = None,
-    report_file: Annotated[Path | None, typer.Option("--json", help="Also write the report to this file.")] = None,
+    report_file: Annotated[
+        Path | None, typer.Option("--json", help="Also write the report to this file.", dir_okay=False)
+    ] = None,
 ) -> None:
     """Replay a directory on the running system, or on a temporary one; exit 1 when anything is off."""
     console = Console()
+    _check_report_file(report_file)
     history = read_history(directory)
-    with _system(console) as running:
+    with _system(console) as running, asking(running):
         report = Replay(running, console).run(history, rate)
     _show(console, report)
     if report_file is not None:
         report_file.write_text(json.dumps(report, indent=2) + "\n")
     if report["not_ended"] or report["balances_off"] or report["dead_letters"] or report["audit"] != "clean":
         raise SystemExit(1)
+
+
+def _check_report_file(path: Path | None) -> None:
+    folder = Path() if path is None else path.parent
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise ReplayError(f"Nothing can be written to {folder}: make that folder, or name another file.")
 
 
 @contextmanager
@@ -189,7 +200,9 @@ class Replay:
     def __init__(self, running: Running, console: Console) -> None:
         self._running = running
         self._console = console
-        self._options = admin_options(runtime_settings(running.kafka, running.database), "sluice.replay")
+        # Their own log would come in pages; what fails is raised.
+        options = admin_options(runtime_settings(running.kafka, running.database), "sluice.replay")
+        self._options: dict[str, Any] = {**options, "log_level": 0}
         self._prefix = running.topic_prefix
         self._outcomes = Outcomes()
         self._dead_before = 0
@@ -254,7 +267,10 @@ class Replay:
         return consumer
 
     def _partitions(self, consumer: Consumer, topic: str) -> list[int]:
-        return list(consumer.list_topics(topic, 10).topics[topic].partitions)
+        found = list(consumer.list_topics(topic, 10).topics[topic].partitions)
+        if not found:
+            raise ReplayError(f"The topic {topic} is missing: `sluice topics create` makes it.")
+        return found
 
     def _follow(self, wallets: Mapping[str, str], consumer: Consumer) -> None:
         try:
@@ -376,15 +392,12 @@ class Replay:
             consumer.close()
 
     async def _report(self, history: History, seconds: float) -> dict[str, Any]:
-        connection = await asyncpg.connect(self._running.database, server_settings={"search_path": "transfer"})
-        try:
+        async with connect(self._running, "transfer") as connection:
             unseen = [row.transfer_id for row in history.transfers if row.transfer_id not in self._outcomes.balances]
             firsts = await records.read_first_events(connection, [uuid.UUID(id_) for id_ in unseen])
             for id_, event in firsts.items():
                 self._outcomes.balances[str(id_)] = _balance_of(orjson.loads(event), history, str(id_))
             audit = await records.audit(connection)
-        finally:
-            await connection.close()
         off = [
             {
                 "transfer_id": row.transfer_id,

@@ -6,11 +6,10 @@ import asyncio
 import sys
 from typing import Final
 
-import asyncpg
-
 from local.settings import LocalSettings, load_local_settings, runtime_settings
 from local.topics import TopicError, create_topics, require_topics
 from ops.console import console
+from ops.database import CANNOT_CONNECT, why_not_connected
 from ops.errors import UserError
 from ops.running import find_running
 from services.notify.app import MIGRATIONS as NOTIFY_MIGRATIONS
@@ -47,9 +46,8 @@ async def _migrate(dsn: str) -> None:
             await migrate(dsn, name, [RUNTIME_MIGRATIONS, migrations])
     except MigrationError as error:
         raise NotMigrated(f"The tables cannot be migrated: {error}.") from error
-    except (OSError, asyncpg.PostgresError) as error:
-        why = str(error) or type(error).__name__
-        raise NotMigrated(f"The database that DATABASE_URL names cannot be used: {why}.") from error
+    except CANNOT_CONNECT as error:
+        raise NotMigrated(why_not_connected(error)) from error
 
 
 def make_topics() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID
 
@@ -14,8 +14,9 @@ from rich.table import Table
 from ops.console import Json, console
 from ops.database import connect
 from ops.errors import UserError
+from ops.moments import FIRST, LAST, moment_of, moment_text
 from ops.money import amount_text
-from ops.output import print_json, when
+from ops.output import print_json
 from ops.running import find_running
 from services.notify import records as notices
 from services.transfer import records
@@ -49,7 +50,7 @@ def show_statement(
     since: Annotated[str | None, typer.Option(help="First moment, RFC 3339 or YYYY-MM-DD.")] = None,
     until: Annotated[str | None, typer.Option(help="Last moment.")] = None,
     at: Annotated[str | None, typer.Option(help="Only the balance at this moment.")] = None,
-    limit: Annotated[int, typer.Option(help="The latest entries only.", min=1)] = 50,
+    limit: Annotated[int, typer.Option(help="The latest entries only.", min=1, max=100_000)] = 50,
     *,
     as_json: Json = False,
 ) -> None:
@@ -65,26 +66,31 @@ async def _read_statement(
     wallet: str, since: str | None, until: str | None, at: str | None, limit: int
 ) -> dict[str, Any]:
     running = find_running()
-    first = _moment(since) if since else datetime(1970, 1, 1, tzinfo=UTC)
-    last = _moment(until) if until else datetime(9999, 1, 1, tzinfo=UTC)
+    if not wallet.isprintable():
+        raise NotFound(_no_account(wallet))
+    first = moment_of(since) if since else FIRST
+    last = moment_of(until) if until else LAST
+    moment = moment_of(at) if at else None
     async with connect(running, "transfer") as connection:
         account = await records.read_account(connection, wallet)
         platform = {} if account else await records.read_platform_balance(connection, wallet)
         if account is None and not platform:
-            raise NotFound(f"There is no account {wallet}: name one such as wallet:alice, platform:fees or bank:ICBC.")
+            raise NotFound(_no_account(wallet))
         said: dict[str, Any] = {"account_id": wallet, **_balance(account, platform)}
-        if at is not None and account is not None:
-            moment = _moment(at)
+        if moment is not None and account is not None:
             said["at"] = moment
             said["posted_minor_then"] = await records.read_balance_at(connection, wallet, moment)
-        elif at is not None:
-            moment = _moment(at)
+        elif moment is not None:
             said["at"] = moment
             said["posted_minor_then"] = await records.read_platform_balance_at(connection, wallet, moment)
         else:
             entries = await records.read_statement(connection, wallet, first, last, limit)
             said["entries"] = [dict(entry) for entry in reversed(entries)]
         return said
+
+
+def _no_account(wallet: str) -> str:
+    return f"There is no account {wallet!r}: name one such as wallet:alice, platform:fees or bank:ICBC."
 
 
 def _balance(account: records.Row | None, platform: Mapping[str, int]) -> dict[str, Any]:
@@ -111,7 +117,7 @@ def _end_of(restriction: datetime | None) -> datetime | str | None:
 
 
 def _until(end: datetime | str) -> str:
-    return end if isinstance(end, str) else when(end)
+    return end if isinstance(end, str) else moment_text(end)
 
 
 _RELEASED = "released"
@@ -134,7 +140,7 @@ def _print_statement(out: Console, said: Mapping[str, Any]) -> None:
     if "at" in said:
         then = said["posted_minor_then"] if currency is None else {currency: said["posted_minor_then"]}
         for held, minor in then.items():
-            out.print(f"  at {when(said['at'])} posted {amount_text(minor, held)}")
+            out.print(f"  at {moment_text(said['at'])} posted {amount_text(minor, held)}")
     else:
         out.print(_entries_table(said["entries"]))
 
@@ -150,7 +156,7 @@ def _entries_table(entries: Iterable[Mapping[str, Any]]) -> Table:
     for entry in entries:
         after = entry["after_minor"]
         table.add_row(
-            when(entry["moved_at"]),
+            moment_text(entry["moved_at"]),
             _WHAT.get(entry["purpose"], "{}").format(entry["kind"]),
             entry["counterparty"],
             amount_text(entry["amount_minor"], entry["currency"], signed=True),
@@ -220,16 +226,16 @@ def _print_transfer(out: Console, record: TransferRecord) -> None:
     out.print(f"  from {transfer['payer']} to {transfer['payee']}")
     for step in record.steps:
         event = orjson.loads(step["body"])
-        out.print(f"  {when(step['occurred_at'])}  {step['type']}{_because(event)}")
+        out.print(f"  {moment_text(step['occurred_at'])}  {step['type']}{_because(event)}")
     for movement in record.movements:
         moved = amount_text(movement["amount_minor"], movement["currency"])
         parties = f"{movement['debit_account']} → {movement['credit_account']}"
-        out.print(f"  {when(movement['moved_at'])}  {movement['purpose']} {moved}: {parties}")
+        out.print(f"  {moment_text(movement['moved_at'])}  {movement['purpose']} {moved}: {parties}")
     for refund in record.refunds:
         given = amount_text(refund["amount_minor"], currency)
         out.print(f"  refund {refund['refund_id']} of {given} is {refund['status']}")
     for timer in record.timers:
-        waits = f"stuck: {timer['failure']}" if timer["parked_at"] else f"due {when(timer['due_at'])}"
+        waits = f"stuck: {timer['failure']}" if timer["parked_at"] else f"due {moment_text(timer['due_at'])}"
         out.print(f"  waits for `{timer['kind']}`, {waits}")
 
 
@@ -244,7 +250,7 @@ def _because(event: Mapping[str, Any]) -> str:
 
 def _readable(name: str, value: Any) -> Any:
     """Return a moment in the zone of all others; anything else as it is."""
-    return when(datetime.fromisoformat(value)) if name.endswith("_at") else value
+    return moment_text(datetime.fromisoformat(value)) if name.endswith("_at") else value
 
 
 _FIGURES = frozenset({"field", "detail", "shortfall_minor", "limit_minor", "available_at"})
@@ -288,12 +294,3 @@ def _print_audit(out: Console, looked_at: str, findings: Sequence[tuple[str, lis
 
 
 # --- Words ---
-
-
-def _moment(text: str) -> datetime:
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise WrongWords(f"{text!r} is not a time: write 2026-11-23 or 2026-11-23T08:30:00+08:00.") from None
-    # A time without an offset is meant as people there read their clocks.
-    return moment if moment.tzinfo else moment.replace(tzinfo=BUSINESS_ZONE)

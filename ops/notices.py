@@ -11,7 +11,8 @@ from rich.table import Table
 
 from ops.console import Json, console
 from ops.database import connect
-from ops.output import print_json, when
+from ops.moments import moment_text
+from ops.output import print_json
 from ops.running import find_running
 from services.notify import records
 
@@ -53,7 +54,7 @@ def _print(out: Console, said: Accounting) -> None:
     for item in said.items:
         attempts = "; ".join(map(_attempt, item["attempts"]))
         became = (item["status"], item["why"] or "", attempts)
-        table.add_row(when(item["created_at"]), item["customer_id"], item["template"], item["channel"], *became)
+        table.add_row(moment_text(item["created_at"]), item["customer_id"], item["template"], item["channel"], *became)
     out.print(table)
     if said.accepted > len(said.items):
         out.print(f"The latest {len(said.items):,} of {said.accepted:,}; --limit lists more.")

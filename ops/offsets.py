@@ -11,6 +11,7 @@ from rich.table import Table
 
 from local.settings import runtime_settings
 from local.setup import SERVICES
+from ops.brokers import asking
 from ops.console import Json, console
 from ops.database import connect
 from ops.errors import UserError
@@ -54,7 +55,8 @@ async def _collect(running: Running) -> list[dict[str, Any]]:
     for service in SERVICES:
         async with connect(running, service) as connection:
             consumed = await load_all(connection)
-        logs = await topics.logs([Place(row.topic, row.partition) for row in consumed])
+        with asking(running):
+            logs = await topics.logs([Place(row.topic, row.partition) for row in consumed])
         rows += [_row(service, row, logs[Place(row.topic, row.partition)]) for row in consumed]
     return rows
 
@@ -77,7 +79,7 @@ def _row(service: str, row: Consumed, log: Log) -> dict[str, Any]:
 def accept(
     service: Annotated[str, typer.Argument(help="Such as transfer.")],
     topic: Annotated[str, typer.Argument(help="Such as transfer.commands.")],
-    partition: Annotated[int, typer.Argument(help="The partition's number.", min=0)],
+    partition: Annotated[int, typer.Argument(help="The partition's number.", min=0, max=1_000_000)],
 ) -> None:
     """Let a stopped partition go on; what is missing stays missing."""
     asyncio.run(_accept(find_running(), service, topic, partition))

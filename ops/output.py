@@ -1,12 +1,10 @@
-"""How values are printed: JSON for programs, moments as people in the business's time zone read them."""
+"""How values are printed for programs: as JSON."""
 
 from __future__ import annotations
 
 import json
 from datetime import UTC, date, datetime
 from typing import Any
-
-from services.transfer.calendar import BUSINESS_ZONE
 
 
 def print_json(value: Any) -> None:
@@ -18,8 +16,3 @@ def _plain(value: Any) -> str:
     if isinstance(value, datetime):
         return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
     return value.isoformat() if isinstance(value, date) else str(value)
-
-
-def when(moment: datetime) -> str:
-    """Return a moment to the second in the business's time zone."""
-    return moment.astimezone(BUSINESS_ZONE).strftime("%Y-%m-%d %H:%M:%S")

@@ -10,6 +10,7 @@ from typing import Any
 
 import psutil
 
+from local.settings import runtime_settings
 from ops.errors import UserError
 
 
@@ -33,9 +34,10 @@ class Running:
 
 
 def find_running() -> Running:
-    """Return the running system; raises NotRunning, or HalfNamed when the environment names one engine of two."""
+    """Return the running system; raises NotRunning, or HalfNamed or SettingsError when the environment is wrong."""
     kafka, database = os.environ.get("KAFKA_BOOTSTRAP_SERVERS"), os.environ.get("DATABASE_URL")
     if kafka and database:
+        runtime_settings(kafka, database)
         prefix, clock = os.environ.get("SLUICE_TOPIC_PREFIX", ""), os.environ.get("SLUICE_CLOCK") or "real"
         return Running(kafka, database, prefix, clock)
     if kafka or database:
