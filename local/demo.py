@@ -10,6 +10,7 @@ import tempfile
 import time
 import uuid
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -25,6 +26,7 @@ from rich.table import Table
 from local.up import started
 from ops.errors import UserError
 from ops.money import amount_text
+from ops.stopping import ToldToStop, ending_in_order
 from schemas.envelope import encode_headers
 from services.transfer import records
 from services.transfer.calendar import BUSINESS_ZONE
@@ -111,7 +113,13 @@ class Seen:
 
 def run(*, keep: Annotated[bool, typer.Option("--keep", help="Leave everything running at the end.")] = False) -> None:
     """Live through the day; exit 1 when it missed an outcome or the ledger does not add up."""
-    console = Console(highlight=False)
+    with ending_in_order("Stopped before the day was over; nothing of it stays."):
+        is_well = _live(Console(highlight=False), keep=keep)
+    if not is_well:
+        raise SystemExit(1)
+
+
+def _live(console: Console, *, keep: bool) -> bool:
     console.print("Starting Kafka, PostgreSQL, the transfer service and a sandbox bank …")
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="sluice-demo-") as directory:
@@ -126,16 +134,15 @@ def run(*, keep: Annotated[bool, typer.Option("--keep", help="Leave everything r
             is_well = day.report()
             if keep:
                 _keep(console, home)
-    if not is_well:
-        raise SystemExit(1)
+    return is_well
 
 
 def _keep(console: Console, home: Path) -> None:
     console.print("\nEverything stays up until Ctrl-C. In another terminal:")
     console.print(f"  export SLUICE_HOME={home}", soft_wrap=True)
     console.print("  .venv/bin/sluice statement wallet:tea-shop")
-    # Wake up for either, and end in good order.
-    signal.sigwait({signal.SIGINT, signal.SIGTERM})
+    with suppress(ToldToStop):
+        signal.pause()
 
 
 class Day:

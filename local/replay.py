@@ -29,6 +29,7 @@ from ops.brokers import asking
 from ops.database import connect
 from ops.errors import UserError
 from ops.running import NotRunning, Running, find_running, running_from
+from ops.stopping import ending_in_order
 from schemas.envelope import encode_headers
 from services.runtime.kafka import admin_options
 from services.transfer import records
@@ -49,6 +50,9 @@ _PATIENCE_S: Final = 60.0
 _LOOK_EVERY_S: Final = 2.0
 _DECIDED_WITHIN_S: Final = 5.0
 _SHOWN: Final = 20
+_STOPPED: Final = (
+    "Stopped. Nothing is lost: what was sent goes on, and the same replay again sends the rest and checks everything."
+)
 
 
 class ReplayError(UserError):
@@ -101,7 +105,7 @@ def run(
     console = Console()
     _check_report_file(report_file)
     history = read_history(directory)
-    with _system(console) as running, asking(running):
+    with ending_in_order(_STOPPED), _system(console) as running, asking(running):
         report = Replay(running, console).run(history, rate)
     _show(console, report)
     if report_file is not None:
