@@ -6,7 +6,6 @@ import asyncio
 import json
 import random
 import signal
-import tempfile
 import time
 import uuid
 from collections import Counter
@@ -23,6 +22,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from rich.console import Console
 from rich.table import Table
 
+from local.temporary import temporary_folder
 from local.up import started
 from ops.errors import UserError
 from ops.money import amount_text
@@ -113,7 +113,7 @@ class Seen:
 
 def run(*, keep: Annotated[bool, typer.Option("--keep", help="Leave everything running at the end.")] = False) -> None:
     """Live through the day; exit 1 when it missed an outcome or the ledger does not add up."""
-    with ending_in_order("Stopped before the day was over; nothing of it stays."):
+    with ending_in_order("Stopped; nothing of this day stays."):
         is_well = _live(Console(highlight=False), keep=keep)
     if not is_well:
         raise SystemExit(1)
@@ -122,8 +122,7 @@ def run(*, keep: Annotated[bool, typer.Option("--keep", help="Leave everything r
 def _live(console: Console, *, keep: bool) -> bool:
     console.print("Starting Kafka, PostgreSQL, the transfer service and a sandbox bank …")
     began = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="sluice-demo-") as directory:
-        home = Path(directory)
+    with temporary_folder() as home:
         clock = home / "clock"
         clock.write_text(str((_MORNING - datetime.now(UTC)).total_seconds()))
         (home / "bank.json").write_text(json.dumps(_BANK))

@@ -9,7 +9,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -31,6 +30,7 @@ from local.sandboxes import BANK, MAIL, MODULES, SMS, find_places
 from local.secrets import keys_of
 from local.settings import LocalSettings, load_local_settings
 from local.setup import SERVICES, set_up
+from local.temporary import temporary_folder
 from ops.console import console
 from ops.errors import UserError
 
@@ -427,8 +427,8 @@ def started(
 
     Without `home` its data are temporary. Raises NotReady with what it said when it does not come up.
     """
-    with tempfile.TemporaryDirectory(prefix="sluice-") as temporary:
-        place = home or Path(temporary)
+    with temporary_folder() as temporary:
+        place = home or temporary
         place.mkdir(parents=True, exist_ok=True)
         if os.geteuid() == 0:
             # The database server runs as nobody, and its data lie below.
@@ -451,10 +451,19 @@ def started(
         finally:
             child.send_signal(signal.SIGTERM)
             try:
-                child.wait(_STOPS_WITHIN_S)
-            except subprocess.TimeoutExpired:
-                child.kill()
-                child.wait()
+                _await_end(child)
+            except KeyboardInterrupt:
+                # Told to stop meanwhile: whoever is still stopping uses the folder that goes next.
+                _await_end(child)
+                raise
+
+
+def _await_end(child: subprocess.Popen[bytes]) -> None:
+    try:
+        child.wait(_STOPS_WITHIN_S)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()
 
 
 def _wait_for_endpoints(child: subprocess.Popen[bytes], path: Path, said: Path) -> dict[str, Any]:
