@@ -13,6 +13,7 @@ from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -28,6 +29,7 @@ from local.up import started
 from ops.brokers import asking
 from ops.database import connect
 from ops.errors import UserError
+from ops.money import amount_text
 from ops.running import NotRunning, Running, find_running, running_from
 from ops.stopping import ending_in_order
 from schemas.envelope import encode_headers
@@ -35,7 +37,7 @@ from services.runtime.kafka import admin_options
 from services.transfer import records
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
 SOURCE: Final = "sluice/replay"
 FINAL: Final = frozenset({"settled", "failed", "refunded", "cancelled", "expired"})
@@ -49,6 +51,7 @@ _COLUMNS: Final = {
 _PATIENCE_S: Final = 60.0
 _LOOK_EVERY_S: Final = 2.0
 _DECIDED_WITHIN_S: Final = 5.0
+_FAULTS: Final = ("not_ended", "refused", "balances_off", "dead_letters")
 _SHOWN: Final = 20
 _STOPPED: Final = (
     "Stopped. Nothing is lost: what was sent goes on, and the same replay again sends the rest and checks everything."
@@ -63,10 +66,12 @@ class ReplayError(UserError):
 class Row:
     """One transfer of the history; `wallet` keys it, and its balance is expected; `others` it touches too."""
 
+    line: int
     transfer_id: str
     wallet: str
     others: tuple[str, ...]
     body: bytes
+    currency: str
     expected_minor: int
 
 
@@ -85,6 +90,7 @@ class Outcomes:
 
     statuses: dict[str, str] = field(default_factory=dict)
     reasons: Counter[str] = field(default_factory=Counter)
+    refused: dict[str, str] = field(default_factory=dict)
     balances: dict[str, int | None] = field(default_factory=dict)
     ended: set[str] = field(default_factory=set)
     answered: set[str] = field(default_factory=set)
@@ -110,7 +116,7 @@ def run(
     _show(console, report)
     if report_file is not None:
         report_file.write_text(json.dumps(report, indent=2) + "\n")
-    if report["not_ended"] or report["balances_off"] or report["dead_letters"] or report["audit"] != "clean":
+    if any(report[name] for name in _FAULTS) or report["audit"] != "clean":
         raise SystemExit(1)
 
 
@@ -135,11 +141,31 @@ def _system(console: Console) -> Iterator[Running]:
 
 def read_history(directory: Path) -> History:
     """Read the three files; ReplayError names file, line and column of the first thing that is wrong."""
-    return History(
-        [_customer(row) for _, row in _rows(directory, "customers.csv")],
-        [_account(line, row) for line, row in _rows(directory, "accounts.csv")],
-        [_transfer(line, row) for line, row in _rows(directory, "transfers.csv")],
-    )
+    customers = [_customer(row) for _, row in _rows(directory, "customers.csv")]
+    accounts = [_account(line, row) for line, row in _rows(directory, "accounts.csv")]
+    transfers = [_transfer(line, row) for line, row in _rows(directory, "transfers.csv")]
+    if not transfers:
+        raise ReplayError(f"{directory / 'transfers.csv'} has no rows: there is nothing to replay.")
+    _check_ids(transfers)
+    _check_wallets(transfers, {account_id for account_id, _, _ in accounts})
+    return History(customers, accounts, transfers)
+
+
+def _check_ids(transfers: Sequence[Row]) -> None:
+    lines: dict[str, int] = {}
+    for row in transfers:
+        before = lines.setdefault(row.transfer_id, row.line)
+        if before != row.line:
+            raise ReplayError(
+                f"transfers.csv, line {row.line}: the transfer_id {row.transfer_id} stands in line {before} already."
+            )
+
+
+def _check_wallets(transfers: Sequence[Row], accounts: Collection[str]) -> None:
+    for row in transfers:
+        for wallet in (row.wallet, *row.others):
+            if wallet.startswith("wallet:") and wallet not in accounts:
+                raise ReplayError(f"transfers.csv, line {row.line}: {wallet} is not in accounts.csv.")
 
 
 def _rows(directory: Path, name: str) -> Iterator[tuple[int, Mapping[str, str]]]:
@@ -192,7 +218,7 @@ def _transfer(line: int, row: Mapping[str, str]) -> Row:
         raise ReplayError(f"transfers.csv, line {line}: transfer_id is {row['transfer_id']!r}, not a UUID.") from None
     wallet = row["payer"] if row["payer"].startswith("wallet:") else row["payee"]
     others = tuple({row["payer"], row["payee"]} - {wallet})
-    return Row(transfer_id, wallet, others, orjson.dumps(body), expected)
+    return Row(line, transfer_id, wallet, others, orjson.dumps(body), row["currency"], expected)
 
 
 # --- Sending and following ---
@@ -209,6 +235,7 @@ class Replay:
         self._options: dict[str, Any] = {**options, "log_level": 0}
         self._prefix = running.topic_prefix
         self._outcomes = Outcomes()
+        self._done_before: dict[str, bytes] = {}
         self._dead_before = 0
         self._done = threading.Event()
         self._failed: list[BaseException] = []
@@ -216,6 +243,7 @@ class Replay:
     def run(self, history: History, rate: float | None) -> dict[str, Any]:
         """Publish a history and wait until every transfer has ended, or nothing goes on; return the report."""
         wallets = {row.transfer_id: row.wallet for row in history.transfers}
+        self._done_before = asyncio.run(self._first_events(list(wallets)))
         self._dead_before = self._count_dead_letters()
         follower = threading.Thread(target=self._follow, args=(wallets, self._consumer()), daemon=True)
         follower.start()
@@ -229,7 +257,7 @@ class Replay:
         finally:
             self._done.set()
             follower.join(10)
-        seconds = self._outcomes.last_ended - started_at
+        seconds = max(0.0, self._outcomes.last_ended - started_at)
         return asyncio.run(self._report(history, seconds))
 
     def _in_order(self, rows: Iterable[Row]) -> Iterator[tuple[str, str, bytes]]:
@@ -247,10 +275,11 @@ class Replay:
             yield row.wallet, row.transfer_id, row.body
 
     def _await_decided(self, row: Row) -> None:
-        """Wait for a transfer's first event, but not for long after the last of any: it may be a dead letter."""
+        """Wait for what becomes of a request, but not for long after the last event of any: it may be a dead letter."""
         since = time.monotonic()
-        while row.transfer_id not in self._outcomes.statuses and not self._failed:
-            if time.monotonic() - max(since, self._outcomes.last_heard) > _DECIDED_WITHIN_S:
+        outcomes = self._outcomes
+        while not (row.transfer_id in outcomes.statuses or row.transfer_id in outcomes.refused or self._failed):
+            if time.monotonic() - max(since, outcomes.last_heard) > _DECIDED_WITHIN_S:
                 return
             self._done.wait(0.001)
 
@@ -299,17 +328,30 @@ class Replay:
                 outcomes.reasons[event["reason"]["code"]] += 1
             return
         wallet = wallets.get(id_)
-        if wallet is None or "status" not in event:
+        if wallet is None:
+            return
+        if event.get("command_id") == id_:
+            self._note_refused(id_, event["reason"]["code"])
+        if "status" not in event:
             return
         outcomes.statuses[id_] = event["status"]
         if event["seq"] == 1:
-            side = "payer" if event["payer"] == wallet else "payee"
-            outcomes.balances[id_] = event.get(f"{side}_available_minor")
+            outcomes.balances[id_] = _balance_of(event, wallet)
         if event["status"] in FINAL and id_ not in outcomes.ended:
             outcomes.ended.add(id_)
             outcomes.last_ended = outcomes.last_heard
             if "reason" in event:
                 outcomes.reasons[event["reason"]["code"]] += 1
+
+    def _note_refused(self, id_: str, code: str) -> None:
+        """Remember a request that was refused itself, and say so: no outcome will come of it."""
+        outcomes = self._outcomes
+        outcomes.refused[id_] = code
+        outcomes.ended.add(id_)
+        outcomes.last_ended = outcomes.last_heard
+        outcomes.reasons[code] += 1
+        if len(outcomes.refused) <= _SHOWN:
+            self._console.print(f"The request {id_} is refused because of {code}.", soft_wrap=True)
 
     def _send(
         self, topic: str, type_: str, messages: Iterable[tuple[str, str, bytes]], rate: float | None = None
@@ -395,39 +437,58 @@ class Replay:
         finally:
             consumer.close()
 
-    async def _report(self, history: History, seconds: float) -> dict[str, Any]:
+    async def _first_events(self, ids: Iterable[str]) -> dict[str, bytes]:
         async with connect(self._running, "transfer") as connection:
-            unseen = [row.transfer_id for row in history.transfers if row.transfer_id not in self._outcomes.balances]
-            firsts = await records.read_first_events(connection, [uuid.UUID(id_) for id_ in unseen])
-            for id_, event in firsts.items():
-                self._outcomes.balances[str(id_)] = _balance_of(orjson.loads(event), history, str(id_))
+            found = await records.read_first_events(connection, [uuid.UUID(id_) for id_ in ids])
+        return {str(id_): event for id_, event in found.items()}
+
+    async def _report(self, history: History, seconds: float) -> dict[str, Any]:
+        outcomes = self._outcomes
+        await self._find_balances(history)
+        async with connect(self._running, "transfer") as connection:
             audit = await records.audit(connection)
         off = [
             {
                 "transfer_id": row.transfer_id,
                 "wallet": row.wallet,
+                "currency": row.currency,
                 "expected_minor": row.expected_minor,
                 "found_minor": found,
             }
             for row in history.transfers
-            if (found := self._outcomes.balances.get(row.transfer_id)) != row.expected_minor
+            if row.transfer_id not in outcomes.refused
+            and (found := outcomes.balances.get(row.transfer_id)) != row.expected_minor
         ]
+        is_new = not self._done_before and seconds > 0
         return {
             "transfers": len(history.transfers),
-            "outcomes": dict(Counter(self._outcomes.statuses.values())),
-            "reasons": dict(self._outcomes.reasons),
-            "not_ended": sum(row.transfer_id not in self._outcomes.ended for row in history.transfers),
+            "done_before": len(self._done_before),
+            "outcomes": dict(Counter(outcomes.statuses.values())),
+            "reasons": dict(outcomes.reasons),
+            "not_ended": sum(row.transfer_id not in outcomes.ended for row in history.transfers),
+            "refused": len(outcomes.refused),
+            "first_refused": dict(islice(outcomes.refused.items(), _SHOWN)),
             "balances_off": len(off),
             "first_balances_off": off[:_SHOWN],
             "dead_letters": self._dead_letters(),
             "seconds": round(seconds, 2),
-            "per_second": round(len(history.transfers) / seconds) if seconds > 0 else 0,
+            "per_second": round(len(history.transfers) / seconds) if is_new else None,
             "audit": "clean" if audit.clean else [finding.rule for finding in audit.findings],
         }
 
+    async def _find_balances(self, history: History) -> None:
+        """Look up the balances right after the transfers whose first events did not come by: those done before."""
+        balances = self._outcomes.balances
+        wallets = {row.transfer_id: row.wallet for row in history.transfers if row.transfer_id not in balances}
+        unknown = wallets.keys() - self._done_before.keys()
+        firsts = self._done_before | (await self._first_events(unknown) if unknown else {})
+        for id_, wallet in wallets.items():
+            if id_ in firsts:
+                balances[id_] = _balance_of(orjson.loads(firsts[id_]), wallet)
 
-def _balance_of(event: Mapping[str, Any], history: History, id_: str) -> int | None:
-    wallet = next(row.wallet for row in history.transfers if row.transfer_id == id_)
+
+def _balance_of(event: Mapping[str, Any], wallet: str) -> int | None:
+    """Return what an event says that its transfer left available in a wallet."""
     side = "payer" if event["payer"] == wallet else "payee"
     return event.get(f"{side}_available_minor")
 
@@ -444,15 +505,21 @@ def _show(console: Console, report: Mapping[str, Any]) -> None:
         table.add_row(f"  {status}", f"{count:,}")
     for reason, count in sorted(report["reasons"].items()):
         table.add_row(f"  because of {reason}", f"{count:,}")
-    if report["not_ended"]:
-        table.add_row("not ended", f"{report['not_ended']:,}")
+    for name in ("not_ended", "refused"):
+        if report[name]:
+            table.add_row(name.replace("_", " "), f"{report[name]:,}")
     table.add_row("balances off", f"{report['balances_off']:,}")
     table.add_row("dead letters", f"{report['dead_letters']:,}")
+    if report["done_before"]:
+        table.add_row("done already", f"{report['done_before']:,}")
     table.add_row("seconds", f"{report['seconds']:,.1f}")
-    table.add_row("transfers a second", f"{report['per_second']:,}")
+    if report["per_second"] is not None:
+        table.add_row("transfers a second", f"{report['per_second']:,}")
     table.add_row("audit", report["audit"] if report["audit"] == "clean" else "; ".join(report["audit"]))
     console.print(table)
     for off in report["first_balances_off"]:
-        console.print(
-            f"{off['wallet']}: after {off['transfer_id']} expected {off['expected_minor']}, found {off['found_minor']}"
-        )
+        expected = amount_text(off["expected_minor"], off["currency"])
+        found = "none" if off["found_minor"] is None else amount_text(off["found_minor"], off["currency"])
+        console.print(f"{off['wallet']}: after {off['transfer_id']} expected {expected}, found {found}", soft_wrap=True)
+    if report["done_before"] == report["transfers"]:
+        console.print("Everything had been done already: it was asked for again, moved nothing, and was checked.")

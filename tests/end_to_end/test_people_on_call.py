@@ -112,7 +112,7 @@ def history() -> list[dict[str, Any]]:
 
 def test_a_replay_reports_outcomes_and_a_second_one_changes_nothing(system: System, tmp_path: Path) -> None:
     write_history(tmp_path / "history", history())
-    for _ in range(2):
+    for is_repeated in (False, True):
         report_file = tmp_path / "report.json"
         done = sluice(system, "replay", str(tmp_path / "history"), "--json", str(report_file))
         assert done.returncode == 0, done.stdout + done.stderr
@@ -121,6 +121,9 @@ def test_a_replay_reports_outcomes_and_a_second_one_changes_nothing(system: Syst
         assert report["reasons"]["insufficient_balance"] == 1
         assert (report["balances_off"], report["not_ended"], report["dead_letters"]) == (0, 0, 0)
         assert report["audit"] == "clean"
+        assert report["done_before"] == (4 if is_repeated else 0)
+        assert (report["per_second"] is None) == is_repeated
+        assert ("Everything had been done already" in done.stdout) == is_repeated
     assert told(system, "statement", "wallet:h1")["posted_minor"] == 500
 
 
@@ -150,7 +153,25 @@ def test_a_replay_finds_what_is_off_and_ends(system: System, tmp_path: Path) -> 
     report = json.loads(report_file.read_text())
     assert done.returncode == 1
     assert (report["balances_off"], report["not_ended"], report["dead_letters"]) == (2, 1, 1)
-    assert "expected 501, found 500" in done.stdout
+    assert report["seconds"] >= 0
+    assert "expected 5.01 CNY, found 5.00 CNY" in done.stdout
+    assert "expected 4.00 CNY, found none" in done.stdout
+
+
+def test_a_replay_names_what_is_refused_and_does_not_wait_for_its_outcome(system: System, tmp_path: Path) -> None:
+    rows = [row("top_up", "bank:AB:1", "wallet:h2", 100, 600)]
+    write_history(tmp_path / "history", rows)
+    assert sluice(system, "replay", str(tmp_path / "history")).returncode == 0
+    changed = [rows[0] | {"amount_minor": 101}, row("top_up", "bank:AB:1", "wallet:h2", 1, 601)]
+    write_history(tmp_path / "history", changed)
+    report_file = tmp_path / "report.json"
+    done = sluice(system, "replay", str(tmp_path / "history"), "--json", str(report_file))
+    report = json.loads(report_file.read_text())
+    assert done.returncode == 1
+    assert report["first_refused"] == {rows[0]["transfer_id"]: "duplicate_id_conflict"}
+    assert (report["refused"], report["not_ended"], report["balances_off"]) == (1, 0, 0)
+    assert report["seconds"] < 10
+    assert f"{rows[0]['transfer_id']} is refused because of duplicate_id_conflict" in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -167,6 +188,30 @@ def test_a_replay_names_the_cell_that_is_wrong(
     done = sluice(system, "replay", str(tmp_path / "history"))
     assert done.returncode == 2
     assert says in done.stderr.replace("\n", " ")
+
+
+def test_a_replay_without_rows_names_the_file(system: System, tmp_path: Path) -> None:
+    write_history(tmp_path / "history", [row("p2p", "wallet:h1", "wallet:h2", 1, 1)])
+    transfers = tmp_path / "history" / "transfers.csv"
+    transfers.write_text(transfers.read_text().partition("\n")[0] + "\n")
+    done = sluice(system, "replay", str(tmp_path / "history"))
+    assert done.returncode == 2
+    assert f"{transfers} has no rows" in done.stderr
+
+
+def test_a_replay_names_lines_that_cannot_be_meant(system: System, tmp_path: Path) -> None:
+    one = row("p2p", "wallet:h1", "wallet:h2", 1, 1)
+    for rows, says in (
+        (
+            [one, row("p2p", "wallet:h1", "wallet:h2", 1, 1), one],
+            f"line 4: the transfer_id {one['transfer_id']} stands",
+        ),
+        ([one, row("p2p", "wallet:h1", "wallet:h3", 1, 1)], "line 3: wallet:h3 is not in accounts.csv"),
+    ):
+        write_history(tmp_path / "history", rows)
+        done = sluice(system, "replay", str(tmp_path / "history"))
+        assert done.returncode == 2
+        assert says in done.stderr
 
 
 # --- Looking ---
