@@ -29,6 +29,7 @@ from local.processes import Keeper, Slot
 from local.sandboxes import BANK, MAIL, MODULES, SMS, find_places
 from local.secrets import keys_of
 from local.settings import LocalSettings, load_local_settings
+from local.settings_check import check_settings
 from local.setup import SERVICES, set_up
 from local.temporary import temporary_folder
 from ops.console import console
@@ -110,13 +111,14 @@ def run(plan: Plan) -> None:
     places = [path for path in (home / "run.json", plan.endpoints) if path is not None]
     with _only_one(home):
         # Before the engines make any data: keys that are missing beside data are lost.
-        keys_of(home)
+        check_settings(settings, keys_of(home))
         # What a killed run left behind is not true any more.
         _forget(places)
         try:
             _run(plan, settings, home, places)
         except KeyboardInterrupt:
             _say("Stopped before it was up.")
+            raise SystemExit(130) from None
         finally:
             _forget(places)
 
@@ -165,7 +167,9 @@ def _run(plan: Plan, settings: LocalSettings, home: Path, places: list[Path]) ->
     with ThreadPoolExecutor(1) as thread:
         try:
             with asyncio.Runner() as runner:
-                runner.run(_System(plan, settings, home, places, engines, thread).run())
+                came_up = runner.run(_System(plan, settings, home, places, engines, thread).run())
+            if not came_up:
+                raise KeyboardInterrupt
         finally:
             # Impatience now would only leave engines that stop without being waited for.
             for number in (signal.SIGTERM, signal.SIGINT):
@@ -218,8 +222,11 @@ class _System:
         self._prefix = os.environ.get("SLUICE_TOPIC_PREFIX", "")
         self._clock = os.environ.get("SLUICE_CLOCK") or "real"
 
-    async def run(self) -> None:
-        """Start every process and keep all running until told to stop; then stop them, the sandboxes last."""
+    async def run(self) -> bool:
+        """Start every process and keep all running until told to stop; then stop them, the sandboxes last.
+
+        Returns whether all had come up before.
+        """
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, self._stopping.set)
         try:
@@ -229,7 +236,7 @@ class _System:
             progress("topics and tables")
             await set_up(self._settings, self._engines.bootstrap, self._engines.dsn)
             if self._stopping.is_set():
-                return
+                return False
             progress(", ".join(SERVICES) + " and the sandboxes")
             self._start_processes()
             await self._wait_until_ready()
@@ -237,6 +244,7 @@ class _System:
                 progress(None)
                 self._say_where_to_look()
                 await self._stand_by()
+            return self._is_ready
         finally:
             await self._stop()
 

@@ -239,7 +239,7 @@ def test_told_to_stop_while_it_starts_it_stops(tmp_path: Path) -> None:
         wait_for(starting.family, deadline_s=30, what="an engine")
         family = starting.family()
         starting.process.send_signal(signal.SIGINT)
-        assert starting.process.wait(60) == 0
+        assert starting.process.wait(60) == 130
         wait_for(lambda: are_gone(family), what="no process left")
 
 
@@ -266,6 +266,29 @@ def test_a_wrong_setting_ends_it_with_one_sentence(
     assert says in done.stderr
     assert done.stderr.count("\n") == 1
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("SLUICE_MASTER_KEY", "short"),
+        ("SLUICE_POLICY", "nowhere.toml"),
+        ("SLUICE_CLOCK", "sundial"),
+        ("SLUICE_LOG_LEVEL", "loud"),
+        ("SLUICE_BATCH_SIZE", "0"),
+        ("SLUICE_BANK_FAILURE_RATE", "2"),
+        ("SLUICE_NOTIFY_POLICY", "nowhere.toml"),
+        ("SLUICE_WORDING", "nowhere"),
+        ("DATABASE_URL", "mysql://u:geheim@db/x"),
+    ],
+)
+def test_a_wrong_setting_is_found_before_an_engine_starts(tmp_path: Path, name: str, value: str) -> None:
+    done = run(tmp_path, "up", **{name: value})
+    assert (done.returncode, done.stdout) == (2, "")
+    assert name in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert "geheim" not in done.stderr
+    assert not (tmp_path / ".sluice" / "data").exists()
 
 
 def test_a_database_that_is_not_there_is_one_sentence(tmp_path: Path, kafka: str, topic_prefix: str) -> None:

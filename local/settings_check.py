@@ -1,0 +1,42 @@
+"""Reads what every process of a run will read from the environment, before anything is started for it."""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
+
+from local.behaviour import BehaviourFile
+from local.settings import runtime_settings
+from services.notify.settings import load_notify
+from services.transfer.settings import load_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from local.settings import LocalSettings
+
+_STAND_INS: Final = ("127.0.0.1:9092", "postgresql://127.0.0.1")
+"""For the addresses of engines that are not started yet."""
+
+
+def check_settings(settings: LocalSettings, keys: Mapping[str, str]) -> None:
+    """Raise the SettingsError that a worker or the sandbox bank would end with; `keys` they get besides."""
+    kafka, database = _STAND_INS
+    with _environment(keys):
+        runtime_settings(settings.bootstrap or kafka, settings.dsn.get_secret_value() if settings.dsn else database)
+        load_settings()
+        load_notify()
+        BehaviourFile(settings.home / "bank.json")
+
+
+@contextmanager
+def _environment(more: Mapping[str, str]) -> Iterator[None]:
+    # Settings are read from the process's own environment; the engines must not inherit the keys.
+    before = dict(os.environ)
+    os.environ.update(more)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
