@@ -11,6 +11,7 @@ from typing import Any
 import jsonschema
 import yaml
 
+from local.jars import VERSION
 from local.settings import LocalSettings
 from services.runtime.settings import RuntimeSettings
 from services.transfer.settings import TransferSettings
@@ -39,6 +40,10 @@ def test_every_variable_that_services_get_is_a_setting() -> None:
             known.add(str(field.validation_alias or name).upper())
     for name in OURS:
         assert set(_compose()["services"][name]["environment"]) <= known
+
+
+def test_the_brokers_are_those_of_a_local_run() -> None:
+    assert _compose()["services"]["kafka"]["image"] == f"apache/kafka:{VERSION}"
 
 
 def test_no_secret_stands_in_the_file() -> None:
