@@ -32,6 +32,7 @@ COMMANDS: Final = {
     "audit": ("ops.ledger:show_audit", "Check that everything adds up; exit 1 if not, 2 if it could not look."),
     "offsets show": ("ops.offsets:show", "Show how far each partition is, and gaps."),
     "offsets accept": ("ops.offsets:accept", "Accept a gap: the partition goes on, and what is missing stays missing."),
+    "dead-letters": ("ops.dead_letters:show", "Show the newest records that could not be taken, and why."),
     "topics create": ("local.setup:make_topics", "Create the topics that are missing."),
     "migrate": ("local.setup:make_tables", "Bring every service's tables up to date."),
 }  # fmt: skip

@@ -1,8 +1,10 @@
-"""The terminal that people read; wide where nobody looks at its edges."""
+"""The terminal that people read, wide where nobody looks at its edges, and the JSON that programs read."""
 
 from __future__ import annotations
 
-from typing import Annotated
+import json
+from datetime import UTC, date, datetime
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -17,3 +19,14 @@ def console() -> Console:
     """Return a console of the terminal's width, or a wide one when the output goes to a file or a pipe."""
     found = Console(highlight=False, soft_wrap=False)
     return found if found.is_terminal else Console(highlight=False, width=_PIPED_WIDTH)
+
+
+def print_json(value: Any) -> None:
+    """Print a value as JSON: moments in UTC, what JSON does not know as text."""
+    print(json.dumps(value, default=_plain, indent=2, ensure_ascii=False))  # noqa: T201 - the command's output
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    return value.isoformat() if isinstance(value, date) else str(value)

@@ -11,12 +11,11 @@ import orjson
 import typer
 from rich.table import Table
 
-from ops.console import Json, console
+from ops.console import Json, console, print_json
 from ops.database import connect
 from ops.errors import UserError
 from ops.moments import FIRST, LAST, moment_of, moment_text
 from ops.money import amount_text
-from ops.output import print_json
 from ops.running import find_running
 from services.notify import records as notices
 from services.transfer import records
@@ -291,6 +290,3 @@ def _print_audit(out: Console, looked_at: str, findings: Sequence[tuple[str, lis
         out.print(f"[bold]Broken: {rule}[/bold]")
         for row in rows:
             out.print("  " + ", ".join(f"{name} {value}" for name, value in row.items()))
-
-
-# --- Words ---

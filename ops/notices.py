@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from ops.console import Json, console
+from ops.console import Json, console, print_json
 from ops.database import connect
 from ops.moments import moment_text
-from ops.output import print_json
 from ops.running import find_running
 from services.notify import records
 
