@@ -92,10 +92,9 @@ def _read_newest(running: Running, names: Sequence[str], limit: int) -> tuple[li
     settings = runtime_settings(running.kafka, running.database)
     with asking(running):
         logs = asyncio.run(_logs(settings, names))
-        messages = list(_last_of_each(settings, logs, limit))
-    messages.sort(key=lambda message: message.timestamp()[1], reverse=True)
-    letters = [_letter(message, running.topic_prefix) for message in messages[:limit]]
-    return letters, sum(log.end - log.start for log in logs.values())
+        letters = [_letter(message, running.topic_prefix) for message in _last_of_each(settings, logs, limit)]
+    letters.sort(key=lambda letter: (letter.at, letter.offset), reverse=True)
+    return letters[:limit], sum(log.end - log.start for log in logs.values())
 
 
 async def _logs(settings: RuntimeSettings, names: Sequence[str]) -> dict[Place, Log]:
@@ -155,8 +154,8 @@ def _letter(message: Message, prefix: str) -> Letter:
 
 def _moment(text: str, appended_ms: int) -> datetime:
     try:
-        return datetime.fromisoformat(text)
-    except ValueError:
+        return datetime.fromisoformat(text).astimezone(UTC)
+    except (ValueError, OverflowError):
         return datetime.fromtimestamp(appended_ms / 1000, UTC)
 
 

@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -29,8 +29,7 @@ def letters(kafka: str, topic_prefix: str) -> dict[str, str]:
         value = {"payer": "wallet:6222020000000001", "payee_name": "王小明", "amount_minor": number}
         body = b"{" if number == 28 else json.dumps(value).encode()
         publish(producer, topic_prefix, number, body)
-        # One after the other: the brokers' time tells which is newest.
-        assert producer.flush(30) == 0
+    assert producer.flush(30) == 0
     return {"KAFKA_BOOTSTRAP_SERVERS": kafka, "DATABASE_URL": "postgresql://u", "SLUICE_TOPIC_PREFIX": topic_prefix}
 
 
@@ -38,7 +37,7 @@ def publish(producer: Producer, prefix: str, number: int, value: bytes) -> None:
     topic, partition = ("rail.results" if number == 29 else "transfer.commands"), number % 3
     detail = f"number {number}: wallet:6222020000000001 called 13812345678"
     rejected = Rejected(topic, partition, number, b"wallet:6222020000000001", value, [], "malformed", detail)
-    letter = dead_letter(rejected, Lane("wallet", partition), "transfer", NOW, 1_000_000)
+    letter = dead_letter(rejected, Lane("wallet", partition), "transfer", NOW + timedelta(seconds=number), 1_000_000)
     headers: Any = list(letter.headers)
     where = (prefix + letter.topic, letter.value, letter.key, partition)
     producer.produce(*where, headers=headers)
@@ -70,7 +69,7 @@ def test_the_newest_come_first_with_the_reason_and_their_place(letters: dict[str
         "topic": "rail.results.dlq",
         "partition": 2,
         "offset": 0,
-        "at": "2026-11-23T08:30:00Z",
+        "at": "2026-11-23T08:30:29Z",
         "reason": "malformed",
         "detail": "number 29: wallet:***0001 called ***",
         "service": "transfer",
@@ -94,7 +93,7 @@ def test_values_are_shown_on_demand_and_masked(letters: dict[str, str]) -> None:
     assert broken["value"] == "1 bytes that are no JSON"
     assert whole["value"] == {"payer": "wallet:***0001", "payee_name": "***", "amount_minor": 27}
     shown = sluice(letters, ["--values", "--limit", "3"])
-    assert "2026-11-23 16:30:00" in shown.stdout
+    assert "2026-11-23 16:30:29" in shown.stdout
     assert "The newest 3 of 30" in shown.stdout
     for personal in ("王小明", "62220200", "13812345678"):
         assert personal not in shown.stdout
