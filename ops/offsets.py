@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import json
+from datetime import datetime
 from typing import Annotated, Any
 
 import typer
@@ -12,11 +12,12 @@ from rich.table import Table
 from local.settings import runtime_settings
 from local.setup import SERVICES
 from ops.brokers import asking
-from ops.console import Json, console
+from ops.console import Json, console, print_json
 from ops.database import connect
 from ops.errors import UserError
+from ops.moments import moment_text
 from ops.running import Running, find_running
-from services.runtime.offsets import Consumed, NoGap, accept_gap, load_all
+from services.runtime.offsets import Consumed, accept_gap, load_all
 from services.runtime.topics import Log, Place, Topics
 
 
@@ -30,23 +31,23 @@ def show(*, as_json: Json = False) -> None:
     """Print a row a partition: where its consumer goes on, where its log starts and ends, and any gap."""
     rows = asyncio.run(_collect(find_running()))
     if as_json:
-        print(json.dumps(rows))  # noqa: T201 - the command's output
+        print_json(rows)
         return
     columns = ("service", "topic", "partition", "next", "log start", "log end", "behind", "gap")
     table = Table(*columns, box=None, pad_edge=False)
     for row in rows:
-        gap = row["gap"]
-        says = "" if gap is None else f"{gap['kind']}, {_count(gap['size'])} missing, since {gap['found_at']}"
+        says = "" if row["gap"] is None else _gap_text(**row["gap"])
         figures = (row["partition"], row["next_offset"], row["log_start"], row["log_end"], row["lag"])
         table.add_row(row["service"], row["topic"], *(str(figure) for figure in figures), says)
     out = console()
     out.print(table)
     if any(row["gap"] for row in rows):
-        out.print("A partition with a gap stands still until: sluice offsets accept SERVICE TOPIC PARTITION")
+        out.print("A partition with a gap stands still until: sluice offsets accept SERVICE TOPIC [PARTITION]")
 
 
-def _count(size: int | None) -> str:
-    return "an unknown number of records" if size is None else f"{size:,} records"
+def _gap_text(kind: str, size: int | None, found_at: datetime) -> str:
+    missing = "an unknown number of records" if size is None else f"{size:,} records"
+    return f"{kind}, {missing} missing, since {moment_text(found_at)}"
 
 
 async def _collect(running: Running) -> list[dict[str, Any]]:
@@ -62,7 +63,6 @@ async def _collect(running: Running) -> list[dict[str, Any]]:
 
 
 def _row(service: str, row: Consumed, log: Log) -> dict[str, Any]:
-    is_gap_open = row.gap_kind is not None and row.gap_accepted_at is None
     return {
         "service": service,
         "topic": row.topic,
@@ -70,27 +70,58 @@ def _row(service: str, row: Consumed, log: Log) -> dict[str, Any]:
         "next_offset": row.next_offset,
         "log_start": log.start,
         "log_end": log.end,
-        "lag": max(0, log.end - row.next_offset),
+        "lag": log.end - min(log.end, _goes_on_at(row, log)),
         "same_topic": row.topic_id == log.topic_id,
-        "gap": {"kind": row.gap_kind, "size": row.gap_size, "found_at": str(row.gap_found_at)} if is_gap_open else None,
+        "gap": _open_gap(row),
     }
+
+
+def _goes_on_at(row: Consumed, log: Log) -> int:
+    """Return the offset behind which the partition is: of another topic's log every record is new."""
+    if row.topic_id != log.topic_id:
+        return log.start
+    if row.gap_kind == "beyond_end" and row.gap_size is not None:
+        # What the log has got since it was found to end too early is new.
+        return max(log.start, row.next_offset - row.gap_size)
+    return row.next_offset
+
+
+def _open_gap(row: Consumed) -> dict[str, Any] | None:
+    if row.gap_kind is None or row.gap_accepted_at is not None:
+        return None
+    return {"kind": row.gap_kind, "size": row.gap_size, "found_at": row.gap_found_at}
 
 
 def accept(
     service: Annotated[str, typer.Argument(help="Such as transfer.")],
     topic: Annotated[str, typer.Argument(help="Such as transfer.commands.")],
-    partition: Annotated[int, typer.Argument(help="The partition's number.", min=0, max=1_000_000)],
+    partition: Annotated[
+        int | None, typer.Argument(help="The partition's number; every stopped one without it.", min=0)
+    ] = None,
 ) -> None:
-    """Let a stopped partition go on; what is missing stays missing."""
+    """List a topic's stopped partitions, or one, and let them go on; what is missing stays missing."""
     asyncio.run(_accept(find_running(), service, topic, partition))
 
 
-async def _accept(running: Running, service: str, topic: str, partition: int) -> None:
+async def _accept(running: Running, service: str, topic: str, partition: int | None) -> None:
     if service not in SERVICES:
         raise NothingToAccept(f"There is no service {service!r}; there is {', '.join(SERVICES)}.")
+    out = console()
     async with connect(running, service) as connection:
-        try:
-            kind = await accept_gap(connection, topic, partition)
-        except NoGap as error:
-            raise NothingToAccept(f"Nothing to accept: {error}. See `sluice offsets show`.") from None
-    console().print(f"Accepted ({kind}): partition {partition} of {topic} goes on within seconds.")
+        consumed = [row for row in await load_all(connection) if row.topic == topic]
+        stopped = [row for row in consumed if partition in {None, row.partition} and _open_gap(row)]
+        if not stopped:
+            raise NothingToAccept(_why_nothing(service, topic, partition, is_consumed=bool(consumed)))
+        for row in stopped:
+            gap = _open_gap(row) or {}
+            out.print(f"  partition {row.partition} of {topic}: {_gap_text(**gap)}", soft_wrap=True)
+            await accept_gap(connection, topic, row.partition)
+    out.print(f"Accepted: {'this goes' if len(stopped) == 1 else f'these {len(stopped)} go'} on within seconds.")
+
+
+def _why_nothing(service: str, topic: str, partition: int | None, *, is_consumed: bool) -> str:
+    if not is_consumed:
+        return f"Nothing to accept: {service} has consumed no topic {topic!r}. See `sluice offsets show`."
+    which = "no partition" if partition is None else f"partition {partition}"
+    has = "has a gap that waits" if partition is None else "has no gap that waits"
+    return f"Nothing to accept: {which} of {topic} {has}. See `sluice offsets show`."

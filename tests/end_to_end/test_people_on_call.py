@@ -12,7 +12,9 @@ import time
 import urllib.error
 import urllib.request
 import uuid
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from confluent_kafka import TopicPartition
@@ -280,6 +282,11 @@ def test_retention_that_overtook_the_consumer_stops_one_partition_until_it_is_ac
         ("transfer.commands", partition, "retention")
     ]
     assert gaps[0]["gap"]["size"] == 5
+    assert gaps[0]["lag"] == gaps[0]["log_end"] - gaps[0]["next_offset"] > 5
+    found_at = datetime.fromisoformat(gaps[0]["gap"]["found_at"]).astimezone(ZoneInfo("Asia/Shanghai"))
+    assert (
+        f"retention, 5 records missing, since {found_at:%Y-%m-%d %H:%M:%S}" in sluice(system, "offsets", "show").stdout
+    )
     assert reader.status(after) is None
 
     accepted = sluice(system, "offsets", "accept", "transfer", "transfer.commands", str(partition))
@@ -290,6 +297,9 @@ def test_retention_that_overtook_the_consumer_stops_one_partition_until_it_is_ac
     again = sluice(system, "offsets", "accept", "transfer", "transfer.commands", str(partition))
     assert again.returncode == 1
     assert "has no gap" in again.stderr
+    never = sluice(system, "offsets", "accept", "transfer", "transfer.nothing")
+    assert never.returncode == 1
+    assert "has consumed no topic 'transfer.nothing'" in never.stderr
 
 
 def test_a_recreated_topic_stops_its_partitions_and_money_goes_on(system: System, reader: Reader) -> None:
@@ -304,6 +314,15 @@ def test_a_recreated_topic_stops_its_partitions_and_money_goes_on(system: System
     paid = system.request("top_up", "bank:AB:1", "wallet:0", 1)
     system.flush()
     reader.read_until(lambda: reader.status(paid) == "settled")
-    for partition in range(count):
-        assert sluice(system, "offsets", "accept", "transfer", topic, str(partition)).returncode == 0
+    system.send("customer.profile", "new", {"customer_id": "new", "name": "N"}, topic=topic)
+    system.flush()
+    gaps = [found for found in told(system, "offsets", "show") if found["service"] == "transfer" and found["gap"]]
+    assert sum(gap["lag"] for gap in gaps) == 1
+
+    # Without a partition it is every one that stands still, and they are named.
+    accepted = sluice(system, "offsets", "accept", "transfer", topic)
+    assert accepted.returncode == 0, accepted.stderr
+    assert [f"partition {partition} of {topic}: recreated" in accepted.stdout for partition in range(count)].count(
+        True
+    ) == count
     wait_until(lambda: not trouble(system))
