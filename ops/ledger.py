@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from services.notify.records import Audit as NoticeAudit
+    from services.runtime.database import Connection
     from services.transfer.records import Audit, TransferRecord
 
 
@@ -44,6 +46,21 @@ class WrongWords(UserError):
 # --- Statement ---
 
 
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """What is asked of an account: its balance at one moment, or its latest entries between two."""
+
+    wallet: str
+    at: datetime | None
+    first: datetime
+    last: datetime
+    limit: int
+
+    @property
+    def is_of_all_time(self) -> bool:
+        return (self.first, self.last) == (FIRST, LAST)
+
+
 def show_statement(
     wallet: Annotated[str, typer.Argument(help="Such as wallet:alice, platform:fees or bank:ICBC.")],
     since: Annotated[str | None, typer.Option(help="First moment, RFC 3339 or YYYY-MM-DD.")] = None,
@@ -54,42 +71,66 @@ def show_statement(
     as_json: Json = False,
 ) -> None:
     """Print an account's balance and its latest entries, or only its balance at a moment."""
-    said = asyncio.run(_read_statement(wallet, since, until, at, limit))
+    said = asyncio.run(_read_statement(_question(wallet, since, until, at, limit)))
     if as_json:
         print_json(said)
+    elif "at" in said:
+        _print_balance_at(console(), said)
     else:
         _print_statement(console(), said)
 
 
-async def _read_statement(
-    wallet: str, since: str | None, until: str | None, at: str | None, limit: int
-) -> dict[str, Any]:
-    running = find_running()
-    if not wallet.isprintable():
-        raise NotFound(_no_account(wallet))
+def _question(wallet: str, since: str | None, until: str | None, at: str | None, limit: int) -> _Question:
+    if at and (since or until):
+        raise WrongWords("--at asks for one moment, --since and --until for a span: name one or the other.")
     first = moment_of(since) if since else FIRST
     last = moment_of(until) if until else LAST
-    moment = moment_of(at) if at else None
-    async with connect(running, "transfer") as connection:
-        account = await records.read_account(connection, wallet)
-        platform = {} if account else await records.read_platform_balance(connection, wallet)
+    if first > last:
+        raise WrongWords(f"--since {since} is later than --until {until}: nothing lies between them.")
+    if not wallet.isprintable():
+        raise NotFound(_no_account(wallet))
+    return _Question(wallet, moment_of(at) if at else None, first, last, limit)
+
+
+async def _read_statement(asked: _Question) -> dict[str, Any]:
+    async with connect(find_running(), "transfer") as connection:
+        account = await records.read_account(connection, asked.wallet)
+        platform = {} if account else await records.read_platform_balance(connection, asked.wallet)
         if account is None and not platform:
-            raise NotFound(_no_account(wallet))
-        said: dict[str, Any] = {"account_id": wallet, **_balance(account, platform)}
-        if moment is not None and account is not None:
-            said["at"] = moment
-            said["posted_minor_then"] = await records.read_balance_at(connection, wallet, moment)
-        elif moment is not None:
-            said["at"] = moment
-            said["posted_minor_then"] = await records.read_platform_balance_at(connection, wallet, moment)
+            raise NotFound(_no_account(asked.wallet))
+        said: dict[str, Any] = {"account_id": asked.wallet}
+        if asked.at is None:
+            said |= _balance(account, platform) | await _read_entries(connection, asked, account)
+        elif account is not None:
+            then: Any = await records.read_balance_at(connection, asked.wallet, asked.at)
+            said |= {"currency": account["currency"], "at": asked.at, "posted_minor_then": then}
         else:
-            entries = await records.read_statement(connection, wallet, first, last, limit)
-            said["entries"] = [dict(entry) for entry in reversed(entries)]
+            then = await records.read_platform_balance_at(connection, asked.wallet, asked.at)
+            said |= {"at": asked.at, "posted_minor_then": dict.fromkeys(platform, 0) | then}
         return said
 
 
+async def _read_entries(connection: Connection, asked: _Question, account: records.Row | None) -> dict[str, Any]:
+    """Return the latest entries, oldest first, whether there are more, and of a wallet's whole life how many."""
+    # One more than is shown tells whether there are more.
+    found = await records.read_statement(connection, asked.wallet, asked.first, asked.last, asked.limit + 1)
+    count = account["entry_count"] if account is not None and asked.is_of_all_time else None
+    return {
+        "entries": [dict(entry) for entry in reversed(found[: asked.limit])],
+        "has_more": len(found) > asked.limit,
+        "entry_count": count,
+    }
+
+
 def _no_account(wallet: str) -> str:
-    return f"There is no account {wallet!r}: name one such as wallet:alice, platform:fees or bank:ICBC."
+    kind, _, name = wallet.partition(":")
+    if kind == "bank" and ":" in name:
+        return f"A bank is kept as a whole, not by account: ask for bank:{name.partition(':')[0]}."
+    if kind in {"bank", "platform"} and name:
+        return f"Nothing has moved through {wallet} yet."
+    if kind == "wallet" and name:
+        return f"There is no account {wallet!r}."
+    return f"There is no account {wallet!r}: an account is named like wallet:alice, platform:fees or bank:ICBC."
 
 
 def _balance(account: records.Row | None, platform: Mapping[str, int]) -> dict[str, Any]:
@@ -136,12 +177,17 @@ def _print_statement(out: Console, said: Mapping[str, Any]) -> None:
         names = ("posted", "reserved", "available", "spendable")
         figures = (f"{name} {amount_text(said[f'{name}_minor'], currency)}" for name in names)
         out.print(f"  {', '.join(figures)}")
-    if "at" in said:
-        then = said["posted_minor_then"] if currency is None else {currency: said["posted_minor_then"]}
-        for held, minor in then.items():
-            out.print(f"  at {moment_text(said['at'])} posted {amount_text(minor, held)}")
-    else:
-        out.print(_entries_table(said["entries"]))
+    out.print(_entries_table(said["entries"]))
+    if said["has_more"]:
+        of = "" if said["entry_count"] is None else f" of {said['entry_count']:,}"
+        out.print(f"The latest {len(said['entries']):,}{of}; --limit for more.")
+
+
+def _print_balance_at(out: Console, said: Mapping[str, Any]) -> None:
+    currency, then = said.get("currency"), said["posted_minor_then"]
+    out.print(f"[bold]{said['account_id']}[/bold] at {moment_text(said['at'])}, {BUSINESS_ZONE.key}")
+    for held, minor in (then if currency is None else {currency: then}).items():
+        out.print(f"  posted {amount_text(minor, held)}")
 
 
 def _entries_table(entries: Iterable[Mapping[str, Any]]) -> Table:
@@ -262,18 +308,23 @@ _TOLD = ("execute_at", "attempts_left", "expires_at", "refund_due_on", "refund_i
 def show_audit(*, as_json: Json = False) -> None:
     """Print whether everything adds up; exit 1 when it does not."""
     money, told = asyncio.run(_audit())
-    findings = [(finding.rule, finding.rows) for finding in (*money.findings, *told.findings)]
+    found = (*money.findings, *told.findings)
+    findings = [(finding.rule, [_with_numbers(row) for row in finding.rows]) for finding in found]
     if as_json:
         counts = {"accounts": money.accounts, "transfers": money.transfers, "entries": money.entries}
         counts |= {"events_told": told.events, "notices": told.notices}
-        print_json(
-            {"clean": not findings, "findings": [{"rule": rule, "rows": rows} for rule, rows in findings]} | counts
-        )
+        listed = [{"rule": rule, "rows": rows} for rule, rows in findings]
+        print_json({"clean": not findings, "findings": listed, **counts})
     else:
         looked_at = f"{money.accounts:,} accounts, {money.transfers:,} transfers, {money.entries:,} entries"
         _print_audit(console(), f"{looked_at}, {told.notices:,} notices", findings)
     if findings:
         raise SystemExit(1)
+
+
+def _with_numbers(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row with every amount a number: the database's sums come as text or decimals."""
+    return {name: int(value) if name.endswith("_minor") and value is not None else value for name, value in row.items()}
 
 
 async def _audit() -> tuple[Audit, NoticeAudit]:

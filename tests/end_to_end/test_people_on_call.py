@@ -234,7 +234,19 @@ def test_statement_transfer_and_audit_tell_the_same_story(system: System, reader
     assert [entry["after_minor"] for entry in statement["entries"]] == [10_000, 5_000, 4_990]
     first = statement["entries"][0]
     assert first["transfer_id"] == top_up
-    assert told(system, "statement", "wallet:told", "--at", first["moved_at"])["posted_minor_then"] == 10_000
+    then = told(system, "statement", "wallet:told", "--at", first["moved_at"])
+    assert then["posted_minor_then"] == 10_000
+    assert then.keys() == {"account_id", "currency", "at", "posted_minor_then"}
+    shown = sluice(system, "statement", "wallet:told", "--at", first["moved_at"]).stdout
+    assert "posted 100.00 CNY" in shown
+    assert "available" not in shown
+
+    assert not statement["has_more"]
+    assert "--limit" not in sluice(system, "statement", "wallet:told").stdout
+    latest = told(system, "statement", "wallet:told", "--limit", "2")
+    assert latest["entries"] == statement["entries"][1:]
+    assert (latest["has_more"], latest["entry_count"]) == (True, 3)
+    assert "The latest 2 of 3; --limit for more." in sluice(system, "statement", "wallet:told", "--limit", "2").stdout
 
     steps = told(system, "transfer", payout)["steps"]
     assert [step["type"] for step in steps] == ["transfer.sent", "transfer.settled"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -19,11 +20,17 @@ if TYPE_CHECKING:
 NOBODY = "127.0.0.1:1"
 
 
-def refusal(words: Sequence[str | bytes], *, kafka: str, database: str, prefix: str = "") -> str:
-    """Run a command that cannot do what it is for; return what it said."""
+def sluice(
+    words: Sequence[str | bytes], *, kafka: str = NOBODY, database: str, prefix: str = ""
+) -> subprocess.CompletedProcess[str]:
     named = {"KAFKA_BOOTSTRAP_SERVERS": kafka, "DATABASE_URL": database, "SLUICE_TOPIC_PREFIX": prefix}
     command = [sys.executable, "-m", "ops.cli", *words]
-    done = subprocess.run(command, env=os.environ | named, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, env=os.environ | named, capture_output=True, text=True, timeout=60, check=False)
+
+
+def refusal(words: Sequence[str | bytes], *, kafka: str, database: str, prefix: str = "") -> str:
+    """Run a command that cannot do what it is for; return what it said."""
+    done = sluice(words, kafka=kafka, database=database, prefix=prefix)
     assert (done.returncode, done.stdout) == (2, ""), done.stderr
     assert done.stderr.count("\n") == 1
     return done.stderr
@@ -109,11 +116,45 @@ def test_a_moment_out_of_reach(database: str, moment: str) -> None:
 def test_figures_and_names_that_no_database_takes(database: str) -> None:
     for words, code in (
         (["statement", "wallet:a", "--limit", "9" * 20], 2),
-        (["offsets", "accept", "transfer", "transfer.commands", "9" * 20], 2),
+        (["offsets", "accept", "transfer", "transfer.commands", "9" * 20], 1),
         (["statement", b"wallet:\xff"], 1),
     ):
-        named = {"KAFKA_BOOTSTRAP_SERVERS": NOBODY, "DATABASE_URL": database}
-        command = [sys.executable, "-m", "ops.cli", *words]
-        done = subprocess.run(command, env=os.environ | named, capture_output=True, text=True, timeout=60, check=False)
+        done = sluice(words, database=database)
         assert done.returncode == code
         assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--at", "2026-01-02", "--since", "2026-01-01"], "--at asks for one moment"),
+        (["--since", "2026-01-02", "--until", "2026-01-01"], "--since 2026-01-02 is later than --until 2026-01-01"),
+    ],
+)
+def test_spans_that_cannot_be_meant(options: list[str], says: str) -> None:
+    assert says in refusal(["statement", "wallet:a", *options], kafka=NOBODY, database="postgresql://nobody/x")
+
+
+@pytest.mark.parametrize(
+    ("account", "says"),
+    [
+        ("platform:fees", "Nothing has moved through platform:fees yet.\n"),
+        ("bank:ICBC:1", "A bank is kept as a whole, not by account: ask for bank:ICBC.\n"),
+        ("wallet:alice", "There is no account 'wallet:alice'.\n"),
+        ("alice", "There is no account 'alice': an account is named like wallet:alice, platform:fees or bank:ICBC.\n"),
+    ],
+)
+def test_an_account_that_is_not_there(database: str, account: str, says: str) -> None:
+    done = sluice(["statement", account], database=database)
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", says)
+
+
+async def test_an_audit_for_programs_has_every_amount_as_a_number(database: str) -> None:
+    stripe = "insert into transfer.platform_stripe (account_id, currency, stripe, posted_minor) values ({})"
+    await execute(database, stripe.format("'platform:fees', 'CNY', 0, 1"))
+    done = sluice(["audit", "--json"], database=database)
+    assert done.returncode == 1, done.stderr
+    findings = {finding["rule"]: finding["rows"] for finding in json.loads(done.stdout)["findings"]}
+    assert findings["all entries sum to zero"] == [{"currency": "CNY", "sum_minor": 1}]
+    (row,) = findings["a platform account's stripes add up to its entries"]
+    assert (row["posted_minor"], row["entries_minor"]) == (1, 0)
