@@ -10,7 +10,7 @@ help: ## Say what there is
 
 install: .venv/installed ## Everything into .venv, so that .venv/bin/sluice runs
 
-demo: .venv/installed ## Live through a day that reaches every outcome (under two minutes after set-up)
+demo: .venv/installed ## Live through two weeks that reach every outcome (under two minutes after set-up)
 	@$(BIN)/sluice demo
 
 test: .venv/installed ## All tests that need nothing outside this folder (under ten minutes)

@@ -263,7 +263,7 @@ class _System:
             "KAFKA_BOOTSTRAP_SERVERS": self._engines.bootstrap,
             "DATABASE_URL": self._engines.dsn,
             "SLUICE_CLOCK": self._clock,
-            "SLUICEBANK_HOME": str(self._home),
+            "SLUICE_BANK_HOME": str(self._home),
             # Done above, once for all workers.
             "SLUICE_MIGRATE": "false",
             # Workers cannot share a port; the endpoints say which they have.

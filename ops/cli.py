@@ -24,7 +24,7 @@ GROUPS: Final = {
 
 COMMANDS: Final = {
     "up": ("local.up:up", "Start everything: engines, topics, tables, services and sandboxes."),
-    "demo": ("local.demo:run", "Live through a day that reaches every outcome, told as it happens."),
+    "demo": ("local.demo:run", "Live through two weeks that reach every outcome, told as it happens."),
     "replay": ("local.replay:run", "Send a history through the system and check every balance."),
     "statement": ("ops.ledger:show_statement", "Show an account: its balance, and each movement."),
     "transfer": ("ops.ledger:show_transfer", "Show a transfer: where it stands, each step, and what it moved."),

@@ -35,7 +35,7 @@ def is_alive(process: psutil.Process) -> bool:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize(
     ("words", "says"),
-    [(["demo"], "nothing of this day stays"), (["replay", "history"], "Nothing is lost")],
+    [(["demo"], "nothing of the demo stays"), (["replay", "history"], "Nothing is lost")],
     ids=["demo", "replay"],
 )
 def test_a_command_that_is_told_to_stop_leaves_nothing_behind(

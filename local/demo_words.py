@@ -1,0 +1,54 @@
+"""How the demo tells an event: as one would to a colleague."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final
+
+from ops.money import amount_text
+from services.transfer.calendar import BUSINESS_ZONE
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+CURRENCY: Final = "CNY"
+"""The demo's, where an event names none."""
+
+
+def sentence_of(event: Mapping[str, Any]) -> str:
+    """Return one sentence about an event, with markup for the terminal."""
+    reason = event.get("reason")
+    happened = event["type"].partition(".")[2].replace("_", " ")
+    if reason and reason["code"] == happened:
+        # It says nothing more than the event does.
+        reason = None
+    because = f" because of [yellow]{reason['code']}[/yellow]{_figures(reason, event)}" if reason else ""
+    if event["type"] == "transfer.quoted":
+        fee = amount_text(event["fee_minor"], CURRENCY)
+        return f"quoted: would {event['would']}, fee {fee}{because}"
+    if event["type"] == "transfer.command_refused":
+        whose = f" of {event['account_id']}" if "account_id" in event else ""
+        return f"{event['command_type']}{whose} is refused{because}"
+    if event["type"].startswith("account."):
+        available = amount_text(event["available_minor"], event["currency"])
+        return f"{event['account_id']}: {happened}, available {available}"
+    amount = amount_text(event["amount_minor"], event["currency"])
+    fee = f" and fee {amount_text(event['fee_minor'], event['currency'])}" if event["fee_minor"] else ""
+    due = f", money back by {event['refund_due_on']}" if "refund_due_on" in event else ""
+    return f"{event['kind']} {amount}{fee}, {event['payer']} → {event['payee']}: [cyan]{happened}[/cyan]{because}{due}"
+
+
+def _figures(reason: Mapping[str, Any], event: Mapping[str, Any]) -> str:
+    currency = event.get("currency", CURRENCY)
+    said = []
+    if "shortfall_minor" in reason:
+        said.append(f"{amount_text(reason['shortfall_minor'], currency)} short")
+    if reason["code"] == "amount_invalid":
+        said.append(f"from {amount_text(1, currency)} to {amount_text(reason['limit_minor'], currency)} is possible")
+    elif "limit_minor" in reason:
+        said.append(f"limit {amount_text(reason['limit_minor'], currency)}")
+    if "detail" in reason:
+        said.append(reason["detail"])
+    if "available_at" in reason:
+        said.append(f"again {datetime.fromisoformat(reason['available_at']).astimezone(BUSINESS_ZONE):%d %b %H:%M}")
+    return f" ({', '.join(said)})" if said else ""
