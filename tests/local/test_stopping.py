@@ -66,5 +66,6 @@ def test_a_command_that_is_told_to_stop_leaves_nothing_behind(
     assert command.returncode == 128 + number
     assert said.count("\n") == 1
     assert says in said
-    assert not [process for process in family if is_alive(process)]
+    # What was killed takes a moment to be gone.
+    wait_for(lambda: not any(is_alive(process) for process in family), what="no process left")
     assert not list(temporary.iterdir())
