@@ -39,6 +39,9 @@ _MORNING: Final = datetime(2026, 9, 28, 9, 0, tzinfo=BUSINESS_ZONE)
 """A Monday before the National Day holidays: three business days take until 9 October."""
 
 _PATIENCE_S: Final = 20.0
+_OWN: Final = dict.fromkeys(("KAFKA_BOOTSTRAP_SERVERS", "DATABASE_URL", "SLUICE_TOPIC_PREFIX", "SLUICE_CLOCK"), "")
+"""What the environment says of a real system is not for the demo, which invents money and moves the clocks."""
+
 _POLICY: Final = Path(__file__).with_name("demo_policy.toml")
 
 STATUSES: Final = frozenset(
@@ -125,7 +128,7 @@ def _live(console: Console, *, keep: bool) -> bool:
         clock = home / "clock"
         clock.write_text(str((_MORNING - datetime.now(UTC)).total_seconds()))
         (home / "bank.json").write_text(json.dumps(_BANK))
-        with started(home, movable_clock=True, environment={"SLUICE_POLICY": str(_POLICY)}) as endpoints:
+        with started(home, movable_clock=True, environment=_OWN | {"SLUICE_POLICY": str(_POLICY)}) as endpoints:
             console.print(f"Up after {time.monotonic() - began:.0f} s. The clocks say Monday morning.\n")
             story = Story(endpoints, clock, console)
             story.live()

@@ -22,6 +22,7 @@ HISTORY = {
     "transfers.csv": "transfer_id,occurred_on,kind,payer,payee,amount_minor,currency,expected_balance_minor\n"
     "6f1c0f4e-6f0b-4b0e-8f0a-000000000001,1993-01-01,top_up,bank:AB:1,wallet:a,100,CNY,100\n",
 }
+REAL = {"KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1", "DATABASE_URL": "postgresql://production.example/x"}
 ENGINES = {"KAFKA_BOOTSTRAP_SERVERS", "DATABASE_URL", "SLUICE_HOME", "SLUICE_TOPIC_PREFIX", "SLUICE_CLOCK"}
 
 
@@ -34,12 +35,16 @@ def is_alive(process: psutil.Process) -> bool:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize(
-    ("words", "says"),
-    [(["demo"], "nothing of the demo stays"), (["replay", "history"], "Nothing is lost")],
+    ("words", "named", "says"),
+    [
+        # A real system is not for the demo: it starts its own.
+        (["demo"], REAL, "nothing of the demo stays"),
+        (["replay", "history"], {}, "Nothing is lost"),
+    ],
     ids=["demo", "replay"],
 )
 def test_a_command_that_is_told_to_stop_leaves_nothing_behind(
-    tmp_path: Path, number: signal.Signals, words: list[str], says: str
+    tmp_path: Path, number: signal.Signals, words: list[str], named: dict[str, str], says: str
 ) -> None:
     history, temporary = tmp_path / "history", tmp_path / "temporary"
     for folder in (tmp_path, history, temporary):
@@ -52,7 +57,7 @@ def test_a_command_that_is_told_to_stop_leaves_nothing_behind(
     with subprocess.Popen(
         [sys.executable, "-m", "ops.cli", *words],
         cwd=tmp_path,
-        env=environment | {"TMPDIR": str(temporary), "PYTHONPATH": python_path},
+        env=environment | named | {"TMPDIR": str(temporary), "PYTHONPATH": python_path},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,

@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 import pytest
+from confluent_kafka import KafkaError, KafkaException
 
+from ops.brokers import NoAnswer, asking
+from ops.running import Running
 from tests.conftest import with_database
 
 if TYPE_CHECKING:
@@ -76,6 +79,14 @@ async def test_brokers_that_do_not_answer(database: str) -> None:
     await execute(database, START.format(topic="transfer.commands"))
     said = refusal(["offsets", "show"], kafka=NOBODY, database=database)
     assert f"Kafka at {NOBODY} does not answer" in said
+
+
+def test_brokers_that_have_just_come_back() -> None:
+    running = Running(NOBODY, "postgresql://nobody/x", "", "real")
+    with pytest.raises(NoAnswer, match="UNKNOWN_LEADER_EPOCH"), asking(running):
+        raise KafkaException(KafkaError(KafkaError.UNKNOWN_LEADER_EPOCH))
+    with pytest.raises(NoAnswer, match="in time"), asking(running):
+        raise TimeoutError
 
 
 async def test_a_topic_that_is_missing(kafka: str, database: str, topic_prefix: str) -> None:
