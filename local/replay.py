@@ -132,7 +132,8 @@ def _system(console: Console) -> Iterator[Running]:
         yield find_running()
     except NotRunning:
         console.print("Nothing is running here: starting Kafka, PostgreSQL and the services for this replay …")
-        with started() as said:
+        # Nobody is to be told again of what happened long ago.
+        with started(notifiers=0) as said:
             yield running_from(said)
 
 

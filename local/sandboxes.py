@@ -36,6 +36,11 @@ url = "http://127.0.0.1:{http}/gateways/{name}/messages"
 auth = {{ kind = "hmac", secret = "{secret}" }}
 inquiry = {{ url = "http://127.0.0.1:{http}/gateways/{name}/messages/inquire" }}
 callback = {{ url = "http://127.0.0.1:{public}/receipts/{name}", secret = "{secret}" }}
+
+[http_sms.codes]
+throttled = {{ outcome = "temporary", why = "the gateway takes no more just now" }}
+invalid_number = {{ outcome = "permanent", why = "there is no such number", is_dead = true }}
+absent_subscriber = {{ outcome = "permanent", why = "the phone could not be reached" }}
 """
 _SMS_GATEWAYS: Final = ("sms-a", "sms-b")
 

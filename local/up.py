@@ -64,12 +64,17 @@ class WrongPlace(UserError):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to start: `workers` are processes by service, one each where it says nothing; without `bank` no sandbox."""
+    """What to start: `workers` are processes by service, one each where it says nothing; without `bank` no such one."""
 
     endpoints: Path | None = None
     workers: Mapping[str, int] = field(default_factory=dict)
     movable_clock: bool = False
     bank: bool = True
+
+    @property
+    def notifies(self) -> bool:
+        """Whether people are told, so that mail and SMS have somewhere to go."""
+        return self.workers.get("notify", 1) > 0
 
 
 def up(
@@ -77,7 +82,8 @@ def up(
         Path | None, typer.Option(help="Also write the endpoints to this file.", dir_okay=False)
     ] = None,
     workers: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=COUNT", help="Processes of a service, such as transfer=2.")
+        list[str] | None,
+        typer.Option(metavar="NAME=COUNT", help="Processes of a service, such as transfer=2; notify=0 has none."),
     ] = None,
     movable_clock: Annotated[
         bool, typer.Option("--movable-clock", help="A file moves all clocks: seconds to add, in .sluice/clock.")
@@ -94,9 +100,9 @@ def _counts(words: list[str]) -> dict[str, int]:
     counts = {}
     for word in words:
         name, _, number = word.partition("=")
-        if name not in SERVICES or not number.isdecimal() or not 1 <= int(number) <= _MOST_WORKERS:
+        if name not in SERVICES or not number.isdecimal() or not 0 <= int(number) <= _MOST_WORKERS:
             raise typer.BadParameter(
-                f"{word!r}: say NAME=COUNT with one of {', '.join(SERVICES)} and 1 to {_MOST_WORKERS}",
+                f"{word!r}: say NAME=COUNT with one of {', '.join(SERVICES)} and 0 to {_MOST_WORKERS}",
                 param_hint="--workers",
             )
         counts[name] = int(number)
@@ -271,7 +277,7 @@ class _System:
             "PYTHONUNBUFFERED": "1",
         }
         for name, module in _MODULES.items():
-            if name == BANK and not self._plan.bank:
+            if (name == BANK and not self._plan.bank) or (name in (MAIL, SMS) and not self._plan.notifies):
                 continue
             count = self._plan.workers.get(name, 1)
             for number in range(1, count + 1):
@@ -428,6 +434,7 @@ def started(
     home: Path | None = None,
     *,
     workers: int = 1,
+    notifiers: int = 1,
     movable_clock: bool = False,
     environment: Mapping[str, str] | None = None,
 ) -> Iterator[dict[str, Any]]:
@@ -441,7 +448,8 @@ def started(
         if os.geteuid() == 0:
             # The database server runs as nobody, and its data lie below.
             place.chmod(0o711)
-        command = [sys.executable, "-m", "ops.cli", "up", "--workers", f"transfer={workers}"]
+        command = [sys.executable, "-m", "ops.cli", "up"]
+        command += ["--workers", f"transfer={workers}", "--workers", f"notify={notifiers}"]
         if movable_clock:
             command.append("--movable-clock")
         said = place / "up.log"

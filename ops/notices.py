@@ -24,12 +24,17 @@ if TYPE_CHECKING:
 def show(
     event: Annotated[str | None, typer.Option(help="Only those of the event with this ce_id.")] = None,
     customer: Annotated[str | None, typer.Option(help="Only those for this customer.")] = None,
+    broadcast: Annotated[
+        str | None, typer.Option(help="Only those of the broadcast with this notification_id.")
+    ] = None,
     limit: Annotated[int, typer.Option(help="List so many, the latest.", min=0, max=1_000_000)] = 50,
     *,
     as_json: Json = False,
 ) -> None:
     """Print how many notices stand where, and the latest with why and every attempt."""
-    said = asyncio.run(_read(event, customer, limit))
+    if event is not None and broadcast is not None:
+        raise typer.BadParameter("name an event or a broadcast, not both", param_hint="--broadcast")
+    said = asyncio.run(_read(event or broadcast, customer, limit))
     if as_json:
         print_json(asdict(said))
     else:

@@ -20,6 +20,8 @@ SuppressionReason = Literal[
     "address_invalid",
     "address_dead",
     "erased",
+    "not_needed",
+    "cancelled",
 ]
 FailureReason = Literal["expired", "rejected", "undelivered", "gateway_failed", "untellable"]
 

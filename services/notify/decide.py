@@ -20,6 +20,8 @@ from services.notify.model import (
     Category,
     Channel,
     Delivery,
+    DigestItem,
+    Gathered,
     InboxMessage,
     Locale,
     Notice,
@@ -39,6 +41,7 @@ from services.runtime.message import Outgoing, Timer, Unfit
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
     from datetime import date, datetime
+    from uuid import UUID
 
     from pydantic import BaseModel
 
@@ -54,6 +57,8 @@ PROFILE_TIMER: Final = "profile"
 """A profile is missing too long; the subject is an event."""
 SCHEDULED_TIMER: Final = "scheduled"
 """It is time for what a request asked for; the subject is the request."""
+DIGEST_TIMER: Final = "digest"
+"""A digest goes out; the subject is its delivery."""
 REST_TIMER: Final = "rest"
 """More waited for a customer than one batch takes; the subject is the customer."""
 REPORT_TIMER: Final = "report"
@@ -87,6 +92,10 @@ class Facts:
     """What was accepted already, with a hash of its content where it was a request."""
     waiting: dict[str, list[Waiting]] = field(default_factory=dict)
     """By customer, the oldest first."""
+    digests: dict[tuple[str, str, str], datetime] = field(default_factory=dict)
+    """Until when notices of a kind are gathered: by customer, channel and template."""
+    items: dict[str, list[Gathered]] = field(default_factory=dict)
+    """What was gathered, by delivery, the oldest first."""
     is_everything: bool = True
     """Whether more waits than was loaded."""
 
@@ -102,7 +111,11 @@ class Book:
         self.customers = facts.customers
         self.announced = facts.announced
         self.waiting = facts.waiting
+        self.digests = facts.digests
+        self.items = facts.items
         self.is_everything = facts.is_everything
+        self.opened: dict[tuple[str, str, str], datetime] = {}
+        self.gathered: list[DigestItem] = []
         self.changed: dict[str, Customer] = {}
         self.contacts: dict[str, Contacts] = {}
         self.announcements: list[Announcement] = []
@@ -116,6 +129,18 @@ class Book:
         self.unfit: list[Unfit] = []
         self.outgoing: list[Outgoing] = []
         self.timers: list[Timer] = []
+
+    def digest_until(self, notice: Notice) -> datetime | None:
+        """Return until when notices of this kind are gathered; None for the first of a time, which goes out at once."""
+        within_s = self.rules.policy.digest.within_s
+        if not within_s or notice.role == Role.RECIPIENT:
+            return None
+        kind = (notice.customer_id, notice.channel, notice.template)
+        closes_at = self.digests.get(kind)
+        if closes_at is not None and closes_at > self.now:
+            return closes_at
+        self.digests[kind] = self.opened[kind] = self.now + timedelta(seconds=within_s)
+        return None
 
 
 # --- Events ---
@@ -210,7 +235,7 @@ def _announce(
     not_before: datetime | None = None,
 ) -> None:
     book.announced[origin.event_id] = content_hash
-    channels = origin.rule.channels
+    channels = _channels_of(origin.rule)
     accepted = len(tellings) * len(channels)
     book.announcements.append(Announcement(origin.event_id, origin.template, accepted, book.now, content_hash))
     new = [(telling, _new_notice(book, origin, telling, channel)) for telling in tellings for channel in channels]
@@ -239,9 +264,13 @@ def _profile_timer(book: Book, lane: Lane, event_id: str) -> Timer:
     )
 
 
+def _notice_id(event_id: str, customer_id: str, channel: Channel) -> UUID:
+    return uuid.uuid5(_NOTICES, f"{event_id}\n{customer_id}\n{channel}")
+
+
 def _new_notice(book: Book, origin: _Origin, telling: _Telling, channel: Channel) -> Notice:
     return Notice(
-        notice_id=uuid.uuid5(_NOTICES, f"{origin.event_id}\n{telling.customer_id}\n{channel}"),
+        notice_id=_notice_id(origin.event_id, telling.customer_id, channel),
         event_id=origin.event_id,
         customer_id=telling.customer_id,
         channel=channel,
@@ -304,26 +333,85 @@ class _Telling:
         return end(self.book, notice, Status.DELIVERED, None)
 
     def _queue(self, customer: Customer, notice: Notice) -> Notice:
-        book, text, is_urgent = self.book, self.text, _never_waits(notice)
-        due_at = book.now if is_urgent else end_of_quiet(customer, book.now)
-        policy = book.rules.policy
-        within_s = policy.delivering.urgent_within_s if is_urgent else policy.delivering.normal_within_s
-        if notice.channel == Channel.SMS:
-            text = Text("", book.rules.wording.as_sms(text, Locale(customer.locale), policy.sms.segments))
-        book.deliveries.append(
-            Delivery(
-                delivery_id=notice.notice_id,
-                customer_id=customer.customer_id,
-                channel=notice.channel,
-                priority=Priority.URGENT if is_urgent else Priority.NORMAL,
-                due_at=due_at,
-                expires_at=due_at + timedelta(seconds=within_s),
-                locale=customer.locale,
-                text=text,
-            )
-        )
+        book = self.book
+        if _never_waits(notice):
+            due_at, stands_in_for = book.now, None
+            if _is_standby(book, notice):
+                stands_in_for = _notice_id(notice.event_id, notice.customer_id, Channel.SMS)
+                due_at += timedelta(seconds=book.rules.policy.delivering.stand_in_after_s)
+            queue(book, customer, notice, self.text, due_at, stands_in_for)
+            return notice._replace(why=Why.STANDBY if stands_in_for else Why.QUEUED, delivery_id=notice.notice_id)
+        if (closes_at := book.digest_until(notice)) is not None:
+            return self._gather(notice, closes_at)
+        due_at = end_of_quiet(customer, book.now)
+        queue(book, customer, notice, self.text, due_at)
         why = Why.QUEUED if due_at == book.now else Why.QUIET_HOURS
         return notice._replace(why=why, delivery_id=notice.notice_id)
+
+    def _gather(self, notice: Notice, closes_at: datetime) -> Notice:
+        """Keep a notice for the digest that goes out at a time."""
+        kind = f"digest\n{notice.customer_id}\n{notice.channel}\n{notice.template}\n{as_text(closes_at)}"
+        delivery_id = uuid.uuid5(_NOTICES, kind)
+        self.book.gathered.append(DigestItem(delivery_id, notice.notice_id, notice.customer_id, self.text))
+        self.book.timers.append(Timer(notice.lane, DIGEST_TIMER, str(delivery_id), closes_at))
+        return notice._replace(why=Why.DIGEST, delivery_id=delivery_id)
+
+
+def queue(
+    book: Book,
+    customer: Customer,
+    notice: Notice,
+    text: Text,
+    due_at: datetime,
+    stands_in_for: UUID | None = None,
+    delivery_id: UUID | None = None,
+) -> None:
+    """Have a text leave by the channel of a notice."""
+    policy, is_urgent = book.rules.policy, _never_waits(notice)
+    within_s = policy.delivering.urgent_within_s if is_urgent else policy.delivering.normal_within_s
+    if notice.channel == Channel.SMS:
+        text = Text("", book.rules.wording.as_sms(text, Locale(customer.locale), policy.sms.segments))
+    book.deliveries.append(
+        Delivery(
+            delivery_id=delivery_id or notice.notice_id,
+            customer_id=customer.customer_id,
+            channel=notice.channel,
+            priority=Priority.URGENT if is_urgent else Priority.NORMAL,
+            due_at=due_at,
+            expires_at=due_at + timedelta(seconds=within_s),
+            stands_in_for=stands_in_for,
+            locale=customer.locale,
+            text=text,
+        )
+    )
+
+
+def _is_standby(book: Book, notice: Notice) -> bool:
+    """Tell whether a notice goes out only where the text message of the same event does not arrive."""
+    rule = book.rules.policy.events.get(notice.template)
+    return notice.channel == Channel.EMAIL and rule is not None and notice.channel not in rule.channels
+
+
+def _channels_of(rule: Rule) -> tuple[Channel, ...]:
+    """Return the channels of a rule; what is urgent and goes by SMS has mail standing by."""
+    stands_by = rule.urgency == Urgency.URGENT and Channel.SMS in rule.channels and Channel.EMAIL not in rule.channels
+    return (*rule.channels, Channel.EMAIL) if stands_by else rule.channels
+
+
+def decide_digests(book: Book, timers: Iterable[Timer]) -> None:
+    """Let what was gathered go out, each digest as one message; one that holds one notice says just that."""
+    for timer in timers:
+        items = book.items.pop(timer.subject, [])
+        if not items:
+            continue
+        notice = items[0].notice
+        customer = book.customers[notice.customer_id]
+        locale, texts = Locale(customer.locale), [item.text for item in items]
+        text = texts[0] if len(texts) == 1 else book.rules.wording.digest(texts, locale)
+        due_at = end_of_quiet(customer, book.now)
+        queue(book, customer, notice, text, due_at, delivery_id=notice.delivery_id)
+        why = Why.QUEUED if due_at == book.now else Why.QUIET_HOURS
+        book.moved += [item.notice._replace(why=why) for item in items]
 
 
 def _never_waits(notice: Notice) -> bool:

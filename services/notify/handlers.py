@@ -12,11 +12,13 @@ from schemas.notify import NotificationRequest
 from services.notify import store
 from services.notify.broadcast.handlers import BROADCAST_TIMER, Broadcasts, go_on, hash_request
 from services.notify.decide import (
+    DIGEST_TIMER,
     PROFILE_TIMER,
     REPORT_TIMER,
     REST_TIMER,
     SCHEDULED_TIMER,
     Book,
+    decide_digests,
     decide_erasure,
     decide_event,
     decide_profile,
@@ -52,7 +54,7 @@ class Handlers:
         if batch.timers:
             return await self._on_timers(connection, batch.timers, now)
         customers, events = self._addressed(batch.messages)
-        facts = await store.load_for_events(connection, customers, events, self.keys)
+        facts = await store.load_for_events(connection, customers, events, self.keys, now)
         book = Book(facts, self.rules, now, {message.lane for message in batch.messages})
         for message in batch.messages:
             decide_event(book, message)
@@ -74,7 +76,7 @@ class Handlers:
             return Effects()
         customers = {request.customer_id or "" for _, request in asked}
         ids = {str(request.notification_id) for _, request in asked}
-        facts = await store.load_for_events(connection, customers, ids, self.keys)
+        facts = await store.load_for_events(connection, customers, ids, self.keys, now)
         book = Book(facts, self.rules, now, {message.lane for message, _ in asked})
         for message, request in asked:
             decide_request(book, message, request, hash_request(request))
@@ -91,16 +93,34 @@ class Handlers:
         return customers, events
 
     async def _on_timers(self, connection: Connection, timers: Sequence[Timer], now: datetime) -> Effects:
-        reports = await self._report(connection, _subjects(timers, REPORT_TIMER), now)
-        overdue = [timer for timer in timers if timer.kind in (PROFILE_TIMER, SCHEDULED_TIMER)]
+        kinds: dict[str, list[Timer]] = {}
+        for timer in timers:
+            kinds.setdefault(timer.kind, []).append(timer)
+        overdue = kinds.get(PROFILE_TIMER, []) + kinds.get(SCHEDULED_TIMER, [])
+        return merge(
+            [
+                await self._report(connection, {timer.subject for timer in kinds.get(REPORT_TIMER, ())}, now),
+                await self._on_overdue(connection, overdue, now),
+                await self._on_digests(connection, kinds.get(DIGEST_TIMER, []), now),
+            ]
+        )
+
+    async def _on_overdue(self, connection: Connection, overdue: Sequence[Timer], now: datetime) -> Effects:
         if not overdue:
-            return reports
+            return Effects()
         events = {timer.subject for timer in overdue}
-        facts = await store.load_for_timeouts(connection, events, self.keys)
+        facts = await store.load_for_timeouts(connection, events, self.keys, now)
         book = Book(facts, self.rules, now, {timer.lane for timer in overdue})
         decide_timeouts(book, overdue)
-        effects = await self._recorded(connection, book)
-        return Effects(outgoing=[*reports.outgoing, *effects.outgoing], timers_set=effects.timers_set)
+        return await self._recorded(connection, book)
+
+    async def _on_digests(self, connection: Connection, due: Sequence[Timer], now: datetime) -> Effects:
+        if not due:
+            return Effects()
+        facts = await store.load_for_digests(connection, [UUID(timer.subject) for timer in due], self.keys)
+        book = Book(facts, self.rules, now, {timer.lane for timer in due})
+        decide_digests(book, due)
+        return await self._recorded(connection, book)
 
     async def _report(self, connection: Connection, ids: Collection[str], now: datetime) -> Effects:
         """Publish what became of notices since their event was handled."""
@@ -116,7 +136,7 @@ class Handlers:
             return await self._on_rest(connection, batch.timers, now)
         said, unfit = _by_customer(batch.messages)
         customers = {customer_id for _, customer_id in said}
-        facts = await store.load_for_profiles(connection, customers, self.keys)
+        facts = await store.load_for_profiles(connection, customers, self.keys, now)
         book = Book(facts, self.rules, now, {message.lane for message in batch.messages})
         book.unfit += unfit
         for message, customer_id in said:
@@ -129,7 +149,7 @@ class Handlers:
     async def _on_rest(self, connection: Connection, timers: Sequence[Timer], now: datetime) -> Effects:
         rest = [timer for timer in timers if timer.kind == REST_TIMER]
         customers = {timer.subject for timer in rest}
-        facts = await store.load_for_profiles(connection, customers, self.keys)
+        facts = await store.load_for_profiles(connection, customers, self.keys, now)
         book = Book(facts, self.rules, now, {timer.lane for timer in rest})
         for timer in rest:
             decide_rest(book, timer)
@@ -143,10 +163,6 @@ class Handlers:
 def _single(message: Message) -> NotificationRequest | None:
     data = message.data
     return data if isinstance(data, NotificationRequest) and data.customer_id is not None else None
-
-
-def _subjects(timers: Sequence[Timer], kind: str) -> set[str]:
-    return {timer.subject for timer in timers if timer.kind == kind}
 
 
 def _by_customer(messages: Sequence[Message]) -> tuple[list[tuple[Message, str]], list[Unfit]]:

@@ -74,6 +74,9 @@ class Why(StrEnum):
     QUEUED = "queued"
     QUIET_HOURS = "quiet_hours"
     SCHEDULED = "scheduled"
+    DIGEST = "digest"
+    STANDBY = "standby"
+    NOT_NEEDED = "not_needed"
     CHANNEL_OFF = "channel_off"
     NO_CONSENT = "no_consent"
     NO_ADDRESS = "no_address"
@@ -184,7 +187,10 @@ class Waiting(NamedTuple):
 
 
 class Delivery(NamedTuple):
-    """A message that has to leave through a gateway, in its reader's language; a text message has no title."""
+    """A message that has to leave through a gateway, in its reader's language; a text message has no title.
+
+    One that stands in for another leaves only if that one does not arrive.
+    """
 
     delivery_id: UUID
     customer_id: str
@@ -192,7 +198,24 @@ class Delivery(NamedTuple):
     priority: int
     due_at: datetime
     expires_at: datetime
+    stands_in_for: UUID | None
     locale: str
+    text: Text
+
+
+class DigestItem(NamedTuple):
+    """A notice that is kept for a digest, the message of that id, in its reader's words."""
+
+    delivery_id: UUID
+    notice_id: UUID
+    customer_id: str
+    text: Text
+
+
+class Gathered(NamedTuple):
+    """A notice that was kept for a digest which goes out now."""
+
+    notice: Notice
     text: Text
 
 

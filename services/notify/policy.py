@@ -50,11 +50,18 @@ class Sms(Strict):
     ladder: Ladder = Ladder()
 
 
+class Digest(Strict):
+    """For how long, after one notice of a kind, others of it are gathered into one message; 0 gathers nothing."""
+
+    within_s: Annotated[float, Field(ge=0)] = 120
+
+
 class Delivering(Strict):
     """How long messages may be on their way, and how often they are tried."""
 
     urgent_within_s: Annotated[float, Field(gt=0)] = 6 * 3_600
     normal_within_s: Annotated[float, Field(gt=0)] = 2 * 86_400
+    stand_in_after_s: Annotated[float, Field(gt=0)] = 300
     attempts: Annotated[int, Field(gt=0)] = 8
     retry_after_s: Annotated[float, Field(gt=0)] = 2
     retry_at_most_after_s: Annotated[float, Field(gt=0)] = 900
@@ -80,6 +87,7 @@ class Policy(Strict):
     events: dict[str, Rule]
     waiting: Waiting = Waiting()
     sms: Sms = Sms()
+    digest: Digest = Digest()
     delivering: Delivering = Delivering()
     failover: Failover = Failover()
 

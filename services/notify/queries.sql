@@ -126,3 +126,45 @@ from unnest($1::text[], $2::text[], $3::date[]) as new (bank, customer_id, last_
 on conflict (bank, customer_id) do update
 set last_on = excluded.last_on
 where bank_use.last_on < excluded.last_on
+
+-- Until when notices are gathered for these customers.
+-- name: load_digests
+select customer_id, channel, template, closes_at
+from digest
+where customer_id = any($1::text[]) and closes_at > $2
+
+-- Begin to gather, or begin again.
+-- name: open_digests
+insert into digest (customer_id, channel, template, closes_at)
+select customer_id, channel, template, closes_at
+from unnest($1::text[], $2::text[], $3::text[], $4::timestamptz[]) as new (customer_id, channel, template, closes_at)
+on conflict (customer_id, channel, template) do update
+set closes_at = excluded.closes_at
+
+-- Whom these digests are for.
+-- name: load_digest_customers
+select distinct customer_id
+from digest_item
+where delivery_id = any($1::uuid[])
+
+-- Take what was gathered for digests, the customers' locks first; the columns before the last stand in the order of
+-- model.Notice.
+-- name: take_digest_items
+with taken as (
+    delete from digest_item
+    where delivery_id = any($1::uuid[])
+    returning notice_id, sealed
+)
+
+select
+    notice.notice_id, event_id, customer_id, channel, role, category, urgency, template, delivery_id, lane_group,
+    partition, status, why, told, created_at, ended_at, taken.sealed
+from taken
+join notice using (notice_id)
+where status = 'pending'
+order by created_at, notice.notice_id
+
+-- Forget what was gathered for erased customers.
+-- name: erase_digest_items
+delete from digest_item
+where customer_id = any($1::text[])

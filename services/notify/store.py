@@ -9,16 +9,18 @@ from typing import TYPE_CHECKING, Final
 
 from services.notify.contacts import seal_contacts
 from services.notify.decide import Facts
-from services.notify.model import Announcement, Customer, Notice, Waiting
-from services.notify.sealed import Keys, open_event, seal_event, seal_text
+from services.notify.model import Announcement, Customer, Delivery, Gathered, Notice, Waiting
+from services.notify.sealed import Keys, open_event, open_text, seal_event, seal_text
 from services.runtime.database import columns_of, copy_rows, execute_rows, load_queries
 from services.runtime.personal_data import new_key, wrap_key
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
+    from datetime import datetime
     from uuid import UUID
 
     from services.notify.decide import Book
+    from services.notify.model import DigestItem
     from services.runtime.database import Connection
 
 _QUERIES: Final = load_queries(Path(__file__).with_name("queries.sql"))
@@ -31,7 +33,7 @@ _MOST_WAITING: Final = 5_000
 
 
 async def load_for_events(
-    connection: Connection, customers: Collection[str], events: Collection[str], keys: Keys
+    connection: Connection, customers: Collection[str], events: Collection[str], keys: Keys, now: datetime
 ) -> Facts:
     """Load and lock whom a batch of events is about, and find out which events are accepted already."""
     facts = Facts()
@@ -39,18 +41,38 @@ async def load_for_events(
         facts.customers = await _lock_customers(connection, customers, keys)
         rows = await connection.fetch(_QUERIES.load_announcements, list(events))
         facts.announced = {row[0]: row[1] for row in rows}
+        facts.digests = await _load_digests(connection, customers, now)
     return facts
 
 
-async def load_for_timeouts(connection: Connection, events: Collection[str], keys: Keys) -> Facts:
+async def load_for_timeouts(connection: Connection, events: Collection[str], keys: Keys, now: datetime) -> Facts:
     """Load what still waits of events, once everybody who waits is locked."""
     rows = await connection.fetch(_QUERIES.load_waiting_customers, list(events))
-    return await _load_waiting(connection, {row[0] for row in rows}, events, keys)
+    return await _load_waiting(connection, {row[0] for row in rows}, events, keys, now)
 
 
-async def load_for_profiles(connection: Connection, customers: Collection[str], keys: Keys) -> Facts:
+async def load_for_profiles(connection: Connection, customers: Collection[str], keys: Keys, now: datetime) -> Facts:
     """Load and lock customers, and what waits for their profile, or at all."""
-    return await _load_waiting(connection, customers, None, keys)
+    return await _load_waiting(connection, customers, None, keys, now)
+
+
+async def load_for_digests(connection: Connection, deliveries: Collection[UUID], keys: Keys) -> Facts:
+    """Take what was gathered for digests, once everybody whom they are for is locked."""
+    rows = await connection.fetch(_QUERIES.load_digest_customers, list(deliveries))
+    facts = Facts(customers=await _lock_customers(connection, {row[0] for row in rows}, keys))
+    for row in await connection.fetch(_QUERIES.take_digest_items, list(deliveries)):
+        *columns, sealed = row
+        notice = Notice(*columns)
+        _, text = open_text(keys.of(facts.customers[notice.customer_id]), notice.notice_id, sealed)
+        facts.items.setdefault(str(notice.delivery_id), []).append(Gathered(notice, text))
+    return facts
+
+
+async def _load_digests(
+    connection: Connection, customers: Collection[str], now: datetime
+) -> dict[tuple[str, str, str], datetime]:
+    rows = await connection.fetch(_QUERIES.load_digests, list(customers), now)
+    return {(row[0], row[1], row[2]): row[3] for row in rows}
 
 
 async def load_notices(connection: Connection, ids: Iterable[UUID]) -> list[Notice]:
@@ -76,7 +98,7 @@ async def _load_customers(connection: Connection, ordered: Sequence[str]) -> dic
 
 
 async def _load_waiting(
-    connection: Connection, customers: Collection[str], events: Collection[str] | None, keys: Keys
+    connection: Connection, customers: Collection[str], events: Collection[str] | None, keys: Keys, now: datetime
 ) -> Facts:
     facts = Facts(customers=await _lock_customers(connection, customers, keys))
     of_events = None if events is None else list(events)
@@ -89,6 +111,7 @@ async def _load_waiting(
         body = None if sealed is None else open_event(key, notice.notice_id, sealed)
         facts.waiting.setdefault(notice.customer_id, []).append(Waiting(notice, body))
     facts.is_everything = limit is None or len(rows) < limit
+    facts.digests = await _load_digests(connection, customers, now) if rows else {}
     return facts
 
 
@@ -107,11 +130,13 @@ async def record(connection: Connection, book: Book, keys: Keys) -> None:
     if book.erased:
         await connection.execute(_QUERIES.erase_inboxes, list(book.erased))
         await connection.execute(_QUERIES.erase_deliveries, list(book.erased))
+        await connection.execute(_QUERIES.erase_digest_items, list(book.erased))
     await copy_rows(connection, "announcement", Announcement._fields, book.announcements)
     await copy_rows(connection, "notice", Notice._fields, book.notices)
     uses = sorted((bank, customer_id, on) for (bank, customer_id), on in book.bank_uses.items())
     await execute_rows(connection, _QUERIES.note_bank_uses, uses)
     await _record_waiting(connection, book, keys)
+    await _record_digests(connection, book, keys)
     await _record_deliveries(connection, book, keys)
     await _record_inbox(connection, book, keys)
 
@@ -129,9 +154,23 @@ async def _record_waiting(connection: Connection, book: Book, keys: Keys) -> Non
         await connection.execute(_QUERIES.forget_waiting, [notice.notice_id for notice in book.moved])
 
 
+async def _record_digests(connection: Connection, book: Book, keys: Keys) -> None:
+    opened = sorted((*kind, closes_at) for kind, closes_at in book.opened.items())
+    await execute_rows(connection, _QUERIES.open_digests, opened)
+    items = [
+        (one.notice_id, one.delivery_id, one.customer_id, _seal_item(keys, book.customers[one.customer_id], one))
+        for one in book.gathered
+    ]
+    await copy_rows(connection, "digest_item", ("notice_id", "delivery_id", "customer_id", "sealed"), items)
+
+
+def _seal_item(keys: Keys, customer: Customer, item: DigestItem) -> bytes:
+    return seal_text(keys.of(customer), item.notice_id, customer.locale, item.text)
+
+
 async def _record_deliveries(connection: Connection, book: Book, keys: Keys) -> None:
     rows = [
-        (*one[:6], seal_text(keys.of(book.customers[one.customer_id]), one.delivery_id, one.locale, one.text))
+        (*one[:7], seal_text(keys.of(book.customers[one.customer_id]), one.delivery_id, one.locale, one.text))
         for one in book.deliveries
     ]
     await copy_rows(connection, "delivery", _DELIVERY_COLUMNS, rows)
@@ -139,7 +178,7 @@ async def _record_deliveries(connection: Connection, book: Book, keys: Keys) -> 
         await connection.execute(_QUERIES.wake_dispatchers)
 
 
-_DELIVERY_COLUMNS: Final = ("delivery_id", "customer_id", "channel", "priority", "due_at", "expires_at", "sealed")
+_DELIVERY_COLUMNS: Final = (*Delivery._fields[:7], "sealed")
 
 
 async def _record_inbox(connection: Connection, book: Book, keys: Keys) -> None:

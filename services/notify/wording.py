@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime
 from decimal import Decimal
@@ -74,6 +74,7 @@ class _File(Strict):
     payee_reasons: dict[str, _Reason]
     notices: dict[str, dict[Role, _Words]]
     messages: dict[str, _Words]
+    digest: _Words
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +94,7 @@ class _Language:
     words: _File
     templates: Mapping[tuple[str, Role], _Templates]
     messages: Mapping[str, _Templates]
+    digest: _Templates
 
 
 class Wording:
@@ -156,6 +158,12 @@ class Wording:
             raise WordingError(message)
         return text
 
+    def digest(self, texts: Sequence[Text], locale: Locale) -> Text:
+        """Return one text that lists several, in the order given."""
+        language = self._languages[locale]
+        facts = {"count": len(texts), "titles": [text.title for text in texts], "support": language.words.support}
+        return Text(language.digest.title.render(facts), language.digest.body.render(facts))
+
     def as_sms(self, text: Text, locale: Locale, segments: int) -> str:
         """Return what a text says as one of at most so many segments: all of it, or else its title alone."""
         words = self._languages[locale].words
@@ -199,7 +207,8 @@ def _read_language(path: Path, locale: Locale) -> _Language:
         name: _compile_at(f"{path}: messages.{name}", environment, lines, phrases)
         for name, lines in words.messages.items()
     }
-    return _Language(locale, words, templates, messages)
+    digest = _compile_at(f"{path}: digest", environment, words.digest, phrases)
+    return _Language(locale, words, templates, messages, digest)
 
 
 def _compile_at(

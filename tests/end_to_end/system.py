@@ -129,13 +129,18 @@ class Reader:
 
 @contextmanager
 def running_system(
-    home: Path, *, workers: int = 1, bank: Mapping[str, Any] | None = None, movable_clock: bool = False
+    home: Path,
+    *,
+    workers: int = 1,
+    notifiers: int = 0,
+    bank: Mapping[str, Any] | None = None,
+    movable_clock: bool = False,
 ) -> Iterator[System]:
     """Start a system whose data are in a directory, and stop it at the end."""
     home.mkdir(parents=True, exist_ok=True)
     if bank is not None:
         (home / "bank.json").write_text(json.dumps(bank))
-    with started(home, workers=workers, movable_clock=movable_clock) as endpoints:
+    with started(home, workers=workers, notifiers=notifiers, movable_clock=movable_clock) as endpoints:
         yield System(home, endpoints)
 
 

@@ -250,6 +250,8 @@ class _Sender(Generic[M]):
                 if one.delivery_id in out and _is_at(out[one.delivery_id], one)
             ]
             present = await _with_early_receipts(connection, present)
+            dead = [one.customer_id for one, answer in answers if answer.is_dead]
+            await store.mark_dead(connection, self.route.channel, dead)
             around = self._circumstances()
             steps = [after_answer(one, answer, around) for one, answer in present]
             await _record_steps(connection, steps, around)

@@ -158,6 +158,26 @@ select notice_id, lane_group, partition
 from advanced
 where not is_broadcast
 
+-- What stood in for messages that have arrived is not needed.
+-- name: end_stand_ins
+with gone as (
+    delete from delivery
+    where stands_in_for = any($1::uuid[]) and state = 'queued' and attempts = 0
+    returning delivery_id
+)
+
+update notice
+set status = 'suppressed', why = 'not_needed', ended_at = $2
+from gone
+where notice.delivery_id = gone.delivery_id
+returning notice_id, lane_group, partition
+
+-- What stands in for messages that have failed goes out now.
+-- name: send_stand_ins
+update delivery
+set due_at = least(due_at, $2)
+where stands_in_for = any($1::uuid[]) and state = 'queued'
+
 -- Receipts that came before the attempts that these are about.
 -- name: take_early_receipts
 delete from early_receipt
@@ -228,3 +248,20 @@ for update skip locked
 select min(due_at)
 from delivery
 where state = 'queued' and channel = $1
+
+-- Use no more an address by which nobody is reached; the customers are locked in the order of their ids.
+-- name: mark_dead
+with locked as (
+    select customer_id
+    from customer
+    where customer_id = any($2::text[])
+    order by customer_id
+    for update
+)
+
+update customer
+set
+    phone_reach = case when $1 = 'sms' then 'address_dead' else phone_reach end,
+    email_reach = case when $1 = 'email' then 'address_dead' else email_reach end
+from locked
+where customer.customer_id = locked.customer_id

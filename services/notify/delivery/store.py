@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from uuid import UUID
 
 from services.notify.decide import REPORT_TIMER
+from services.notify.model import Status
 from services.runtime import timers
 from services.runtime.database import columns_of, execute_rows, load_queries
 from services.runtime.message import Effects, Lane, Timer
@@ -159,6 +160,12 @@ async def load_early_receipts(connection: Connection, names: Sequence[tuple[str,
     return [(Early(*row[:4]), row[4]) for row in rows]
 
 
+async def mark_dead(connection: Connection, channel: str, customers: Sequence[str]) -> None:
+    """Use these customers' addresses of a channel no more, until a profile names one again."""
+    if customers:
+        await connection.execute(_QUERIES.mark_dead, channel, sorted(set(customers)))
+
+
 async def find_attempts(
     connection: Connection, receipts: Sequence[tuple[Early, tuple[UUID, int] | None]]
 ) -> dict[int, tuple[UUID, int]]:
@@ -191,5 +198,15 @@ async def record(
         await connection.execute(_QUERIES.forget_deliveries, list(finished))
     if advances:
         rows = await connection.fetch(_QUERIES.advance_notices, *columns_of(advances), now)
+        rows += await _tell_stand_ins(connection, advances, now)
         reports = [Timer(Lane(row[1], row[2]), REPORT_TIMER, str(row[0]), now) for row in rows]
         await timers.record(connection, Effects(timers_set=reports))
+
+
+async def _tell_stand_ins(connection: Connection, advances: Sequence[Advance], now: datetime) -> list[Any]:
+    """Let go of what stands in for messages that have arrived, and send what does for those that failed."""
+    failed = [one.delivery_id for one in advances if one.status in (Status.FAILED, Status.SUPPRESSED)]
+    if failed:
+        await connection.execute(_QUERIES.send_stand_ins, failed, now)
+    arrived = [one.delivery_id for one in advances if one.status == Status.DELIVERED]
+    return await connection.fetch(_QUERIES.end_stand_ins, arrived, now) if arrived else []

@@ -55,13 +55,17 @@ class Email(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What a gateway said of one message: its own id and code, and a reason that a person can read."""
+    """What a gateway said of one message: its own id and code, and a reason that a person can read.
+
+    `is_dead` says that nobody is reached by the address any more, whatever the message.
+    """
 
     reference: str
     outcome: Outcome
     provider_message_id: str | None = None
     code: str | None = None
     why: str | None = None
+    is_dead: bool = False
 
 
 class Receipt(NamedTuple):

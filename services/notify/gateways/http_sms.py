@@ -296,25 +296,26 @@ def _answer(config: HttpSmsConfig, reference: str, said: dict[str, Any] | None) 
     if said is None:
         return Answer(reference, Outcome.UNKNOWN, why=_MISSING)
     status, code = said.get(fields.status), _text(said.get(fields.code))
-    outcome, why = _meaning(config, status, code)
-    return Answer(reference, outcome, _text(said.get(fields.id)), code, why or _text(said.get(fields.detail)))
+    meaning = _meaning(config, status, code)
+    why = meaning.why or _text(said.get(fields.detail))
+    return Answer(reference, meaning.outcome, _text(said.get(fields.id)), code, why, meaning.is_dead)
 
 
 def _receipt(config: HttpSmsConfig, fields: ReceiptFields, said: dict[str, Any]) -> Receipt:
     id_, code = _text(said.get(fields.id)), _text(said.get(fields.code))
     if id_ is None:
         raise BadReceipts(f"a receipt has no {fields.id!r}")
-    outcome, _ = _meaning(config, said.get(fields.status), code)
+    outcome = _meaning(config, said.get(fields.status), code).outcome
     return Receipt(config.name, id_, _text(said.get(fields.reference)), outcome, code, _moment(said, fields.at))
 
 
-def _meaning(config: HttpSmsConfig, status: object, code: str | None) -> tuple[Outcome, str | None]:
+def _meaning(config: HttpSmsConfig, status: object, code: str | None) -> Meaning:
     # What a code says is closer than a status, except that nothing outweighs a success.
     outcome = config.statuses.get(str(status), Outcome.UNKNOWN)
     meaning = config.codes.get(code) if code is not None else None
     if meaning is None or outcome in {Outcome.ACCEPTED, Outcome.DELIVERED}:
-        return outcome, None if outcome is not Outcome.UNKNOWN else f"the status is {status!r}"
-    return meaning.outcome, meaning.why
+        return Meaning(outcome=outcome, why=f"the status is {status!r}" if outcome is Outcome.UNKNOWN else None)
+    return meaning
 
 
 def _moment(said: dict[str, Any], field: str) -> datetime:

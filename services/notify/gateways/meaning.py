@@ -7,7 +7,8 @@ from services.runtime.checked_files import Strict
 
 
 class Meaning(Strict):
-    """What a code says of a message, and why in words that a person understands."""
+    """What a code says of a message, and why in words that people understand; `is_dead`: of its address, for good."""
 
     outcome: Outcome
     why: str | None = None
+    is_dead: bool = False

@@ -233,8 +233,12 @@ class SmppGateway:
         if response.status == SmppCommandStatus.ESME_ROK:
             return Answer(reference, Outcome.ACCEPTED, normalise_message_id(read_message_id(response.body)))
         code = name_of_status(response.status)
-        meaning = self._config.codes.get(code) or Meaning(outcome=_STATUSES.get(response.status, Outcome.TECHNICAL))
-        return Answer(reference, meaning.outcome, code=code, why=meaning.why or describe_status(response.status))
+        meaning = self._config.codes.get(code) or Meaning(
+            outcome=_STATUSES.get(response.status, Outcome.TECHNICAL),
+            is_dead=response.status == SmppCommandStatus.ESME_RINVDSTADR,
+        )
+        why = meaning.why or describe_status(response.status)
+        return Answer(reference, meaning.outcome, code=code, why=why, is_dead=meaning.is_dead)
 
     def _pdus(self, message: Sms) -> Iterator[SubmitSm]:
         alphabet, parts = split_text(message.text)

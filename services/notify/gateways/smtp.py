@@ -61,6 +61,9 @@ _EXCEPTIONS: Final = {
 }
 """Refusals that say "never" of something that passes: a full mailbox or disk, a server or a login that fails."""
 
+_DEAD: Final = frozenset(("5.1.1", "5.1.2", "5.1.3", "5.1.6", "5.1.10", "5.2.1", "550", "551", "553"))
+"""Codes that say that nobody is reached by the address; a plain one only where a server has no enhanced ones."""
+
 _WORDS: Final = {
     "1.1": "there is no such mailbox",
     "1.2": "there is no such mail domain",
@@ -369,7 +372,8 @@ def _refused(mail: _Mail, response: SMTPResponse, otherwise: Outcome) -> Answer:
     code, said = _code_and_text(response)
     outcome = {4: Outcome.TEMPORARY, 5: Outcome.PERMANENT}.get(response.code // 100, otherwise)
     outcome = _EXCEPTIONS.get(code) or _EXCEPTIONS.get(str(response.code)) or outcome
-    return Answer(mail.reference, outcome, code=code, why=_why(code, response.code, said, mail.to))
+    is_dead = outcome == Outcome.PERMANENT and code in _DEAD
+    return Answer(mail.reference, outcome, code=code, why=_why(code, response.code, said, mail.to), is_dead=is_dead)
 
 
 def _code_and_text(response: SMTPResponse) -> tuple[str, str]:

@@ -82,6 +82,25 @@ create table waiting (
     sealed    bytea not null
 );
 
+-- Until when notices of one kind are gathered for one person, into the message that then goes out.
+create table digest (
+    customer_id text collate "C" not null,
+    channel     text not null,
+    template    text not null,
+    closes_at   timestamptz not null,
+    primary key (customer_id, channel, template)
+);
+
+-- What a digest will list; gone once it is on its way.
+create table digest_item (
+    notice_id   uuid primary key references notice,
+    delivery_id uuid not null,
+    customer_id text collate "C" not null,
+    sealed      bytea not null
+);
+create index digest_item_of_delivery on digest_item (delivery_id);
+create index digest_item_of_customer on digest_item (customer_id);
+
 -- A message on its way: gone once nothing can become of it any more.
 --   queued    may be taken from `due_at` on
 --   held      its broadcast is paused
@@ -98,6 +117,7 @@ create table delivery (
     expires_at  timestamptz not null,
     attempts    integer not null default 0,
     gateway     text,
+    stands_in_for uuid,
     sealed      bytea,
     notification_id text collate "C",
     constraint delivery_state_is_known check (state in ('queued', 'held', 'sending', 'unknown', 'awaiting')),
@@ -109,6 +129,7 @@ create index delivery_queued on delivery (channel, priority, due_at) where state
 create index delivery_out on delivery (due_at) where state not in ('queued', 'held');
 create index delivery_expiring on delivery (expires_at) where state = 'queued';
 create index delivery_of_customer on delivery (customer_id);
+create index delivery_stands_in on delivery (stands_in_for) where stands_in_for is not null;
 create index delivery_of_broadcast on delivery (notification_id, state) where notification_id is not null;
 
 -- Each handing over of a message to a gateway, and what became of it there; no outcome while it is not known.

@@ -1,0 +1,101 @@
+"""People are told what happened to their money, each in their language, once; and every notice is accounted for."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import urllib.request
+import uuid
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.end_to_end.system import System, running_system
+from tests.waiting import wait_for
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture(scope="module")
+def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    with running_system(tmp_path_factory.mktemp("notices") / "home", notifiers=1) as started:
+        yield started
+
+
+def introduce(system: System, customer: str, number: int, **more: Any) -> None:
+    wallet = f"wallet:{customer}"
+    profile = {"customer_id": customer, "name": "王小明", "phone": f"1381234{number:04}", "phone_verified": True}
+    profile |= {"email": f"{customer}@mail.example", "locale": "en"}
+    system.send("customer.profile", customer, profile | more, topic="customer.profiles")
+    system.send("account.open", wallet, {"account_id": wallet, "customer_id": customer, "currency": "CNY"})
+
+
+def received(system: System, sandbox: str, **query: str) -> list[dict[str, Any]]:
+    parameters = "&".join(f"{name}={value}" for name, value in query.items())
+    with urllib.request.urlopen(f"{system.endpoints()[sandbox]}/messages?{parameters}", timeout=5) as answer:
+        found: list[dict[str, Any]] = json.load(answer)
+        return found
+
+
+def notices(system: System, *words: str) -> dict[str, Any]:
+    done = subprocess.run(
+        [sys.executable, "-m", "ops.cli", "notices", *words, "--json"],
+        env=os.environ | {"SLUICE_HOME": str(system.home)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    said: dict[str, Any] = json.loads(done.stdout)
+    parts = ("delivered", "sent", "failed", "suppressed", "pending")
+    assert said["accepted"] == sum(said[part] for part in parts)
+    return said
+
+
+def test_both_parties_read_it_in_their_language_by_mail_and_what_failed_by_text_message_too(system: System) -> None:
+    introduce(system, "alice", 1)
+    introduce(system, "bob", 2, locale="zh-CN")
+    system.request("top_up", "bank:ICBC:6222020000000001", "wallet:alice", 10_000)
+    system.flush()
+    wait_for(lambda: len(received(system, "mail_sandbox", to="alice@mail.example")) == 1, what="the top-up's mail")
+    system.request("p2p", "wallet:alice", "wallet:bob", 2_500)
+    system.request("p2p", "wallet:alice", "wallet:bob", 9_000)
+    system.flush()
+    wait_for(lambda: len(received(system, "mail_sandbox", to="bob@mail.example")) == 2, what="bob's mails")
+    (text,) = wait_for(lambda: received(system, "sms_sandbox", to="%2B8613812340001"), what="alice's text message")
+    assert text["body"].startswith("Sluice: CN¥90.00 to ")
+    assert "You are CN¥15.00 short" in text["body"]
+    subjects = {mail["subject"] for mail in received(system, "mail_sandbox", to="bob@mail.example")}
+    assert subjects == {"收到 ¥25.00", "¥90.00 未能入账"}
+    said = wait_for(lambda: settled_for_alice(system), what="alice is told everything")
+    # Her second transfer within two minutes is kept for a digest.
+    assert [item["why"] for item in said["items"] if item["status"] == "pending"] == ["digest"]
+    by_channel = {(item["channel"], item["status"]) for item in said["items"]}
+    assert by_channel >= {("in_app", "delivered"), ("email", "sent"), ("sms", "delivered")}
+    (sms,) = [item for item in said["items"] if item["channel"] == "sms"]
+    assert [attempt["outcome"] for attempt in sms["attempts"]] == ["delivered"]
+
+
+def settled_for_alice(system: System) -> dict[str, Any] | None:
+    said = notices(system, "--customer", "alice")
+    return said if said["pending"] == 1 and said["accepted"] == 8 else None
+
+
+def test_a_broadcast_reaches_everybody_and_is_accounted_for(system: System) -> None:
+    for number in range(10, 40):
+        introduce(system, f"c{number}", number, locale="zh-CN" if number % 2 else "en")
+    system.flush()
+    id_ = str(uuid.uuid4())
+    body = {"title": {"zh-CN": "更新", "en": "Update"}, "body": {"zh-CN": "新内容。", "en": "What is new."}}
+    asked = {"notification_id": id_, "audience": {"customers": [f"c{number}" for number in range(10, 40)]}}
+    asked |= {"template": "announcement", "data": body, "category": "service", "channels": ["in_app", "sms"]}
+    known = "--customer", "c39"
+    wait_for(lambda: notices(system, *known)["accepted"] > 0, what="the last profile is known")
+    system.send("notification.request", id_, asked, topic="notify.commands")
+    system.flush()
+    wait_for(lambda: notices(system, "--broadcast", id_)["delivered"] == 60, what="everybody has both")
+    assert len({item["notice_id"] for item in notices(system, "--broadcast", id_, "--limit", "100")["items"]}) == 60
