@@ -26,10 +26,12 @@ import psutil
 from confluent_kafka import Producer
 
 from local.up import started
+from services.runtime.database import load_queries
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
+QUERIES = load_queries(Path(__file__).with_name("notices.sql"))
 PATIENCE_S = 900.0
 LOOK_EVERY_S = 0.2
 TEXT = {"title": {"zh-CN": "服务更新", "en": "Service update"}, "body": {"zh-CN": "提现将更快到账。", "en": "Sooner."}}
@@ -161,20 +163,19 @@ async def measure(endpoints: dict[str, Any], customers: int, rate: float) -> dic
         publisher.publish("customer.profiles", "customer.profile", f"c{number:07d}", profile(number))
     publisher.flush()
     async with database(endpoints["database"]) as connection:
-        await wait_for(connection, "select count(*) from customer where is_known", customers, "profiles")
+        await wait_for(connection, QUERIES.count_known, customers, "profiles")
         id_, over = str(uuid.uuid4()), asyncio.Event()
         asked = {"notification_id": id_, "audience": {"all": True}, "template": "announcement", "data": TEXT}
         asked |= {"category": "service", "channels": ["in_app", "sms"]}
         began = time.monotonic()
         publisher.publish("notify.commands", "notification.request", id_, asked)
         urgent = asyncio.create_task(publish_urgent(publisher, customers, rate, over))
-        await wait_for(connection, "select bool_and(is_over) from broadcast", wanted=True, what="the broadcast")
+        await wait_for(connection, QUERIES.is_over, wanted=True, what="the broadcast")
         took_s = time.monotonic() - began
         over.set()
         phones = await urgent
-        waits = "select count(*) from notice where status = 'pending' and not is_broadcast"
-        await wait_for(connection, waits, 0, "urgent notices")
-        (counts,) = await connection.fetch("select * from broadcast_count")
+        await wait_for(connection, QUERIES.count_urgent_pending, 0, "urgent notices")
+        (counts,) = await connection.fetch(QUERIES.load_counts)
     delays = sorted(await handed_over(endpoints["sms_sandbox"], phones))
     cuts = quantiles(delays, n=100)
     return {
