@@ -26,7 +26,7 @@ def _blocks(language: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
-    with running_system(tmp_path_factory.mktemp("readme") / "home") as started:
+    with running_system(tmp_path_factory.mktemp("readme") / "home", notifiers=1) as started:
         yield started
 
 
@@ -46,7 +46,7 @@ def test_the_python_program_publishes_a_transfer_and_reads_its_outcome(system: S
 
 @pytest.mark.tools
 def test_the_lines_for_kcat_publish_transfers_and_read_their_outcomes(system: System) -> None:
-    first, second, third = (block for block in _blocks("") if "kcat" in block)
+    first, second, third, fourth = (block for block in _blocks("") if "kcat" in block)
     functions = first.partition("\n\n")[0]
     _run(["bash", "-euc", first], system)
     reader = Reader(system.kafka)
@@ -58,3 +58,7 @@ def test_the_lines_for_kcat_publish_transfers_and_read_their_outcomes(system: Sy
     shown = _run(["bash", "-euc", third.replace(".venv/bin/sluice", f"{sys.executable} -m ops.cli")], system)
     assert "ce_type=sluice.transfer.settled.v1" in shown
     assert "+25.00 CNY" in shown
+    _run(["bash", "-euc", f"{functions}\n{fourth.replace('.venv/bin/sluice', f'{sys.executable} -m ops.cli')}"], system)
+    reader = Reader(system.kafka, "notify.events")
+    reader.read_until(lambda: any("broadcast.finished" in headers["ce_type"] for headers, _ in reader.records), 30)
+    reader.close()
