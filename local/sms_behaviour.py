@@ -82,8 +82,8 @@ class GatewayBehaviour(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    delay_s: Seconds = 1
-    delay_rate: Share = 0
+    delay_s: Seconds = 0
+    delay_rate: Share = 1
     failure_rate: Share = 0
     failure_code: str | None = None
     failure_is_permanent: bool = True
@@ -110,7 +110,7 @@ class GatewayBehaviour(BaseModel):
         return bool(
             self.failure_rate
             or self.silence_rate
-            or self.delay_rate
+            or self.delay_s
             or self.lost_receipt_rate
             or self.duplicate_receipt_rate
             or self.late_failure_rate

@@ -14,8 +14,8 @@ from services.notify.decide import DIGEST_TIMER, Rules
 from services.notify.handlers import Handlers
 from services.notify.sealed import open_text
 from services.runtime.message import Batch, Effects, Message, Timer
+from tests.notify.system import restricted
 from tests.notify.test_broadcast import reachable
-from tests.notify.test_kills import restricted
 from tests.notify.test_notices import KEYS, MASTER_KEY, NOW, POLICY, WORDING, erasure, settled
 
 if TYPE_CHECKING:

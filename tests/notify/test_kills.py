@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-import base64
-import json
-import os
 import random
-import subprocess
-import sys
 from collections import Counter
-from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
 
-import aiohttp
 import asyncpg
-import orjson
 import pytest
 
-from local.daemon import free_port
-from schemas.registry import TOPICS
-from services.runtime.message import Lane, Message
-from tests.notify.gateways.conftest import start_sandbox
-from tests.notify.gateways.test_smtp import running
-from tests.notify.test_notices import MASTER_KEY, profile
+from tests.notify.system import System, listed, notifying, reachable, restricted, taken
 from tests.notify.test_process import publish
 from tests.waiting import wait_until
 
@@ -30,125 +18,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-SECRET = "sandbox-secret"
 IN_SMS = {"failure_rate": 0.05, "failure_code": "BUSY", "delay_rate": 0.05, "delay_s": 0.5, "lost_receipt_rate": 0.05}
-POLICY = """
-[delivering]
-retry_after_s = 0.2
-hand_over_within_s = 2
-answer_within_s = 4
-inquire_after_s = 4
-
-[failover]
-left_to_others_s = 0.2
-
-[events."account.restricted"]
-to = ["holder"]
-channels = ["in_app", "email", "sms"]
-urgency = "urgent"
-category = "security"
-"""
-GATEWAYS = """
-[[smtp]]
-name = "mail"
-host = "127.0.0.1"
-port = {smtp}
-tls = "none"
-timeout_s = 2
-from_address = "no-reply@sluice.example"
-
-[[http_sms]]
-name = "sms-a"
-url = "{http}/gateways/sms-a/messages"
-batch_size = 100
-timeout_s = 3
-auth = {{ kind = "hmac", secret = "{secret}" }}
-inquiry = {{ url = "{http}/gateways/sms-a/messages/inquire" }}
-callback = {{ url = "http://127.0.0.1:{public}/receipts/sms-a", secret = "{secret}" }}
-codes = {{ BUSY = {{ outcome = "temporary", why = "busy" }} }}
-"""
-
-
-class System(NamedTuple):
-    """Where the sandboxes are, and what notifiers are started with."""
-
-    environment: dict[str, str]
-    mail: str
-    sms: str
-    log: Path
-
-    @contextmanager
-    def notifier(self) -> Iterator[subprocess.Popen[bytes]]:
-        with self.log.open("ab") as errors:
-            child = subprocess.Popen(
-                [sys.executable, "-m", "services.notify"],
-                env=self.environment,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-            )
-        try:
-            assert child.stdout is not None
-            assert json.loads(child.stdout.readline())["service"] == "notify"
-            yield child
-        finally:
-            child.kill()
-            child.wait()
 
 
 @pytest.fixture
 def system(kafka: str, topic_prefix: str, database: str, tmp_path: Path) -> Iterator[System]:
-    public = free_port()
-    (tmp_path / "policy.toml").write_text(POLICY)
-    with ExitStack() as stack:
-        mail = stack.enter_context(running(tmp_path))
-        sms = stack.enter_context(start_sandbox(secret=SECRET, **IN_SMS))
-        gateways = GATEWAYS.format(
-            smtp=mail.said["smtp"].rpartition(":")[2], http=sms.http, public=public, secret=SECRET
-        )
-        (tmp_path / "gateways.toml").write_text(gateways)
-        environment = os.environ | {
-            "KAFKA_BOOTSTRAP_SERVERS": kafka,
-            "DATABASE_URL": database,
-            "SLUICE_TOPIC_PREFIX": topic_prefix,
-            "SLUICE_LOG_LEVEL": "warning",
-            "SLUICE_MASTER_KEY": base64.b64encode(MASTER_KEY).decode(),
-            "SLUICE_NOTIFY_POLICY": str(tmp_path / "policy.toml"),
-            "SLUICE_GATEWAYS": str(tmp_path / "gateways.toml"),
-            "SLUICE_PUBLIC_PORT": str(public),
-            "SLUICE_BATCH_SIZE": "200",
-        }
-        yield System(environment, mail.said["http"], sms.http, tmp_path / "log")
-
-
-def restricted(number: int) -> Message:
-    body = {"account_id": f"wallet:{number}", "customer_id": f"c{number}", "currency": "CNY", "tier": "standard"}
-    body |= {"status": "open", "posted_minor": 0, "reserved_minor": 0, "available_minor": 0, "version": 2}
-    body |= {"scope": "debit"}
-    data = TOPICS["transfer.events"]["account.restricted"].model_validate_json(orjson.dumps(body))
-    lane, key = Lane("transfer", 0), str(number).encode()
-    return Message(lane, "transfer.events", 0, key, "account.restricted", f"wallet:{number}.2", "test", data)
-
-
-def reachable(number: int) -> Message:
-    phone, email = f"+86138{number:08d}", f"c{number}@mail.example"
-    return profile(f"c{number}", phone=phone, phone_verified=True, email=email)
-
-
-async def listed(address: str, **query: str) -> list[dict[str, Any]]:
-    async with (
-        aiohttp.ClientSession(raise_for_status=True) as http,
-        http.get(f"{address}/messages", params=query) as response,
-    ):
-        return await response.json()
-
-
-async def taken(address: str) -> int:
-    async with (
-        aiohttp.ClientSession(raise_for_status=True) as http,
-        http.get(f"{address}/messages/count") as response,
-    ):
-        said = await response.json()
-        return int(said.get("taken", said.get("count")))
+    with notifying(kafka, topic_prefix, database, tmp_path, gateways=["sms-a"], batch_size=100, **IN_SMS) as started:
+        yield started
 
 
 @pytest.mark.parametrize(
@@ -166,7 +42,7 @@ async def test_nothing_is_lost_and_nothing_leaves_twice(
         for kill in range(kills):
 
             async def has_gone_on(kill: int = kill) -> bool:
-                return await taken(system.sms) > customers * kill // (kills + 1)
+                return await taken(system.sms.http) > customers * kill // (kills + 1)
 
             await wait_until(has_gone_on, deadline_s=60, what=f"texts have left before kill {kill}")
             running_now.pop(random.randrange(2)).kill()
@@ -185,10 +61,10 @@ async def test_nothing_is_lost_and_nothing_leaves_twice(
         assert sum(ended.values()) == 3 * customers
         assert ended[("in_app", "delivered", None)] == customers
         assert ended[("sms", "delivered", None)] == customers
-        texts = Counter(message["to"] for message in await listed(system.sms, limit="100000"))
+        texts = Counter(message["to"] for message in await listed(system.sms.http, limit="100000"))
         assert len(texts) == customers
         assert set(texts.values()) == {1}
-        mails = Counter(address for mail in await listed(system.mail) for address in _addresses(mail))
+        mails = Counter(address for mail in await listed(system.mail.said["http"]) for address in _addresses(mail))
         assert set(mails.values()) == {1}
         unknown = ended.get(("email", "sent", "unknown"), 0)
         assert ended[("email", "sent", None)] + unknown == customers
