@@ -34,18 +34,20 @@ class Step(NamedTuple):
 class Circumstances:
     """What a decision is drawn from besides the message and what was said of it.
 
-    `jitter` between 0 and 1 spreads what is tried again; `has_receipts` is whether receipts are to be expected.
+    `real_now` is the world's time, in which gateways answer, whatever `now` is moved to; `jitter` between 0 and 1
+    spreads what is tried again; `has_receipts` is whether receipts are to be expected.
     """
 
     policy: Delivering
     now: datetime
+    real_now: datetime
     can_inquire: bool
     has_receipts: bool
     jitter: float
 
-    def later(self, seconds: float) -> datetime:
-        """Return the moment so many seconds from now."""
-        return self.now + timedelta(seconds=seconds)
+    def really_later(self, seconds: float) -> datetime:
+        """Return the world's time so many seconds from now."""
+        return self.real_now + timedelta(seconds=seconds)
 
 
 def after_answer(out: Out, answer: Answer, around: Circumstances) -> Step:
@@ -69,7 +71,9 @@ def after_answer(out: Out, answer: Answer, around: Circumstances) -> Step:
             if not around.can_inquire:
                 return Step(ending, None, Advance(out.delivery_id, Status.SENT, Why.UNKNOWN))
             # What the gateway is slow to take must not look absent.
-            return Step(ending, Move(out.delivery_id, UNKNOWN, around.later(around.policy.answer_within_s)), None)
+            return Step(
+                ending, Move(out.delivery_id, UNKNOWN, around.really_later(around.policy.answer_within_s)), None
+            )
 
 
 def after_inquiry(out: Out, answer: Answer, around: Circumstances) -> Step:
@@ -113,7 +117,7 @@ def _try_again(out: Out, outcome: Outcome, around: Circumstances) -> tuple[Move 
     # A gateway that fails as a whole says nothing against the message: another may take it at once.
     wait_s = 0.0 if outcome in (Outcome.ABSENT, Outcome.TECHNICAL) else backoff_s * (0.5 + around.jitter / 2)
     is_last = outcome == Outcome.TEMPORARY and out.number >= policy.attempts
-    next_at = around.later(wait_s)
+    next_at = around.now + timedelta(seconds=wait_s)
     if is_last or next_at >= out.expires_at:
         return None, Advance(out.delivery_id, Status.FAILED, Why.GATEWAY_FAILED)
     return Move(out.delivery_id, QUEUED, next_at), None
@@ -123,4 +127,4 @@ def _ask_at(out: Out, around: Circumstances) -> datetime:
     """Return when a gateway is asked of a message; one that cannot be asked is given until the message expires."""
     if not around.can_inquire:
         return out.expires_at
-    return around.later(around.policy.inquire_after_s)
+    return around.really_later(around.policy.inquire_after_s)

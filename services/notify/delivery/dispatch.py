@@ -7,7 +7,7 @@ import random
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
@@ -200,7 +200,7 @@ class _Sender(Generic[M]):
             self.route.gateway.name,
             self.route.channel,
             now,
-            answered_by=now + timedelta(seconds=self._lease_s()),
+            answered_by=_real_now() + timedelta(seconds=self._lease_s()),
             limit=limit,
             ladder=self.policy.sms.ladder,
             left_to_others=timedelta(seconds=self.policy.failover.left_to_others_s),
@@ -260,10 +260,16 @@ class _Sender(Generic[M]):
         return Circumstances(
             policy=self.policy.delivering,
             now=self.around.clock.now(),
+            real_now=_real_now(),
             can_inquire=self.route.gateway.can_inquire,
             has_receipts=self.route.channel == Channel.SMS,
             jitter=random.random(),  # noqa: S311 - it only spreads load
         )
+
+
+def _real_now() -> datetime:
+    """Return the world's time: whatever the services' clock is moved to, gateways take as long as they take."""
+    return datetime.now(UTC)
 
 
 def reference_of(delivery_id: object, number: int) -> str:
@@ -348,7 +354,7 @@ class _Caretaker:
         return bool(expired)
 
     async def _look_after(self) -> bool:
-        now = self.around.clock.now()
+        now = _real_now()
         until = now + timedelta(seconds=self.policy.delivering.answer_within_s)
         async with self.around.pool.acquire() as connection:
             overdue = await store.take_overdue(connection, now, until=until, limit=_OVERDUE_AT_ONCE)
@@ -390,6 +396,7 @@ class _Caretaker:
         return Circumstances(
             policy=self.policy.delivering,
             now=self.around.clock.now(),
+            real_now=_real_now(),
             can_inquire=True,
             has_receipts=route.channel == Channel.SMS,
             jitter=random.random(),  # noqa: S311 - it only spreads load

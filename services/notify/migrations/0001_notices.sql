@@ -107,6 +107,7 @@ create index digest_item_of_customer on digest_item (customer_id);
 --   sending   given to a gateway that has not answered; from `due_at` on the answer counts as lost
 --   unknown   it is not known whether the gateway has it; asked from `due_at` on
 --   awaiting  the gateway has it; from `due_at` on it is asked for what a receipt should have said
+-- What is queued is due by the services' clock, everything else by the world's, in which gateways answer.
 create table delivery (
     delivery_id uuid primary key,
     customer_id text collate "C" not null,
