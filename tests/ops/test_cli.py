@@ -116,7 +116,7 @@ def test_a_bug_is_shown_whole_and_is_no_answer() -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [["up", "--workers", "transfer=0"], ["up", "--workers", "bank=2"], ["audit", "--nothing"], ["statement"]]
+    "words", [["up", "--workers", "transfer=65"], ["up", "--workers", "bank=2"], ["audit", "--nothing"], ["statement"]]
 )
 def test_wrong_words_are_a_usage_error(nowhere: Path, words: list[str]) -> None:
     done = run(*words)

@@ -375,7 +375,7 @@ async def test_two_hundred_mails_over_the_pool_are_answered_in_order(sandbox: Sa
     await sandbox.behave(rules=[{"to": "1*@pool.test", "outcome": "refuse"}])
     mails = [a_mail(f"{number}@pool.test", f"pool.{number}") for number in range(200)]
     async with gateway_to(sandbox) as gateway:
-        assert gateway.batch_size == 200
+        assert gateway.batch_size == 16
         answers = await gateway.send(mails)
         assert (await sandbox.get("/messages/count"))["connections"] <= 8
     assert [a.reference for a in answers] == [mail.reference for mail in mails]
