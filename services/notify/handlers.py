@@ -136,7 +136,8 @@ class Handlers:
             return await self._on_rest(connection, batch.timers, now)
         said, unfit = _by_customer(batch.messages)
         customers = {customer_id for _, customer_id in said}
-        facts = await store.load_for_profiles(connection, customers, self.keys, now)
+        erased = {customer_id for message, customer_id in said if message.data is None}
+        facts = await store.load_for_profiles(connection, customers, erased, self.keys, now)
         book = Book(facts, self.rules, now, {message.lane for message in batch.messages})
         book.unfit += unfit
         for message, customer_id in said:
@@ -149,7 +150,7 @@ class Handlers:
     async def _on_rest(self, connection: Connection, timers: Sequence[Timer], now: datetime) -> Effects:
         rest = [timer for timer in timers if timer.kind == REST_TIMER]
         customers = {timer.subject for timer in rest}
-        facts = await store.load_for_profiles(connection, customers, self.keys, now)
+        facts = await store.load_for_profiles(connection, customers, None, self.keys, now)
         book = Book(facts, self.rules, now, {timer.lane for timer in rest})
         for timer in rest:
             decide_rest(book, timer)

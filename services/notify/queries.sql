@@ -25,20 +25,55 @@ where event_id = any($1::text[])
 -- Who waits for something of these events.
 -- name: load_waiting_customers
 select distinct customer_id
-from notice
-where event_id = any($1::text[]) and status = 'pending'
+from waiting
+where event_id = any($1::text[])
 
--- The notices of these customers that are pending, of these events or of all, with what those are about that wait for
--- a profile; the customers' locks come first. The columns before the last stand in the order of model.Notice.
--- name: load_waiting
+-- The notices of these events and customers that wait, with what they are about; the customers' locks come first. The
+-- columns before the last stand in the order of model.Notice.
+-- name: load_waiting_of_events
 select
-    notice.notice_id, event_id, customer_id, channel, role, category, urgency, template, delivery_id, lane_group,
-    partition, status, why, told, created_at, ended_at, waiting.sealed
-from notice
-left join waiting using (notice_id)
-where customer_id = any($1::text[]) and ($2::text[] is null or event_id = any($2)) and status = 'pending'
+    notice.notice_id, notice.event_id, notice.customer_id, channel, role, category, urgency, template, delivery_id,
+    lane_group, partition, status, why, told, created_at, ended_at, waiting.sealed
+from waiting
+join notice using (notice_id)
+where waiting.event_id = any($1::text[]) and waiting.customer_id = any($2::text[])
 order by created_at, notice.notice_id
-limit $3::bigint
+
+-- The same of these customers alone, the oldest first.
+-- name: load_waiting_of_customers
+select
+    notice.notice_id, notice.event_id, notice.customer_id, channel, role, category, urgency, template, delivery_id,
+    lane_group, partition, status, why, told, created_at, ended_at, waiting.sealed
+from waiting
+join notice using (notice_id)
+where waiting.customer_id = any($1::text[])
+order by created_at, notice.notice_id
+limit $2
+
+-- Everything of these customers that is pending: what waits, with what it is about, what is gathered, and what is on
+-- its way. Few are erased at a time, and what is on its way is not much: it has no index for this.
+-- name: load_pending_of_customers
+select
+    notice.notice_id, notice.event_id, notice.customer_id, channel, role, category, urgency, template, delivery_id,
+    lane_group, partition, status, why, told, created_at, ended_at, waiting.sealed
+from (
+    select notice_id
+    from waiting
+    where customer_id = any($1::text[])
+    union
+    select notice_id
+    from digest_item
+    where customer_id = any($1::text[])
+    union
+    select notice.notice_id
+    from delivery
+    join notice using (delivery_id)
+    where delivery.customer_id = any($1::text[]) and notice.status = 'pending'
+) as pending
+join notice using (notice_id)
+left join waiting using (notice_id)
+order by created_at, notice.notice_id
+limit $2
 
 -- What a batch changed of customers.
 -- name: update_customers

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from services.notify.contacts import seal_contacts
 from services.notify.decide import Facts
@@ -47,13 +47,40 @@ async def load_for_events(
 
 async def load_for_timeouts(connection: Connection, events: Collection[str], keys: Keys, now: datetime) -> Facts:
     """Load what still waits of events, once everybody who waits is locked."""
-    rows = await connection.fetch(_QUERIES.load_waiting_customers, list(events))
-    return await _load_waiting(connection, {row[0] for row in rows}, events, keys, now)
+    ids = {row[0] for row in await connection.fetch(_QUERIES.load_waiting_customers, list(events))}
+    facts = Facts(customers=await _lock_customers(connection, ids, keys))
+    _add_waiting(facts, await connection.fetch(_QUERIES.load_waiting_of_events, list(events), list(ids)), keys)
+    facts.digests = await _load_digests(connection, ids, now)
+    return facts
 
 
-async def load_for_profiles(connection: Connection, customers: Collection[str], keys: Keys, now: datetime) -> Facts:
-    """Load and lock customers, and what waits for their profile, or at all."""
-    return await _load_waiting(connection, customers, None, keys, now)
+async def load_for_profiles(
+    connection: Connection, customers: Collection[str], erased: Collection[str] | None, keys: Keys, now: datetime
+) -> Facts:
+    """Load and lock customers, what waits for their profile, and of those who are erased all that is pending.
+
+    None are erased now: those who are not known were erased before.
+    """
+    facts = Facts(customers=await _lock_customers(connection, customers, keys))
+    if erased is None:
+        erased = [customer for customer in customers if not facts.customers[customer].is_known]
+    known = [customer for customer in customers if customer not in erased]
+    rows = await connection.fetch(_QUERIES.load_waiting_of_customers, known, _MOST_WAITING)
+    if erased:
+        rows += await connection.fetch(_QUERIES.load_pending_of_customers, list(erased), _MOST_WAITING)
+    _add_waiting(facts, rows, keys)
+    facts.is_everything = len(rows) < _MOST_WAITING
+    facts.digests = await _load_digests(connection, customers, now) if rows else {}
+    return facts
+
+
+def _add_waiting(facts: Facts, rows: Sequence[Any], keys: Keys) -> None:
+    for row in rows:
+        *columns, sealed = row
+        notice = Notice(*columns)
+        key = keys.of(facts.customers[notice.customer_id])
+        body = None if sealed is None else open_event(key, notice.notice_id, sealed)
+        facts.waiting.setdefault(notice.customer_id, []).append(Waiting(notice, body))
 
 
 async def load_for_digests(connection: Connection, deliveries: Collection[UUID], keys: Keys) -> Facts:
@@ -97,24 +124,6 @@ async def _load_customers(connection: Connection, ordered: Sequence[str]) -> dic
     return {row[0]: Customer(*row) for row in rows}
 
 
-async def _load_waiting(
-    connection: Connection, customers: Collection[str], events: Collection[str] | None, keys: Keys, now: datetime
-) -> Facts:
-    facts = Facts(customers=await _lock_customers(connection, customers, keys))
-    of_events = None if events is None else list(events)
-    limit = _MOST_WAITING if events is None else None
-    rows = await connection.fetch(_QUERIES.load_waiting, list(customers), of_events, limit)
-    for row in rows:
-        *columns, sealed = row
-        notice = Notice(*columns)
-        key = keys.of(facts.customers[notice.customer_id])
-        body = None if sealed is None else open_event(key, notice.notice_id, sealed)
-        facts.waiting.setdefault(notice.customer_id, []).append(Waiting(notice, body))
-    facts.is_everything = limit is None or len(rows) < limit
-    facts.digests = await _load_digests(connection, customers, now) if rows else {}
-    return facts
-
-
 # --- Recording ---
 
 
@@ -143,11 +152,16 @@ async def record(connection: Connection, book: Book, keys: Keys) -> None:
 
 async def _record_waiting(connection: Connection, book: Book, keys: Keys) -> None:
     begun = [
-        (notice.notice_id, seal_event(keys.of(book.customers[notice.customer_id]), notice.notice_id, body))
+        (
+            notice.notice_id,
+            notice.customer_id,
+            notice.event_id,
+            seal_event(keys.of(book.customers[notice.customer_id]), notice.notice_id, body),
+        )
         for notice, body in book.begun
         if body is not None
     ]
-    await copy_rows(connection, "waiting", ("notice_id", "sealed"), begun)
+    await copy_rows(connection, "waiting", ("notice_id", "customer_id", "event_id", "sealed"), begun)
     rows = [(one.notice_id, one.delivery_id, one.status, one.why, one.told, one.ended_at) for one in book.moved]
     if rows:
         await connection.execute(_QUERIES.move_notices, *columns_of(rows))

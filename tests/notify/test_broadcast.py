@@ -170,7 +170,7 @@ async def test_paused_nothing_goes_on_resumed_it_does_and_cancelled_the_rest_is_
     effects = await handle(pool, timers=tuple(effects.timers_set))
     await handle(pool, command("broadcast.pause", id_))
     paused = await handle(pool, timers=tuple(effects.timers_set))
-    assert await states(pool) == {"held": 1_000}
+    assert await states(pool) == {"held": 500}
     await handle(pool, command("broadcast.resume", id_))
     await run(pool, Effects(timers_set=[paused.timers_set[0]._replace(due_at=NOW)]))
     assert await states(pool) == {"queued": 1_500}

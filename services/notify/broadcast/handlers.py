@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 BROADCAST_TIMER: Final = "broadcast"
 """A broadcast goes on; the subject is its notification."""
 
-_CHUNK: Final = 1_000
+_CHUNK: Final = 500
 _MOST_QUEUED: Final = 8_000
 """So many messages of a broadcast wait for gateways at once: what is more is resolved when there is room."""
 _ROOM_AGAIN: Final = timedelta(seconds=0.1)

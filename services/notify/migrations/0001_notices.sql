@@ -72,15 +72,19 @@ create table notice (
     constraint notice_leaves_by_a_delivery check (channel = 'in_app' or status in ('pending', 'suppressed', 'failed') or delivery_id is not null)
 )
 with (fillfactor = 80);
+-- No index knows the status: what becomes of a notice is written into its page and nowhere else.
 create index notice_of_customer on notice (customer_id, created_at);
-create index notice_pending on notice (customer_id) where status = 'pending';
 create index notice_of_delivery on notice (delivery_id) where delivery_id is not null;
 
 -- The event of a notice that waits for a profile, to be told later; gone once the notice goes on.
 create table waiting (
-    notice_id uuid primary key references notice,
-    sealed    bytea not null
+    notice_id   uuid primary key references notice,
+    customer_id text collate "C" not null,
+    event_id    text collate "C" not null,
+    sealed      bytea not null
 );
+create index waiting_of_customer on waiting (customer_id);
+create index waiting_of_event on waiting (event_id);
 
 -- Until when notices of one kind are gathered for one person, into the message that then goes out.
 create table digest (
@@ -129,9 +133,9 @@ with (fillfactor = 70);
 create index delivery_queued on delivery (channel, priority, due_at) where state = 'queued';
 create index delivery_out on delivery (due_at) where state not in ('queued', 'held');
 create index delivery_expiring on delivery (expires_at) where state = 'queued';
-create index delivery_of_customer on delivery (customer_id);
 create index delivery_stands_in on delivery (stands_in_for) where stands_in_for is not null;
-create index delivery_of_broadcast on delivery (notification_id, state) where notification_id is not null;
+create index delivery_of_broadcast on delivery (notification_id)
+    where notification_id is not null and state in ('queued', 'held');
 
 -- Each handing over of a message to a gateway, and what became of it there; no outcome while it is not known.
 create table attempt (
