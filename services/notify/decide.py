@@ -59,6 +59,8 @@ SCHEDULED_TIMER: Final = "scheduled"
 """It is time for what a request asked for; the subject is the request."""
 DIGEST_TIMER: Final = "digest"
 """A digest goes out; the subject is its delivery."""
+ERASE_TIMER: Final = "erase"
+"""The receipt of a closing was on its way; the subject is an erasure."""
 REST_TIMER: Final = "rest"
 """More waited for a customer than one batch takes; the subject is the customer."""
 REPORT_TIMER: Final = "report"
@@ -68,6 +70,8 @@ DEFAULT_CHANNELS: Final = (Channel.IN_APP, Channel.EMAIL)
 """How a request is told that does not say."""
 
 _NOTICES: Final = uuid.UUID("5f3c2f0e-6f4b-5d0a-9d0b-6a1c9b8f7e21")
+_RECEIPT: Final = "closure.erasing"
+_LOOK_AGAIN: Final = timedelta(seconds=1)
 _MOVED: Final = frozenset(("sent", "settled"))
 _NO_TEXT: Final = Text("", "")
 _HOME_ZONE: Final = "Asia/Shanghai"
@@ -514,8 +518,53 @@ def _go_on_later(book: Book, lane: Lane, customer_id: str) -> None:
         book.timers.append(Timer(lane, REST_TIMER, customer_id, book.now))
 
 
-def decide_erasure(book: Book, lane: Lane, customer_id: str) -> None:
-    """Forget a customer: what they were told goes, what waited is suppressed, the accounting stays."""
+class Erasure(NamedTuple):
+    """That a customer is to be forgotten: what asked for it, and until when the receipt of a closing may go first."""
+
+    customer_id: str
+    cause: str
+    deadline: str
+
+    def subject(self) -> str:
+        """Return the erasure as the subject of a timer."""
+        return orjson.dumps(list(self)).decode()
+
+
+def read_erasure(subject: str) -> Erasure:
+    """Return the erasure that a timer is about."""
+    return Erasure(*orjson.loads(subject))
+
+
+def new_erasure(book: Book, customer_id: str, cause: str) -> Erasure:
+    """Return an erasure that begins now."""
+    return Erasure(
+        customer_id, cause, as_text(book.now + timedelta(seconds=book.rules.policy.erasing.receipt_within_s))
+    )
+
+
+def decide_erasure(book: Book, lane: Lane, erasure: Erasure) -> None:
+    """Forget a customer and say so, once the receipt of their closing has left or has taken too long."""
+    pending = book.waiting.get(erasure.customer_id, ())
+    if book.now_text < erasure.deadline and any(one.notice.template == _RECEIPT for one in pending):
+        book.timers.append(Timer(lane, ERASE_TIMER, erasure.subject(), book.now + _LOOK_AGAIN))
+        return
+    _forget(book, lane, erasure.customer_id)
+    until = (book.now + timedelta(days=book.rules.policy.erasing.accounting_kept_days)).date()
+    retained = {"what": "that and when they were told of which event, not what they read", "until": until.isoformat()}
+    body = {"customer_id": erasure.customer_id, "service": "notify"}
+    retained |= {"why": "every notice is accounted for"}
+    headers = encode_headers(
+        "customer.erased",
+        id=f"{erasure.cause}.notify",
+        source=SOURCE,
+        time=book.now_text,
+        subject=erasure.customer_id,
+    )
+    value = orjson.dumps(body | {"retained": [retained]})
+    book.outgoing.append(Outgoing(lane, "erasure.events", erasure.customer_id.encode(), value, headers))
+
+
+def _forget(book: Book, lane: Lane, customer_id: str) -> None:
     customer = book.customers[customer_id]
     customer.is_known = False
     customer.locale, customer.time_zone, customer.tier = Locale.CHINESE, _HOME_ZONE, "standard"
@@ -529,6 +578,7 @@ def decide_erasure(book: Book, lane: Lane, customer_id: str) -> None:
     book.erased.add(customer_id)
     book.inbox = [message for message in book.inbox if message.customer_id != customer_id]
     book.deliveries = [delivery for delivery in book.deliveries if delivery.customer_id != customer_id]
+    book.gathered = [item for item in book.gathered if item.customer_id != customer_id]
     _suppress_waiting(book, lane, customer_id)
 
 

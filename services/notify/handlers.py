@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from schemas.customer import CustomerProfile, erased_customer
+from schemas.erasure import CustomerErase
 from schemas.fields import as_text
 from schemas.notify import NotificationRequest
 from services.notify import store
 from services.notify.broadcast.handlers import BROADCAST_TIMER, Broadcasts, go_on, hash_request
 from services.notify.decide import (
     DIGEST_TIMER,
+    ERASE_TIMER,
     PROFILE_TIMER,
     REPORT_TIMER,
     REST_TIMER,
@@ -25,6 +27,8 @@ from services.notify.decide import (
     decide_request,
     decide_rest,
     decide_timeouts,
+    new_erasure,
+    read_erasure,
     recipients,
     report,
 )
@@ -144,11 +148,39 @@ class Handlers:
             if isinstance(message.data, CustomerProfile):
                 decide_profile(book, message.lane, message.data)
             else:
-                decide_erasure(book, message.lane, customer_id)
+                decide_erasure(book, message.lane, new_erasure(book, customer_id, message.id))
+        return await self._recorded(connection, book)
+
+    async def on_erasures(self, connection: Connection, batch: Batch, now: datetime) -> Effects:
+        """Forget customers whose closing has come that far."""
+        if batch.timers:
+            return await self._on_rest(connection, batch.timers, now)
+        asked = [(message, message.data) for message in batch.messages if isinstance(message.data, CustomerErase)]
+        if not asked:
+            return Effects()
+        customers = {erase.customer_id for _, erase in asked}
+        facts = await store.load_for_profiles(connection, customers, customers, self.keys, now)
+        book = Book(facts, self.rules, now, {message.lane for message in batch.messages})
+        for message, erase in asked:
+            decide_erasure(book, message.lane, new_erasure(book, erase.customer_id, message.id))
         return await self._recorded(connection, book)
 
     async def _on_rest(self, connection: Connection, timers: Sequence[Timer], now: datetime) -> Effects:
         rest = [timer for timer in timers if timer.kind == REST_TIMER]
+        told = await self._go_on_with(connection, rest, now)
+        erasures = [(timer, read_erasure(timer.subject)) for timer in timers if timer.kind == ERASE_TIMER]
+        if not erasures:
+            return told
+        customers = {erasure.customer_id for _, erasure in erasures}
+        facts = await store.load_for_profiles(connection, customers, customers, self.keys, now)
+        book = Book(facts, self.rules, now, {timer.lane for timer, _ in erasures})
+        for timer, erasure in erasures:
+            decide_erasure(book, timer.lane, erasure)
+        return merge([told, await self._recorded(connection, book)])
+
+    async def _go_on_with(self, connection: Connection, rest: Sequence[Timer], now: datetime) -> Effects:
+        if not rest:
+            return Effects()
         customers = {timer.subject for timer in rest}
         facts = await store.load_for_profiles(connection, customers, None, self.keys, now)
         book = Book(facts, self.rules, now, {timer.lane for timer in rest})

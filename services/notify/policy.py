@@ -70,6 +70,13 @@ class Delivering(Strict):
     inquire_after_s: Annotated[float, Field(gt=0)] = 60
 
 
+class Erasing(Strict):
+    """How long the receipt of a closing may take to leave before its reader is forgotten, and what is kept."""
+
+    receipt_within_s: Annotated[float, Field(ge=0)] = 3_600
+    accounting_kept_days: Annotated[int, Field(gt=0)] = 1_825
+
+
 class Failover(Strict):
     """When a gateway is given less, and how soon more again."""
 
@@ -90,6 +97,7 @@ class Policy(Strict):
     digest: Digest = Digest()
     delivering: Delivering = Delivering()
     failover: Failover = Failover()
+    erasing: Erasing = Erasing()
 
 
 def read_policy(path: Path) -> Policy:

@@ -203,3 +203,8 @@ order by created_at, notice.notice_id
 -- name: erase_digest_items
 delete from digest_item
 where customer_id = any($1::text[])
+
+-- Forget with which banks erased customers moved money.
+-- name: erase_bank_uses
+delete from bank_use
+where customer_id = any($1::text[])

@@ -140,6 +140,7 @@ async def record(connection: Connection, book: Book, keys: Keys) -> None:
         await connection.execute(_QUERIES.erase_inboxes, list(book.erased))
         await connection.execute(_QUERIES.erase_deliveries, list(book.erased))
         await connection.execute(_QUERIES.erase_digest_items, list(book.erased))
+        await connection.execute(_QUERIES.erase_bank_uses, list(book.erased))
     await copy_rows(connection, "announcement", Announcement._fields, book.announcements)
     await copy_rows(connection, "notice", Notice._fields, book.notices)
     uses = sorted((bank, customer_id, on) for (bank, customer_id), on in book.bank_uses.items())

@@ -11,6 +11,7 @@ import orjson
 import pytest
 
 from schemas.envelope import Envelope, decode
+from schemas.erasure import CustomerErased
 from schemas.examples import EXAMPLES
 from schemas.registry import MODELS, TOPICS
 from services.notify.broadcast.handlers import Broadcasts
@@ -104,6 +105,8 @@ def published(effects: Effects) -> list[tuple[str, str, str | None]]:
     """Return who was told of what became of their notice, each in a message that the contract knows."""
     said = []
     for outgoing in effects.outgoing:
+        if outgoing.topic != "notify.events":
+            continue
         found = decode(outgoing.headers, outgoing.value, TOPICS[outgoing.topic])
         assert isinstance(found, Envelope)
         data: Any = found.data
@@ -216,6 +219,65 @@ async def test_erasing_somebody_takes_what_they_were_told_and_what_waits_but_not
     await hear(pool, profile("a"))
     await hear(pool, settled(payee=None))
     assert [(customer, number) for customer, number, *_ in await inboxes(pool)] == [("a", 2)]
+
+
+def erased(effects: Effects) -> list[str]:
+    """Return who was said to be forgotten, each in a message that the contract knows."""
+    said = []
+    for outgoing in effects.outgoing:
+        if outgoing.topic == "erasure.events":
+            found = decode(outgoing.headers, outgoing.value, TOPICS[outgoing.topic])
+            assert isinstance(found, Envelope)
+            assert isinstance(found.data, CustomerErased)
+            assert (found.data.service, len(found.data.retained)) == ("notify", 1)
+            said.append(found.data.customer_id)
+    return said
+
+
+async def erase(pool: Pool, *customers: str, timers: tuple[Timer, ...] = (), now: datetime = NOW) -> Effects:
+    lane, model = Lane("erasure", 0), TOPICS["erasure.events"]["customer.erase"]
+    messages = [
+        Message(
+            lane, "erasure.events", 0, b"k", "customer.erase", f"erase-{customer}", "t", model(customer_id=customer)
+        )
+        for customer in customers
+    ]
+    async with pool.acquire() as connection, connection.transaction():
+        return await HANDLERS.on_erasures(connection, Batch(messages, timers), now)
+
+
+async def test_who_is_erased_is_answered_for_by_either_way(pool: Pool) -> None:
+    await hear(pool, profile("a"), profile("b"))
+    await hear(pool, settled())
+    assert erased(await erase(pool, "a")) == ["a"]
+    assert erased(await hear(pool, erasure("b"))) == ["b"]
+    async with pool.acquire() as connection:
+        left = await connection.fetch("select contacts, wrapped_key, is_known from customer")
+    assert {tuple(row) for row in left} == {(None, None, False)}
+    assert await accounted(pool) == {("delivered", None): 2}
+
+
+async def test_the_receipt_of_a_closing_leaves_before_its_reader_is_forgotten(pool: Pool) -> None:
+    example = EXAMPLES["closure.erasing"][0]
+    await hear(pool, closing("closure.erasing", example))
+    customer = example["customer_id"]
+    waits = await erase(pool, customer)
+    (timer,) = waits.timers_set
+    assert erased(waits) == []
+    again = await erase(pool, timers=(timer,), now=timer.due_at)
+    assert (erased(again), len(again.timers_set)) == ([], 1)
+    # Its profile comes, and so it can be told; then its reader is forgotten.
+    await hear(pool, profile(customer))
+    assert erased(await erase(pool, timers=tuple(again.timers_set), now=timer.due_at)) == [customer]
+
+
+async def test_a_receipt_that_cannot_leave_holds_up_an_erasure_no_longer_than_the_policy_says(pool: Pool) -> None:
+    example = EXAMPLES["closure.erasing"][0]
+    await hear(pool, closing("closure.erasing", example))
+    (timer,) = (await erase(pool, example["customer_id"])).timers_set
+    late = NOW + timedelta(seconds=POLICY.erasing.receipt_within_s)
+    assert erased(await erase(pool, timers=(timer,), now=late)) == [example["customer_id"]]
+    assert await accounted(pool) == {("suppressed", "erased"): 1}
 
 
 async def test_a_profile_that_comes_while_its_event_is_decided_is_not_missed(pool: Pool) -> None:

@@ -199,6 +199,7 @@ create table bank_use (
     last_on     date not null,
     primary key (bank, customer_id)
 );
+create index bank_use_of_customer on bank_use (customer_id);
 
 -- The same told to many. `texts` has what is read in each language, the same for everybody.
 create table broadcast (
