@@ -147,9 +147,12 @@ class BroadcastCancel(BroadcastControl):
 
 
 class BroadcastCounts(Wire):
-    """Where the notices of a broadcast stand: accepted = delivered + sent + failed + suppressed + pending."""
+    """Where the notices of a broadcast stand: accepted = delivered + sent + failed + suppressed + pending.
 
-    notification_id: UUID
+    `notification_id` is the request's, or the `ce_id` of the event that concerned many.
+    """
+
+    notification_id: MessageId
     accepted: Annotated[int, Field(ge=0)]
     delivered: Annotated[int, Field(ge=0)]
     sent: Annotated[int, Field(ge=0)]

@@ -34,6 +34,7 @@ def build(rules: Rules, outside: Outside) -> Service:
             _subscription("profile", "customer.profiles", handlers.on_profiles, tombstones=True),
             _subscription("transfer", "transfer.events", handlers.on_events),
             _subscription("closure", "closure.events", handlers.on_events),
+            _subscription("maintenance", "maintenance.events", handlers.on_maintenance),
             _subscription("erasure", "erasure.events", handlers.on_erasures),
             _subscription("command", "notify.commands", handlers.on_commands),
             _subscription("receipt", "notify.receipts", on_receipts),

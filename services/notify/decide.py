@@ -74,7 +74,7 @@ _RECEIPT: Final = "closure.erasing"
 _LOOK_AGAIN: Final = timedelta(seconds=1)
 _MOVED: Final = frozenset(("sent", "settled"))
 _NO_TEXT: Final = Text("", "")
-_HOME_ZONE: Final = "Asia/Shanghai"
+HOME_ZONE: Final = "Asia/Shanghai"
 _ADDRESSED: Final = {Role.PAYER: "payer_customer_id", Role.PAYEE: "payee_customer_id", Role.HOLDER: "customer_id"}
 
 
@@ -567,7 +567,7 @@ def decide_erasure(book: Book, lane: Lane, erasure: Erasure) -> None:
 def _forget(book: Book, lane: Lane, customer_id: str) -> None:
     customer = book.customers[customer_id]
     customer.is_known = False
-    customer.locale, customer.time_zone, customer.tier = Locale.CHINESE, _HOME_ZONE, "standard"
+    customer.locale, customer.time_zone, customer.tier = Locale.CHINESE, HOME_ZONE, "standard"
     customer.wants_in_app = customer.wants_email = customer.wants_sms = True
     customer.wants_marketing = False
     customer.quiet_from = customer.quiet_to = None
@@ -603,7 +603,7 @@ def zone_or_home(name: str) -> str:
     try:
         return ZoneInfo(name).key
     except (ValueError, OSError, ZoneInfoNotFoundError):
-        return _HOME_ZONE
+        return HOME_ZONE
 
 
 # --- Waiting too long ---

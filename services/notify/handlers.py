@@ -72,7 +72,14 @@ class Handlers:
             gone_on = await go_on(connection, chunks, now)
             return merge([await self._on_timers(connection, others, now), gone_on])
         told = await self._on_requests(connection, batch.messages, now)
-        return merge([told, await self.broadcasts.begin(connection, batch.messages, now)])
+        return merge([told, await self.broadcasts.on_requests(connection, batch.messages, now)])
+
+    async def on_maintenance(self, connection: Connection, batch: Batch, now: datetime) -> Effects:
+        """Tell everybody whom a window concerns, and single people what makes up for it."""
+        if batch.timers:
+            return await self.on_commands(connection, batch, now)
+        told = await self.on_events(connection, batch, now)
+        return merge([told, await self.broadcasts.on_events(connection, batch.messages, now)])
 
     async def _on_requests(self, connection: Connection, messages: Sequence[Message], now: datetime) -> Effects:
         asked = [(message, request) for message in messages if (request := _single(message)) is not None]

@@ -10,12 +10,13 @@ import orjson
 import pytest
 
 from schemas.envelope import Envelope, decode
+from schemas.examples import EXAMPLES
 from schemas.registry import TOPICS
 from services.notify.broadcast import store
 from services.notify.broadcast.handlers import BROADCAST_TIMER, Broadcasts
 from services.notify.handlers import Handlers
 from services.runtime.message import Batch, Effects, Lane, Message, Timer
-from tests.notify.test_notices import KEYS, RULES, hear, inboxes, profile, published, settled
+from tests.notify.test_notices import KEYS, POLICY, RULES, hear, inboxes, profile, published, settled
 
 if TYPE_CHECKING:
     from services.runtime.database import Pool
@@ -221,3 +222,37 @@ async def test_the_night_of_a_person_is_left_in_peace(pool: Pool) -> None:
     await run(pool, await handle(pool, request(audience={"all": True}, channels=["sms"]), now=at), now=at)
     async with pool.acquire() as connection:
         assert await connection.fetchval("select due_at from delivery") == datetime(2026, 11, 23, 23, 30, tzinfo=UTC)
+
+
+def window(type_: str, **fields: Any) -> Message:
+    body = {**EXAMPLES[type_][0], "ends_at": "2026-11-24T08:30:00Z", "starts_at": "2026-11-24T02:00:00Z", **fields}
+    data = TOPICS["maintenance.events"][type_].model_validate_json(orjson.dumps(body))
+    lane = Lane("maintenance", 0)
+    return Message(lane, "maintenance.events", 0, b"k", type_, f"{body['window_id']}.{type_}", "test", data)
+
+
+async def announce(pool: Pool, *messages: Message) -> Effects:
+    async with pool.acquire() as connection, connection.transaction():
+        return await HANDLERS.on_maintenance(connection, Batch(messages), NOW)
+
+
+@pytest.mark.parametrize(
+    "type_", sorted(type_ for type_ in EXAMPLES if type_.startswith("window.") and type_ in POLICY.events)
+)
+async def test_a_window_is_told_to_everybody_whom_it_concerns_once(pool: Pool, type_: str) -> None:
+    await hear(pool, reachable("a"), reachable("b", locale="zh-CN"))
+    await hear(pool, settled(payer="a", payee=None, payee_party="bank:ICBC:6222020000000001"))
+    about_a_bank, about_all = {"banks": ["ICBC", "ABC"]}, {"banks": [], "currencies": []}
+    for scope, told in ((about_a_bank, {"a"}), (about_all, {"a", "b"})):
+        message = window(type_, scope=scope, window_id=str(uuid.uuid4()))
+        effects = await announce(pool, message, message)
+        await run(pool, effects)
+        async with pool.acquire() as connection:
+            rows = await connection.fetch("select distinct customer_id from notice where event_id = $1", message.id)
+        assert {row[0] for row in rows} == told
+        assert (await announce(pool, message)).timers_set == []
+
+
+async def test_a_drill_tells_nobody(pool: Pool) -> None:
+    await hear(pool, reachable("a"))
+    assert (await announce(pool, window("window.scheduled", drill=True))).timers_set == []

@@ -15,17 +15,20 @@ from schemas.notify import Audience, BroadcastCancel, BroadcastControl, Broadcas
 from services.notify.broadcast import store
 from services.notify.broadcast.model import Broadcast, State
 from services.notify.broadcast.texts import BroadcastText, write_texts
-from services.notify.decide import DEFAULT_CHANNELS, EVENTS, SOURCE
-from services.notify.model import Locale
+from services.notify.decide import DEFAULT_CHANNELS, EVENTS, HOME_ZONE, SOURCE
+from services.notify.model import Locale, Role
 from services.notify.wording import WordingError
 from services.runtime.message import Effects, Outgoing, Timer, Unfit
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
+
+    from pydantic import BaseModel
 
     from services.notify.broadcast.model import Counts
     from services.notify.decide import Rules
+    from services.notify.policy import Rule
     from services.runtime.database import Connection
     from services.runtime.message import Lane, Message
 
@@ -40,6 +43,7 @@ _LOOK_AGAIN: Final = timedelta(seconds=1)
 _PROGRESS_EVERY: Final = timedelta(seconds=5)
 
 
+_AFTERWARDS: Final = frozenset(("window.overrun", "window.ended", "window.cancelled", "survey.requested"))
 _NUMBERS: Final = ("accepted", "delivered", "sent", "failed", "suppressed", "pending")
 _GOES_ON: Final[dict[str, str]] = {State.RUNNING: "running", State.PAUSED: "paused", State.CANCELLED: "running"}
 _ENDED: Final[dict[str, str]] = {State.RUNNING: "finished", State.PAUSED: "finished", State.CANCELLED: "cancelled"}
@@ -59,55 +63,62 @@ class Broadcasts:
 
     rules: Rules
 
-    async def begin(self, connection: Connection, messages: Sequence[Message], now: datetime) -> Effects:
+    async def on_requests(self, connection: Connection, messages: Sequence[Message], now: datetime) -> Effects:
         """Begin the broadcasts that are asked for, and pause, resume and cancel them."""
-        begun = await self._begin(connection, messages, now)
-        await _control(connection, messages, now)
-        return Effects(timers_set=begun.timers, unfit=begun.unfit)
-
-    # --- Beginning ---
-
-    async def _begin(self, connection: Connection, messages: Sequence[Message], now: datetime) -> _Begun:
         asked = [
-            (message, message.data)
+            _asked_by(message, message.data)
             for message in messages
             if isinstance(message.data, NotificationRequest) and message.data.audience is not None
         ]
-        known = await store.load_hashes(connection, [str(request.notification_id) for _, request in asked])
+        effects = await self._begin(connection, asked, now)
+        await _control(connection, messages, now)
+        return effects
+
+    async def on_events(self, connection: Connection, messages: Sequence[Message], now: datetime) -> Effects:
+        """Begin the broadcasts of events that concern many, such as a window's; a drill concerns nobody."""
+        asked = []
+        for message in messages:
+            rule = self.rules.policy.events.get(message.type)
+            if rule is not None and Role.CONCERNED in rule.to and (audience := _concerned_by(message.data)) is not None:
+                asked.append(_told_of(message, rule, audience))
+        return await self._begin(connection, asked, now)
+
+    # --- Beginning ---
+
+    async def _begin(self, connection: Connection, asked: Sequence[_Asked], now: datetime) -> Effects:
+        known = await store.load_hashes(connection, [one.notification_id for one in asked])
         begun = _Begun()
-        for message, request in asked:
-            id_, content_hash = str(request.notification_id), hash_request(request)
+        for one in asked:
+            id_ = one.notification_id
             if id_ not in known:
-                known[id_] = content_hash
-                self._add(begun, message, request, now)
-            elif known[id_] != content_hash:
-                begun.unfit.append(other_content(message, id_))
+                known[id_] = one.content_hash
+                self._add(begun, one, now)
+            elif known[id_] != one.content_hash:
+                begun.unfit.append(other_content(one.message, id_))
         if begun.broadcasts:
             await store.insert(connection, begun.broadcasts, begun.targets)
-        return begun
+        return Effects(timers_set=begun.timers, unfit=begun.unfit)
 
-    def _add(self, begun: _Begun, message: Message, request: NotificationRequest, now: datetime) -> None:
+    def _add(self, begun: _Begun, asked: _Asked, now: datetime) -> None:
         try:
-            texts = self._texts(request)
+            texts = self._texts(asked)
         except WordingError as error:
-            begun.unfit.append(Unfit(message, f"template: {error}"))
+            begun.unfit.append(Unfit(asked.message, f"template: {error}"))
             return
-        id_ = str(request.notification_id)
-        kind, value, listed = _audience(request)
-        not_before = max(now, request.not_before or now)
+        id_, not_before = asked.notification_id, max(now, asked.not_before or now)
         patience = timedelta(seconds=self.rules.policy.delivering.normal_within_s)
         begun.broadcasts.append(
             Broadcast(
                 notification_id=id_,
-                content_hash=hash_request(request),
-                template=request.template,
-                category=request.category,
-                channels=list(request.channels or DEFAULT_CHANNELS),
-                audience_kind=kind,
-                audience_value=value,
+                content_hash=asked.content_hash,
+                template=asked.template,
+                category=asked.category,
+                channels=list(asked.channels),
+                audience_kind=asked.audience.kind,
+                audience_value=asked.audience.value,
                 texts=texts,
                 not_before=not_before,
-                expires_at=request.expires_at or not_before + patience,
+                expires_at=asked.expires_at or not_before + patience,
                 state=State.RUNNING,
                 reached="",
                 expected=0,
@@ -117,16 +128,88 @@ class Broadcasts:
                 created_at=now,
             )
         )
-        begun.targets += [(id_, customer) for customer in listed]
-        begun.timers.append(Timer(message.lane, BROADCAST_TIMER, id_, not_before))
+        begun.targets += [(id_, customer) for customer in asked.audience.listed]
+        begun.timers.append(Timer(asked.message.lane, BROADCAST_TIMER, id_, not_before))
 
-    def _texts(self, request: NotificationRequest) -> str:
+    def _texts(self, asked: _Asked) -> str:
         wording, segments = self.rules.wording, self.rules.policy.sms.segments
         texts: dict[str, BroadcastText] = {}
         for locale in Locale:
-            text = wording.compose(request.template, request.data, locale)
+            if asked.is_event:
+                # The same for everybody, so that its times are those of the platform's own clocks.
+                text = wording.tell(asked.template, Role.CONCERNED, asked.facts, locale, HOME_ZONE)
+            else:
+                text = wording.compose(asked.template, asked.facts, locale)
             texts[locale] = BroadcastText(text.title, text.body, wording.as_sms(text, locale, segments))
         return write_texts(texts)
+
+
+class _Audience(NamedTuple):
+    """A kind of audience, its value, and who is listed."""
+
+    kind: str
+    value: str | None = None
+    listed: tuple[str, ...] = ()
+
+
+class _Asked(NamedTuple):
+    """A broadcast that is asked for, by a request or by an event."""
+
+    message: Message
+    notification_id: str
+    content_hash: bytes
+    template: str
+    facts: Mapping[str, Any]
+    is_event: bool
+    category: str
+    channels: Sequence[str]
+    audience: _Audience
+    not_before: datetime | None
+    expires_at: datetime | None
+
+
+def _asked_by(message: Message, request: NotificationRequest) -> _Asked:
+    return _Asked(
+        message=message,
+        notification_id=str(request.notification_id),
+        content_hash=hash_request(request),
+        template=request.template,
+        facts=request.data,
+        is_event=False,
+        category=request.category,
+        channels=request.channels or DEFAULT_CHANNELS,
+        audience=_audience(request),
+        not_before=request.not_before,
+        expires_at=request.expires_at,
+    )
+
+
+def _told_of(message: Message, rule: Rule, audience: _Audience) -> _Asked:
+    data: Any = message.data
+    return _Asked(
+        message=message,
+        notification_id=message.id,
+        content_hash=hash_content(data),
+        template=message.type,
+        facts=data.model_dump(),
+        is_event=True,
+        category=rule.category,
+        channels=rule.channels,
+        audience=audience,
+        not_before=None,
+        # What was said of a window is of no use once it is over; that it is over is.
+        expires_at=None if message.type in _AFTERWARDS else getattr(data, "ends_at", None),
+    )
+
+
+def _concerned_by(data: Any) -> _Audience | None:
+    """Return whom an event concerns: by its banks, or everybody; None for a drill and for what names wallets."""
+    if getattr(data, "drill", False) or getattr(data, "dry_run", False):
+        return None
+    if isinstance(getattr(data, "subjects", None), tuple):
+        return None
+    scope = getattr(data, "scope", None)
+    return _Audience("bank", ",".join(scope.banks)) if scope is not None and scope.banks else _Audience("all")
 
 
 # --- Going on ---
@@ -203,24 +286,28 @@ def _state(message: Message) -> State:
     return State.PAUSED if isinstance(message.data, BroadcastPause) else State.RUNNING
 
 
-def _audience(request: NotificationRequest) -> tuple[str, str | None, tuple[str, ...]]:
-    """Return the kind of an audience, its value, and who is listed."""
+def _audience(request: NotificationRequest) -> _Audience:
     audience = request.audience or Audience()
     if audience.customers is not None:
-        return "customers", None, audience.customers
+        return _Audience("customers", listed=audience.customers)
     values = {"bank": audience.bank, "tier": audience.tier, "locale": audience.locale}
     kind, value = next(((kind, value) for kind, value in values.items() if value is not None), ("all", None))
-    return kind, value, ()
+    return _Audience(kind, value)
 
 
 def hash_request(request: NotificationRequest) -> bytes:
     """Return a hash of what is asked for, by which a repeat is told from another request under the same id."""
-    return hashlib.sha256(request.model_dump_json().encode()).digest()
+    return hash_content(request)
+
+
+def hash_content(data: BaseModel) -> bytes:
+    """Return a hash of a message's content."""
+    return hashlib.sha256(data.model_dump_json().encode()).digest()
 
 
 def other_content(message: Message, id_: str) -> Unfit:
-    """Return the refusal of a request whose id was used for another."""
-    return Unfit(message, f"notification_id: {id_} was asked for before, with other content")
+    """Return the refusal of what comes under an id that was used for something else."""
+    return Unfit(message, f"{id_} was asked for before, with other content")
 
 
 def _progress(broadcast: Broadcast, counts: Counts, lane: Lane, now: datetime, *, is_over: bool) -> Outgoing:

@@ -40,9 +40,9 @@ from customer
 where is_known and ($1 <> 'tier' or tier = $2) and ($1 <> 'locale' or locale = $2)
 
 -- name: expect_bank
-select count(*)
+select count(distinct customer_id)
 from bank_use
-where bank = $1 and last_on >= $2
+where bank = any(string_to_array($1, ',')) and last_on >= $2
 
 -- name: expect_listed
 select count(*)
@@ -67,15 +67,24 @@ order by customer_id
 limit $2
 for update
 
--- The next of those who moved money with a bank.
+-- The next of those who moved money with one of these banks, with commas between.
 -- name: choose_bank
-select customer.customer_id
-from bank_use
-join customer using (customer_id)
-where bank = $3 and last_on >= $4 and customer_id > $1 and is_known
+select customer_id
+from customer
+where
+    customer_id > $1
+    and is_known
+    and exists (
+        select
+        from bank_use
+        where
+            bank_use.customer_id = customer.customer_id
+            and bank = any(string_to_array($3, ','))
+            and last_on >= $4
+    )
 order by customer_id
 limit $2
-for update of customer
+for update
 
 -- The next of those who were listed; who has no profile is accounted for as suppressed.
 -- name: choose_listed
