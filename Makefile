@@ -3,7 +3,7 @@
 PYTHON := $(or $(shell command -v python3.11),$(shell command -v python3))
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-tools soak check bench schemas lock clean
+.PHONY: help install demo test test-tools soak check bench bench-notify schemas lock clean
 
 help: ## Say what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -31,6 +31,10 @@ check: .venv/packages ## Format, lint, types, layers, generated files
 
 bench: .venv/installed ## Measure the service against the bare floor (about twenty minutes)
 	@$(BIN)/python -m benchmarks
+
+bench-notify: .venv/installed ## Measure broadcasts, the delay of urgent notices, and mails against the bare floor (some minutes)
+	@$(BIN)/python -m benchmarks.notices
+	@$(BIN)/python -m benchmarks.mail
 
 schemas: .venv/packages ## Write the generated JSON Schema files and the AsyncAPI document
 	@$(BIN)/python -m schemas.generate

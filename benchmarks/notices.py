@@ -1,9 +1,10 @@
 """Measures the notifier with its sandboxes: a broadcast to many in the app and by SMS, and urgent notices during it.
 
-    python -m benchmarks.notices [--customers 200000] [--urgent-rate 10]
+    python -m benchmarks.notices [--customers 200000] [--rate 500] [--urgent-rate 10]
 
-One JSON line: `notices_per_s` to the end, receipts included; `urgent_ms` from the publishing of an event to the
-hand-over of its SMS at the gateway, during the broadcast; `memory_mb` is the notifier's most.
+One JSON line: `hand_over_ms` from the publishing of an event to the hand-over of its SMS at the gateway, nothing
+beside, and `urgent_ms` the same during the broadcast; `notices_per_s` of the broadcast to its end, receipts included;
+`memory_mb` is the notifier's most.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import quantiles
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import aiohttp
 import asyncpg
@@ -29,12 +30,13 @@ from local.up import started
 from services.runtime.database import load_queries
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Mapping, Sequence
 
 QUERIES = load_queries(Path(__file__).with_name("notices.sql"))
 PATIENCE_S = 900.0
 LOOK_EVERY_S = 0.2
 TEXT = {"title": {"zh-CN": "服务更新", "en": "Service update"}, "body": {"zh-CN": "提现将更快到账。", "en": "Sooner."}}
+URGENT_CHANNELS = 3
 BROADCAST = ("提现将更快到账。", "Sooner.")
 
 
@@ -68,6 +70,14 @@ def restricted(number: int, version: int) -> dict[str, Any]:
         "version": version,
         "scope": "debit",
     }
+
+
+class Load(NamedTuple):
+    """Urgent events: about whom first, how many at the most, and how many a second."""
+
+    first: int
+    most: int
+    rate_per_s: int
 
 
 class Publisher:
@@ -130,33 +140,54 @@ async def wait_for(connection: asyncpg.Connection[asyncpg.Record], query: str, w
         await asyncio.sleep(LOOK_EVERY_S)
 
 
-async def publish_urgent(publisher: Publisher, customers: int, rate: float, over: asyncio.Event) -> dict[str, datetime]:
+async def publish_urgent(publisher: Publisher, load: Load, over: asyncio.Event) -> dict[str, datetime]:
     """Publish urgent events about people in turns until told to stop; return when each was, by phone."""
     published: dict[str, datetime] = {}
-    number = 0
-    while not over.is_set() and number < customers:
+    began = time.monotonic()
+    for number in range(load.first, load.first + load.most):
+        if over.is_set():
+            break
         published[phone_of(number)] = datetime.now(UTC)
         publisher.publish("transfer.events", "account.restricted", f"wallet:{number}", restricted(number, 2))
-        number += 1
-        await asyncio.sleep(1 / rate)
+        await asyncio.sleep(max(0, began + (number - load.first + 1) / load.rate_per_s - time.monotonic()))
     publisher.flush()
     return published
 
 
-async def handed_over(address: str, phones: dict[str, datetime]) -> Iterator[float]:
-    """Return after how many milliseconds each urgent text was handed over."""
-    delays = []
-    async with aiohttp.ClientSession() as http:
-        for phone, at in phones.items():
-            async with http.get(f"{address}/messages", params={"to": phone}) as response:
-                urgent = [one for one in await response.json() if not any(said in one["body"] for said in BROADCAST)]
-            delays += [(datetime.fromisoformat(one["handed_over_at"]) - at).total_seconds() * 1_000 for one in urgent]
-    return iter(delays)
+async def handed_over(address: str, phones: Mapping[str, datetime]) -> list[float]:
+    """Return after how many milliseconds each urgent text was handed over, the quickest first."""
+    async with (
+        aiohttp.ClientSession() as http,
+        http.get(f"{address}/messages", params={"limit": 1_000_000}) as response,
+    ):
+        arrived = await response.json()
+    delays = [
+        (datetime.fromisoformat(one["handed_over_at"]) - phones[one["to"]]).total_seconds() * 1_000
+        for one in arrived
+        if one["to"] in phones and not any(said in one["body"] for said in BROADCAST)
+    ]
+    return sorted(delays)
 
 
-async def measure(endpoints: dict[str, Any], customers: int, rate: float) -> dict[str, Any]:
-    """Return the figures of one broadcast."""
-    publisher = Publisher(endpoints["kafka"])
+def summary_of(delays: Sequence[float]) -> dict[str, int]:
+    """Return the median, the 99th percentile and the worst of delays, in milliseconds."""
+    cuts = quantiles(delays, n=100)
+    return {"count": len(delays), "p50": round(cuts[49]), "p99": round(cuts[98]), "max": round(delays[-1])}
+
+
+async def measure_hand_over(
+    connection: asyncpg.Connection[asyncpg.Record], publisher: Publisher, load: Load
+) -> dict[str, datetime]:
+    """Publish urgent events at a rate, nothing beside; return when each was published, once all have ended."""
+    published = await publish_urgent(publisher, load, asyncio.Event())
+    await wait_for(connection, QUERIES.count_urgent, len(published) * URGENT_CHANNELS, "notices of urgent events")
+    await wait_for(connection, QUERIES.count_urgent_pending, 0, "urgent notices")
+    return published
+
+
+async def measure(endpoints: dict[str, Any], asked: argparse.Namespace) -> dict[str, Any]:
+    """Return the figures of a load of events, and of one broadcast with urgent events beside it."""
+    publisher, customers = Publisher(endpoints["kafka"]), asked.customers
     notifier = next(one for one in endpoints["services"] if one["name"] == "notify")
     memory = Memory(notifier["pid"])
     for number in range(customers):
@@ -164,41 +195,50 @@ async def measure(endpoints: dict[str, Any], customers: int, rate: float) -> dic
     publisher.flush()
     async with database(endpoints["database"]) as connection:
         await wait_for(connection, QUERIES.count_known, customers, "profiles")
-        id_, over = str(uuid.uuid4()), asyncio.Event()
-        asked = {"notification_id": id_, "audience": {"all": True}, "template": "announcement", "data": TEXT}
-        asked |= {"category": "service", "channels": ["in_app", "sms"]}
+        before = Load(0, asked.rate * asked.seconds, asked.rate)
+        quiet = await measure_hand_over(connection, publisher, before)
         began = time.monotonic()
-        publisher.publish("notify.commands", "notification.request", id_, asked)
-        urgent = asyncio.create_task(publish_urgent(publisher, customers, rate, over))
+        publish_broadcast(publisher)
+        over, during = asyncio.Event(), Load(before.most, customers - before.most, asked.urgent_rate)
+        urgent = asyncio.create_task(publish_urgent(publisher, during, over))
         await wait_for(connection, QUERIES.is_over, wanted=True, what="the broadcast")
         took_s = time.monotonic() - began
         over.set()
-        phones = await urgent
+        busy = await urgent
         await wait_for(connection, QUERIES.count_urgent_pending, 0, "urgent notices")
         (counts,) = await connection.fetch(QUERIES.load_counts)
-    delays = sorted(await handed_over(endpoints["sms_sandbox"], phones))
-    cuts = quantiles(delays, n=100)
     return {
         "customers": customers,
         "seconds": round(took_s, 1),
         "notices_per_s": round(counts["accepted"] / took_s),
         "people_per_s": round(customers / took_s),
-        **{name: counts[name] for name in ("accepted", "delivered", "sent", "failed", "suppressed", "pending")},
-        "urgent": len(delays),
-        "urgent_ms": {"p50": round(cuts[49]), "p99": round(cuts[98]), "max": round(delays[-1])},
+        **dict(counts),
+        "hand_over_ms": {"rate": asked.rate, **summary_of(await handed_over(endpoints["sms_sandbox"], quiet))},
+        "urgent_ms": summary_of(await handed_over(endpoints["sms_sandbox"], busy)),
         "memory_mb": round(memory.most_mb),
     }
+
+
+def publish_broadcast(publisher: Publisher) -> None:
+    """Ask for a broadcast to everybody, in the app and by SMS."""
+    id_ = str(uuid.uuid4())
+    asked = {"notification_id": id_, "audience": {"all": True}, "template": "announcement", "data": TEXT}
+    asked |= {"category": "service", "channels": ["in_app", "sms"]}
+    publisher.publish("notify.commands", "notification.request", id_, asked)
+    publisher.flush()
 
 
 def main() -> None:
     """Measure once and print it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--customers", type=int, default=200_000)
-    parser.add_argument("--urgent-rate", type=float, default=10)
+    parser.add_argument("--rate", type=int, default=500, help="events a second before the broadcast")
+    parser.add_argument("--seconds", type=int, default=20, help="for so long")
+    parser.add_argument("--urgent-rate", type=int, default=10, help="events a second during the broadcast")
     parser.add_argument("--home", type=Path, help="keep data and logs here")
     asked = parser.parse_args()
     with started(asked.home) as endpoints:
-        print(json.dumps(asyncio.run(measure(endpoints, asked.customers, asked.urgent_rate))))  # noqa: T201
+        print(json.dumps(asyncio.run(measure(endpoints, asked))))  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -9,6 +9,11 @@ where is_known
 select bool_and(is_over)
 from broadcast
 
+-- name: count_urgent
+select count(*)
+from notice
+where not is_broadcast
+
 -- name: count_urgent_pending
 select count(*)
 from notice

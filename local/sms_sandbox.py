@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 _HOST: Final = "127.0.0.1"
 _LARGEST_BODY: Final = 16_000_000
 _PAGE: Final = 1_000
-_LARGEST_PAGE: Final = 100_000
+_LARGEST_PAGE: Final = 1_000_000
 
 
 class SandboxSettings(BaseSettings):

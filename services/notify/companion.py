@@ -12,6 +12,7 @@ from services.notify.inbox.desk import CONNECTIONS as INBOX_CONNECTIONS
 from services.notify.inbox.desk import open_inbox
 from services.notify.public import serve_public
 from services.notify.receipt_desk import ReceiptDesk
+from services.notify.unsubscribe_desk import UnsubscribeDesk
 
 if TYPE_CHECKING:
     from services.notify.gateways.config import Gateways
@@ -22,11 +23,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Outside:
-    """How the notifier reaches the outside, and is reached: its gateways, and where it listens."""
+    """How the notifier reaches the outside, and is reached: its gateways, where it listens, and by what name."""
 
     gateways: Gateways
     host: str
     port: int
+    url: str
 
     @property
     def connections(self) -> int:
@@ -47,13 +49,14 @@ class Delivering:
         outside, topic = self.outside, ReceiptTopic(around.settings)
         inbox = open_inbox(self.keys, around.pool, around.clock)
         desk = ReceiptDesk(outside.gateways.called_back, topic)
+        leaving = UnsubscribeDesk(self.keys.master_key, around.pool)
         try:
             async with (
-                serve_public(outside.host, outside.port, [*desk.routes(), *inbox.routes]),
+                serve_public(outside.host, outside.port, [*desk.routes(), *leaving.routes(), *inbox.routes]) as address,
                 asyncio.TaskGroup() as group,
             ):
                 group.create_task(inbox.live.run(around.stopping))
                 routes = outside.gateways.open(topic.keep, around.clock)
-                group.create_task(Dispatcher(routes, self.policy, self.keys).run(around))
+                group.create_task(Dispatcher(routes, self.policy, self.keys, outside.url or address).run(around))
         finally:
             await topic.close()

@@ -384,6 +384,7 @@ def queue(
             due_at=due_at,
             expires_at=due_at + timedelta(seconds=within_s),
             stands_in_for=stands_in_for,
+            is_marketing=notice.category == Category.MARKETING,
             locale=customer.locale,
             text=text,
         )
@@ -424,7 +425,7 @@ def _never_waits(notice: Notice) -> bool:
 
 def _why_not(customer: Customer, notice: Notice) -> Why | None:
     """Return why a person is not told on a channel; None when they are."""
-    if notice.category == Category.MARKETING and not customer.wants_marketing:
+    if notice.category == Category.MARKETING and (customer.is_unsubscribed or not customer.wants_marketing):
         return Why.NO_CONSENT
     # What is for a person's own security reaches them whatever they chose.
     if notice.category != Category.SECURITY and not customer.wants(notice.channel):
@@ -480,6 +481,8 @@ def decide_profile(book: Book, lane: Lane, profile: CustomerProfile) -> None:
     customer.tier = profile.tier
     customer.wants_in_app, customer.wants_email, customer.wants_sms = channels.in_app, channels.email, channels.sms
     customer.wants_marketing = profile.preferences.marketing
+    # Who unsubscribed agrees again by first saying no, and then yes, where their profile is kept.
+    customer.is_unsubscribed = customer.is_unsubscribed and profile.preferences.marketing
     customer.quiet_from, customer.quiet_to = read_quiet_hours(profile.preferences.quiet_hours)
     customer.phone_reach, customer.email_reach = phone_reach, email_reach
     customer.phone_hash = hash_address(book.rules.master_key, contacts.phone)
@@ -569,7 +572,7 @@ def _forget(book: Book, lane: Lane, customer_id: str) -> None:
     customer.is_known = False
     customer.locale, customer.time_zone, customer.tier = Locale.CHINESE, HOME_ZONE, "standard"
     customer.wants_in_app = customer.wants_email = customer.wants_sms = True
-    customer.wants_marketing = False
+    customer.wants_marketing = customer.is_unsubscribed = False
     customer.quiet_from = customer.quiet_to = None
     customer.phone_reach = customer.email_reach = Why.NO_ADDRESS
     customer.phone_hash, customer.contacts, customer.wrapped_key = b"", None, None

@@ -114,6 +114,7 @@ class Customer:
     wants_email: bool
     wants_sms: bool
     wants_marketing: bool
+    is_unsubscribed: bool
     quiet_from: time | None
     quiet_to: time | None
     phone_reach: str
@@ -199,6 +200,7 @@ class Delivery(NamedTuple):
     due_at: datetime
     expires_at: datetime
     stands_in_for: UUID | None
+    is_marketing: bool
     locale: str
     text: Text
 

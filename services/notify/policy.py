@@ -38,9 +38,9 @@ class Waiting(Strict):
 class Ladder(Strict):
     """How many messages one number may get: what operators allow; what is more waits until it is allowed."""
 
-    a_minute: Annotated[int, Field(gt=0)] = 3
-    an_hour: Annotated[int, Field(gt=0)] = 20
-    a_day: Annotated[int, Field(gt=0)] = 50
+    a_minute: Annotated[int, Field(gt=0)] = 10
+    an_hour: Annotated[int, Field(gt=0)] = 100
+    a_day: Annotated[int, Field(gt=0)] = 300
 
 
 class Sms(Strict):

@@ -10,7 +10,7 @@ on conflict (customer_id) do update set wrapped_key = coalesce(customer.wrapped_
 -- name: load_customers
 select
     customer_id, is_known, locale, time_zone, tier, wants_in_app, wants_email, wants_sms, wants_marketing,
-    quiet_from, quiet_to, phone_reach, email_reach, phone_hash, inbox_count, contacts, wrapped_key
+    is_unsubscribed, quiet_from, quiet_to, phone_reach, email_reach, phone_hash, inbox_count, contacts, wrapped_key
 from customer
 where customer_id = any($1::text[])
 order by customer_id
@@ -87,6 +87,7 @@ set
     wants_email = new.wants_email,
     wants_sms = new.wants_sms,
     wants_marketing = new.wants_marketing,
+    is_unsubscribed = new.is_unsubscribed,
     quiet_from = new.quiet_from,
     quiet_to = new.quiet_to,
     phone_reach = new.phone_reach,
@@ -97,11 +98,11 @@ set
     wrapped_key = new.wrapped_key
 from unnest(
     $1::text[], $2::boolean[], $3::text[], $4::text[], $5::text[], $6::boolean[], $7::boolean[], $8::boolean[],
-    $9::boolean[], $10::time[], $11::time[], $12::text[], $13::text[], $14::bytea[], $15::bigint[], $16::bytea[],
-    $17::bytea[]
+    $9::boolean[], $10::boolean[], $11::time[], $12::time[], $13::text[], $14::text[], $15::bytea[], $16::bigint[],
+    $17::bytea[], $18::bytea[]
 ) as new (
     customer_id, is_known, locale, time_zone, tier, wants_in_app, wants_email, wants_sms, wants_marketing,
-    quiet_from, quiet_to, phone_reach, email_reach, phone_hash, inbox_count, contacts, wrapped_key
+    is_unsubscribed, quiet_from, quiet_to, phone_reach, email_reach, phone_hash, inbox_count, contacts, wrapped_key
 )
 where customer.customer_id = new.customer_id
 
@@ -208,3 +209,9 @@ where customer_id = any($1::text[])
 -- name: erase_bank_uses
 delete from bank_use
 where customer_id = any($1::text[])
+
+-- Take note that somebody wants no marketing any more, whatever their profile says.
+-- name: unsubscribe
+update customer
+set is_unsubscribed = true
+where customer_id = $1 and not is_unsubscribed

@@ -37,6 +37,9 @@ class NotifySettings(BaseSettings):
     wording: Annotated[Path, Field(validation_alias="SLUICE_WORDING")] = DEFAULT_WORDING
     gateways: Annotated[Path, Field(validation_alias="SLUICE_GATEWAYS")] = DEFAULT_GATEWAYS
     public_host: Annotated[str, Field(validation_alias="SLUICE_PUBLIC_HOST")] = "127.0.0.1"
+    public_url: Annotated[
+        str, Field(validation_alias="SLUICE_PUBLIC_URL", pattern=r"^(https?://[^/\s]+[^\s]*[^/\s])?$")
+    ] = ""
     public_port: Annotated[int, Field(validation_alias="SLUICE_PUBLIC_PORT", ge=0, le=65_535)] = 0
 
     @field_validator("master_key")
@@ -59,7 +62,7 @@ def load_notify() -> tuple[Rules, Outside]:
     rules = Rules(_read("SLUICE_NOTIFY_POLICY", read_policy, settings.policy), _read_words(settings.wording), key)
     _check_complete(rules)
     gateways = _read("SLUICE_GATEWAYS", read_gateways, settings.gateways)
-    return rules, Outside(gateways, settings.public_host, settings.public_port)
+    return rules, Outside(gateways, settings.public_host, settings.public_port, settings.public_url)
 
 
 def _read(name: str, read: Callable[[Path], _Read], path: Path) -> _Read:

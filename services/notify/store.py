@@ -185,7 +185,7 @@ def _seal_item(keys: Keys, customer: Customer, item: DigestItem) -> bytes:
 
 async def _record_deliveries(connection: Connection, book: Book, keys: Keys) -> None:
     rows = [
-        (*one[:7], seal_text(keys.of(book.customers[one.customer_id]), one.delivery_id, one.locale, one.text))
+        (*one[:8], seal_text(keys.of(book.customers[one.customer_id]), one.delivery_id, one.locale, one.text))
         for one in book.deliveries
     ]
     await copy_rows(connection, "delivery", _DELIVERY_COLUMNS, rows)
@@ -193,7 +193,7 @@ async def _record_deliveries(connection: Connection, book: Book, keys: Keys) -> 
         await connection.execute(_QUERIES.wake_dispatchers)
 
 
-_DELIVERY_COLUMNS: Final = (*Delivery._fields[:7], "sealed")
+_DELIVERY_COLUMNS: Final = (*Delivery._fields[:8], "sealed")
 
 
 async def _record_inbox(connection: Connection, book: Book, keys: Keys) -> None:

@@ -16,7 +16,7 @@ import orjson
 from local.daemon import free_port
 from schemas.registry import TOPICS
 from services.runtime.message import Lane, Message
-from tests.notify.gateways.conftest import Sandbox, start_sandbox
+from tests.notify.gateways.conftest import PASSWORD, Sandbox, start_sandbox
 from tests.notify.gateways.test_smtp import Sandbox as MailSandbox
 from tests.notify.gateways.test_smtp import running
 from tests.notify.test_notices import MASTER_KEY, profile
@@ -65,6 +65,15 @@ callback = {{ url = "http://127.0.0.1:{public}/receipts/{name}", secret = "{secr
 codes = {{ BUSY = {{ outcome = "temporary", why = "busy" }} }}
 """
 
+SMPP_GATEWAY = """
+[[smpp]]
+name = "{name}"
+host = "127.0.0.1"
+port = {port}
+system_id = "{name}"
+password = "{password}"
+"""
+
 
 class System(NamedTuple):
     """Where the sandboxes are, and what notifiers are started with."""
@@ -94,9 +103,17 @@ class System(NamedTuple):
 
 @contextmanager
 def notifying(
-    kafka: str, prefix: str, database: str, folder: Path, *, gateways: Sequence[str], batch_size: int, **in_sms: Any
+    kafka: str,
+    prefix: str,
+    database: str,
+    folder: Path,
+    *,
+    gateways: Sequence[str] = (),
+    centres: Sequence[str] = (),
+    batch_size: int = 100,
+    **in_sms: Any,
 ) -> Iterator[System]:
-    """Run the sandboxes, SMS behaving as told, and say how notifiers find them."""
+    """Run the sandboxes, SMS behaving as told, and say how notifiers find them: gateways by HTTP, centres by SMPP."""
     public = free_port()
     (folder / "policy.toml").write_text(POLICY)
     with ExitStack() as stack:
@@ -105,6 +122,8 @@ def notifying(
         file = GATEWAYS.format(smtp=mail.said["smtp"].rpartition(":")[2])
         for name in gateways:
             file += SMS_GATEWAY.format(name=name, batch_size=batch_size, http=sms.http, public=public, secret=SECRET)
+        for name in centres:
+            file += SMPP_GATEWAY.format(name=name, port=sms.smpp_port, password=PASSWORD)
         (folder / "gateways.toml").write_text(file)
         environment = os.environ | {
             "KAFKA_BOOTSTRAP_SERVERS": kafka,

@@ -64,7 +64,7 @@ async def notices(pool: Pool) -> dict[tuple[str, str, str, str | None], int]:
         rows = await connection.fetch(
             "select customer_id, channel, status, why, count(*) from notice group by 1, 2, 3, 4 order by 1, 2, 3, 4"
         )
-        accepted = await connection.fetchval("select sum(accepted) from announcement")
+        accepted = await connection.fetchval("select coalesce(sum(accepted), 0) from announcement")
     assert sum(row[4] for row in rows) == accepted
     return {tuple(row[:4]): row[4] for row in rows}
 

@@ -106,7 +106,7 @@ with person as (
         phone_reach,
         case
             when not coalesce(is_known, false) then 'profile_missing'
-            when $4 = 'marketing' and not wants_marketing then 'no_consent'
+            when $4 = 'marketing' and (is_unsubscribed or not wants_marketing) then 'no_consent'
             when
                 $4 <> 'security'
                 and not case channel
@@ -172,8 +172,11 @@ put_in as (
 ),
 
 queued as (
-    insert into delivery (delivery_id, customer_id, channel, priority, due_at, expires_at, notification_id)
-    select notice_id, customer_id, channel, case $4 when 'security' then 0 else 2 end, due_at, $9, $1
+    insert into delivery (
+        delivery_id, customer_id, channel, priority, due_at, expires_at, is_marketing, notification_id
+    )
+    select
+        notice_id, customer_id, channel, case $4 when 'security' then 0 else 2 end, due_at, $9, $4 = 'marketing', $1
     from added
     join person using (customer_id, channel)
     where status = 'pending'

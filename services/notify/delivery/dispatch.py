@@ -23,9 +23,10 @@ from services.notify.delivery.decide import SENDING, Circumstances, Step, after_
 from services.notify.delivery.health import Health
 from services.notify.delivery.store import Advance, Early, Ending, Out, Taken
 from services.notify.gateways.gateway import Answer, Email, Outcome, Sms
-from services.notify.gateways.mail import html_of
-from services.notify.model import Channel, Priority, Status, Text, Why
+from services.notify.gateways.mail import Link, html_of
+from services.notify.model import Channel, Locale, Priority, Status, Text, Why
 from services.notify.sealed import open_text
+from services.notify.unsubscribe_desk import unsubscribe_address
 from services.runtime.database import TRANSIENT
 from services.runtime.log import error_fields
 
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from services.runtime.service import Surroundings
 
 _LOOK_EVERY_S: Final = 1.0
+_UNSUBSCRIBE: Final = {Locale.CHINESE: "退订", Locale.ENGLISH: "Unsubscribe"}
 SENDERS: Final = (Priority.BROADCAST, Priority.BROADCAST, Priority.NORMAL)
 """The last priority that each of a gateway's senders takes: one is always free for what is not a broadcast."""
 CONNECTIONS_A_GATEWAY: Final = len(SENDERS)
@@ -62,27 +64,33 @@ class Route(Generic[M]):
     gateway: Gateway[M]
     channel: Channel
     rate_per_s: float | None
-    make: Callable[[str, Contacts, str, Text], M]
+    make: Callable[[str, Contacts, str, Text, str | None], M]
 
 
-def make_sms(reference: str, contacts: Contacts, _locale: str, text: Text) -> Sms:
+def make_sms(reference: str, contacts: Contacts, _locale: str, text: Text, _unsubscribe: str | None) -> Sms:
     """Return a text for a person's phone."""
     return Sms(reference, contacts.phone or "", text.body)
 
 
-def make_email(reference: str, contacts: Contacts, locale: str, text: Text) -> Email:
-    """Return a mail for a person's mailbox."""
-    html = html_of(text.title, [text.body], language=locale)
-    return Email(reference, contacts.email or "", text.title, text.body, html)
+def make_email(reference: str, contacts: Contacts, locale: str, text: Text, unsubscribe: str | None) -> Email:
+    """Return a mail for a person's mailbox; marketing says how to get no more of it."""
+    links = [Link(_UNSUBSCRIBE[Locale(locale)], unsubscribe)] if unsubscribe else []
+    html = html_of(text.title, [text.body], language=locale, links=links)
+    body = f"{text.body}\n\n{_UNSUBSCRIBE[Locale(locale)]}: {unsubscribe}" if unsubscribe else text.body
+    return Email(reference, contacts.email or "", text.title, body, html, unsubscribe)
 
 
 @dataclass(slots=True)
 class Dispatcher:
-    """Runs beside the consumer: some senders for each gateway, and one who looks after what was left."""
+    """Runs beside the consumer: some senders for each gateway, and one who looks after what was left.
+
+    `url` is where people reach the notifier, for mails that say how to get no more of their kind.
+    """
 
     routes: Sequence[Route[Any]]
     policy: Policy
     keys: Keys
+    url: str
     _wakes: list[asyncio.Event] = field(default_factory=list)
 
     async def run(self, around: Surroundings) -> None:
@@ -95,7 +103,9 @@ class Dispatcher:
                 for last_priority in SENDERS:
                     wake = asyncio.Event()
                     self._wakes.append(wake)
-                    sender = _Sender(route, last_priority, health, self.policy, self.keys, texts, around, wake)
+                    sender = _Sender(
+                        route, last_priority, health, self.policy, self.keys, texts, self.url, around, wake
+                    )
                     group.create_task(sender.run())
             group.create_task(_Caretaker(self.routes, self.policy, around).run())
             group.create_task(self._listen(around))
@@ -133,6 +143,7 @@ class _Sender(Generic[M]):
     policy: Policy
     keys: Keys
     texts: BroadcastTexts
+    url: str
     around: Surroundings
     wake: asyncio.Event
 
@@ -225,7 +236,8 @@ class _Sender(Generic[M]):
             key = self.keys.unwrap(one.customer_id, one.wrapped_key)
             locale, text = self._words(one, key, texts)
             contacts = open_contacts(key, one.customer_id, one.contacts)
-            ready.append((one, self.route.make(reference, contacts, locale, text)))
+            leave = unsubscribe_address(self.url, self.keys.master_key, one.customer_id) if one.is_marketing else None
+            ready.append((one, self.route.make(reference, contacts, locale, text, leave)))
         return ready, unusable
 
     def _words(self, one: Taken, key: bytes, texts: Mapping[str, Texts]) -> tuple[str, Text]:

@@ -91,7 +91,7 @@ taken as (
     where delivery.delivery_id = allowed.delivery_id and (allowed.free_at is null or allowed.free_at <= $3)
     returning
         delivery.delivery_id, delivery.customer_id, delivery.attempts, delivery.expires_at, delivery.sealed,
-        delivery.notification_id, allowed.contacts, allowed.wrapped_key, allowed.locale, allowed.reach,
+        delivery.notification_id, delivery.is_marketing, allowed.contacts, allowed.wrapped_key, allowed.locale, allowed.reach,
         allowed.address_hash, delivery.priority
 ),
 
@@ -102,7 +102,8 @@ noted as (
 )
 
 select
-    delivery_id, attempts, customer_id, expires_at, sealed, notification_id, contacts, wrapped_key, locale, reach
+    delivery_id, attempts, customer_id, expires_at, sealed, notification_id, is_marketing, contacts, wrapped_key, locale,
+    reach
 from taken
 order by priority
 

@@ -31,6 +31,7 @@ class Taken(NamedTuple):
     expires_at: datetime
     sealed: bytes | None
     notification_id: str | None
+    is_marketing: bool
     contacts: bytes | None
     wrapped_key: bytes | None
     locale: str
