@@ -14,7 +14,7 @@ demo: .venv/installed ## Live through two weeks that reach every outcome (under 
 	@$(BIN)/sluice demo
 
 test: .venv/installed ## All tests that need nothing outside this folder (under ten minutes)
-	@$(BIN)/python -m pytest -m "not tools and not soak"
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not tools and not soak"
 
 test-tools: .venv/installed ## Checks that need system programs: kcat
 	@$(BIN)/python -m pytest -m tools

@@ -97,8 +97,8 @@ async def test_what_is_read_is_kept_however_long_others_have_the_event_loop(worl
         await world.ready(consumer)
         hogging = asyncio.create_task(hog())
         try:
-            await world.add([f"m{number}" for number in range(900)], partition=0)
+            await world.add([f"m{number}" for number in range(600)], partition=0)
             # Read in slices, between which the hog has its turns: together longer than a read may wait.
-            await world.entered(900, within_s=30)
+            await world.entered(600, within_s=30)
         finally:
             hogging.cancel()
