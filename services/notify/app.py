@@ -33,8 +33,8 @@ def build(rules: Rules, outside: Outside) -> Service:
         subscriptions=(
             _subscription("profile", "customer.profiles", handlers.on_profiles, tombstones=True),
             _subscription("transfer", "transfer.events", handlers.on_events),
-            _subscription("closure", "closure.events", handlers.on_events),
-            _subscription("maintenance", "maintenance.events", handlers.on_maintenance),
+            _subscription("closure", "closure.events", handlers.on_events_for_many),
+            _subscription("maintenance", "maintenance.events", handlers.on_events_for_many),
             _subscription("erasure", "erasure.events", handlers.on_erasures),
             _subscription("command", "notify.commands", handlers.on_commands),
             _subscription("receipt", "notify.receipts", on_receipts),

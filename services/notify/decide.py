@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import available_timezones
 
 import orjson
 
@@ -40,7 +41,7 @@ from services.runtime.message import Outgoing, Timer, Unfit
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-    from datetime import date, datetime
+    from datetime import date
     from uuid import UUID
 
     from pydantic import BaseModel
@@ -70,8 +71,9 @@ DEFAULT_CHANNELS: Final = (Channel.IN_APP, Channel.EMAIL)
 """How a request is told that does not say."""
 
 _NOTICES: Final = uuid.UUID("5f3c2f0e-6f4b-5d0a-9d0b-6a1c9b8f7e21")
+LAST: Final = datetime(9998, 1, 1, tzinfo=UTC)
 _RECEIPT: Final = "closure.erasing"
-_LOOK_AGAIN: Final = timedelta(seconds=1)
+_LOOK_AGAIN: Final = timedelta(seconds=10)
 _MOVED: Final = frozenset(("sent", "settled"))
 _NO_TEXT: Final = Text("", "")
 HOME_ZONE: Final = "Asia/Shanghai"
@@ -203,9 +205,10 @@ def decide_request(book: Book, message: Message, request: NotificationRequest, c
     except WordingError as error:
         book.unfit.append(Unfit(message, f"template: {error}"))
         return
-    telling = _Telling(book, request.template, Role.RECIPIENT, request.customer_id or "", request.data)
+    customer_id = request.customer_id or ""
+    telling = _Telling(book, request.template, Role.RECIPIENT, customer_id, request.data, request.expires_at)
     telling.find_words()
-    origin = _Origin(id_, request.template, message.lane, _rule_of(request), request.expires_at)
+    origin = _Origin(id_, request.template, message.lane, _rule_of(request))
     is_early = request.not_before is not None and request.not_before > book.now
     _announce(book, origin, [telling], request, content_hash, not_before=request.not_before if is_early else None)
 
@@ -221,13 +224,12 @@ def _rule_of(request: NotificationRequest) -> Rule:
 
 
 class _Origin(NamedTuple):
-    """What notices are told of: an event or a request, and until when that is of use."""
+    """What notices are told of: an event or a request."""
 
     event_id: str
     template: str
     lane: Lane
     rule: Rule
-    expires_at: datetime | None = None
 
 
 def _announce(
@@ -302,6 +304,7 @@ class _Telling:
     role: Role
     customer_id: str
     event: Mapping[str, Any]
+    expires_at: datetime | None = None
     text: Text = _NO_TEXT
 
     def find_words(self) -> None:
@@ -322,6 +325,8 @@ class _Telling:
             return None
         if (why := _why_not(customer, notice)) is not None:
             return end(self.book, notice, Status.SUPPRESSED, why)
+        if self.expires_at is not None and self.expires_at <= self.book.now:
+            return end(self.book, notice, Status.FAILED, Why.EXPIRED)
         if notice.channel == Channel.IN_APP:
             return self._put_into_inbox(customer, notice)
         return self._queue(customer, notice)
@@ -340,15 +345,16 @@ class _Telling:
         book = self.book
         if _never_waits(notice):
             due_at, stands_in_for = book.now, None
-            if _is_standby(book, notice):
+            by_sms = notice._replace(channel=Channel.SMS)
+            if _is_standby(book, notice) and _why_not(customer, by_sms) is None:
                 stands_in_for = _notice_id(notice.event_id, notice.customer_id, Channel.SMS)
                 due_at += timedelta(seconds=book.rules.policy.delivering.stand_in_after_s)
-            queue(book, customer, notice, self.text, due_at, stands_in_for)
+            queue(book, customer, notice, self.text, due_at, stands_in_for, until=self.expires_at)
             return notice._replace(why=Why.STANDBY if stands_in_for else Why.QUEUED, delivery_id=notice.notice_id)
         if (closes_at := book.digest_until(notice)) is not None:
             return self._gather(notice, closes_at)
         due_at = end_of_quiet(customer, book.now)
-        queue(book, customer, notice, self.text, due_at)
+        queue(book, customer, notice, self.text, due_at, until=self.expires_at)
         why = Why.QUEUED if due_at == book.now else Why.QUIET_HOURS
         return notice._replace(why=why, delivery_id=notice.notice_id)
 
@@ -369,8 +375,9 @@ def queue(
     due_at: datetime,
     stands_in_for: UUID | None = None,
     delivery_id: UUID | None = None,
+    until: datetime | None = None,
 ) -> None:
-    """Have a text leave by the channel of a notice."""
+    """Have a text leave by the channel of a notice, within the policy's time and not after `until`."""
     policy, is_urgent = book.rules.policy, _never_waits(notice)
     within_s = policy.delivering.urgent_within_s if is_urgent else policy.delivering.normal_within_s
     if notice.channel == Channel.SMS:
@@ -382,7 +389,7 @@ def queue(
             channel=notice.channel,
             priority=Priority.URGENT if is_urgent else Priority.NORMAL,
             due_at=due_at,
-            expires_at=due_at + timedelta(seconds=within_s),
+            expires_at=min(due_at + timedelta(seconds=within_s), until or LAST),
             stands_in_for=stands_in_for,
             is_marketing=notice.category == Category.MARKETING,
             locale=customer.locale,
@@ -495,13 +502,13 @@ def _tell_waiting(book: Book, lane: Lane, customer_id: str) -> None:
     for waiting in book.waiting.pop(customer_id, ()):
         if waiting.body is not None:
             notice = waiting.notice
-            if notice.why != Why.SCHEDULED:
-                book.moved.append(_tell_late(book, notice, waiting.body))
+            book.moved.append(_tell_late(book, notice, waiting.body))
     _go_on_later(book, lane, customer_id)
 
 
 def _tell_late(book: Book, notice: Notice, body: bytes) -> Notice:
-    telling = _Telling(book, notice.template, Role(notice.role), notice.customer_id, _read(notice, body))
+    facts, expires_at = _read(notice, body)
+    telling = _Telling(book, notice.template, Role(notice.role), notice.customer_id, facts, expires_at)
     try:
         telling.find_words()
     except WordingError:
@@ -509,11 +516,12 @@ def _tell_late(book: Book, notice: Notice, body: bytes) -> Notice:
     return telling.tell(notice) or notice
 
 
-def _read(notice: Notice, body: bytes) -> Mapping[str, Any]:
-    """Return what a waiting notice was to tell: an event's fields, or a request's data."""
+def _read(notice: Notice, body: bytes) -> tuple[Mapping[str, Any], datetime | None]:
+    """Return what a waiting notice was to tell, an event's fields or a request's data, and until when it is of use."""
     if notice.role == Role.RECIPIENT:
-        return NotificationRequest.model_validate_json(body).data
-    return MODELS[notice.template].model_validate_json(body).model_dump()
+        request = NotificationRequest.model_validate_json(body)
+        return request.data, request.expires_at
+    return MODELS[notice.template].model_validate_json(body).model_dump(), None
 
 
 def _go_on_later(book: Book, lane: Lane, customer_id: str) -> None:
@@ -551,7 +559,12 @@ def decide_erasure(book: Book, lane: Lane, erasure: Erasure) -> None:
     if book.now_text < erasure.deadline and any(one.notice.template == _RECEIPT for one in pending):
         book.timers.append(Timer(lane, ERASE_TIMER, erasure.subject(), book.now + _LOOK_AGAIN))
         return
-    _forget(book, lane, erasure.customer_id)
+    if not book.is_everything:
+        # What was not loaded is found by what would be cleared now.
+        _suppress(book, erasure.customer_id)
+        book.timers.append(Timer(lane, ERASE_TIMER, erasure.subject(), book.now))
+        return
+    _forget(book, erasure.customer_id)
     until = (book.now + timedelta(days=book.rules.policy.erasing.accounting_kept_days)).date()
     retained = {"what": "that and when they were told of which event, not what they read", "until": until.isoformat()}
     body = {"customer_id": erasure.customer_id, "service": "notify"}
@@ -567,7 +580,7 @@ def decide_erasure(book: Book, lane: Lane, erasure: Erasure) -> None:
     book.outgoing.append(Outgoing(lane, "erasure.events", erasure.customer_id.encode(), value, headers))
 
 
-def _forget(book: Book, lane: Lane, customer_id: str) -> None:
+def _forget(book: Book, customer_id: str) -> None:
     customer = book.customers[customer_id]
     customer.is_known = False
     customer.locale, customer.time_zone, customer.tier = Locale.CHINESE, HOME_ZONE, "standard"
@@ -582,31 +595,31 @@ def _forget(book: Book, lane: Lane, customer_id: str) -> None:
     book.inbox = [message for message in book.inbox if message.customer_id != customer_id]
     book.deliveries = [delivery for delivery in book.deliveries if delivery.customer_id != customer_id]
     book.gathered = [item for item in book.gathered if item.customer_id != customer_id]
-    _suppress_waiting(book, lane, customer_id)
+    _suppress(book, customer_id)
 
 
-def _suppress_waiting(book: Book, lane: Lane, customer_id: str) -> None:
+def _suppress(book: Book, customer_id: str) -> None:
     moved = [notice for notice in book.moved if notice.customer_id == customer_id and notice.status == Status.PENDING]
     book.moved = [notice for notice in book.moved if notice not in moved]
     waiting = [one.notice for one in book.waiting.pop(customer_id, ())]
     book.moved.extend(end(book, notice, Status.SUPPRESSED, Why.ERASED) for notice in [*moved, *waiting])
-    _go_on_later(book, lane, customer_id)
 
 
 def decide_rest(book: Book, timer: Timer) -> None:
-    """Go on with what waited for a customer where the last batch stopped."""
+    """Go on with what waited for a customer where the last batch stopped; nothing waits for one who was erased."""
     if book.customers[timer.subject].is_known:
         _tell_waiting(book, timer.lane, timer.subject)
-    else:
-        _suppress_waiting(book, timer.lane, timer.subject)
 
 
 def zone_or_home(name: str) -> str:
-    """Return the time zone of that name, or the platform's own where there is none."""
-    try:
-        return ZoneInfo(name).key
-    except (ValueError, OSError, ZoneInfoNotFoundError):
-        return HOME_ZONE
+    """Return the time zone of that name, or the platform's own where there is none that everybody knows."""
+    return name if name in _zones() else HOME_ZONE
+
+
+@cache
+def _zones() -> frozenset[str]:
+    # Names such as `localtime` and `posix/…` are this machine's own, and not the database's.
+    return frozenset(zone for zone in available_timezones() if "/" in zone or zone == "UTC") - {"Factory"}
 
 
 # --- Waiting too long ---

@@ -11,7 +11,7 @@ from schemas.erasure import CustomerErase
 from schemas.fields import as_text
 from schemas.notify import NotificationRequest
 from services.notify import store
-from services.notify.broadcast.handlers import BROADCAST_TIMER, Broadcasts, go_on, hash_request
+from services.notify.broadcast.handlers import BROADCAST_TIMER, Broadcasts, go_on, hash_content
 from services.notify.decide import (
     DIGEST_TIMER,
     ERASE_TIMER,
@@ -74,8 +74,8 @@ class Handlers:
         told = await self._on_requests(connection, batch.messages, now)
         return merge([told, await self.broadcasts.on_requests(connection, batch.messages, now)])
 
-    async def on_maintenance(self, connection: Connection, batch: Batch, now: datetime) -> Effects:
-        """Tell everybody whom a window concerns, and single people what makes up for it."""
+    async def on_events_for_many(self, connection: Connection, batch: Batch, now: datetime) -> Effects:
+        """Tell people of events, and everybody of those that concern many, such as a window's."""
         if batch.timers:
             return await self.on_commands(connection, batch, now)
         told = await self.on_events(connection, batch, now)
@@ -90,7 +90,7 @@ class Handlers:
         facts = await store.load_for_events(connection, customers, ids, self.keys, now)
         book = Book(facts, self.rules, now, {message.lane for message, _ in asked})
         for message, request in asked:
-            decide_request(book, message, request, hash_request(request))
+            decide_request(book, message, request, hash_content(request, self.rules.master_key))
         return await self._recorded(connection, book)
 
     def _addressed(self, messages: Sequence[Message]) -> tuple[set[str], set[str]]:
@@ -128,7 +128,7 @@ class Handlers:
     async def _on_digests(self, connection: Connection, due: Sequence[Timer], now: datetime) -> Effects:
         if not due:
             return Effects()
-        facts = await store.load_for_digests(connection, [UUID(timer.subject) for timer in due], self.keys)
+        facts = await store.load_for_digests(connection, [UUID(timer.subject) for timer in due], self.keys, now)
         book = Book(facts, self.rules, now, {timer.lane for timer in due})
         decide_digests(book, due)
         return await self._recorded(connection, book)

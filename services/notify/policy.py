@@ -57,12 +57,11 @@ class Digest(Strict):
 
 
 class Delivering(Strict):
-    """How long messages may be on their way, and how often they are tried."""
+    """How long messages may be on their way; a gateway that says "not now" is tried again until then."""
 
     urgent_within_s: Annotated[float, Field(gt=0)] = 6 * 3_600
     normal_within_s: Annotated[float, Field(gt=0)] = 2 * 86_400
     stand_in_after_s: Annotated[float, Field(gt=0)] = 300
-    attempts: Annotated[int, Field(gt=0)] = 8
     retry_after_s: Annotated[float, Field(gt=0)] = 2
     retry_at_most_after_s: Annotated[float, Field(gt=0)] = 900
     hand_over_within_s: Annotated[float, Field(gt=0)] = 10

@@ -46,7 +46,7 @@ select
     lane_group, partition, status, why, told, created_at, ended_at, waiting.sealed
 from waiting
 join notice using (notice_id)
-where waiting.customer_id = any($1::text[])
+where waiting.customer_id = any($1::text[]) and why is distinct from 'scheduled'
 order by created_at, notice.notice_id
 limit $2
 
@@ -72,6 +72,7 @@ from (
 ) as pending
 join notice using (notice_id)
 left join waiting using (notice_id)
+where status = 'pending'
 order by created_at, notice.notice_id
 limit $2
 
@@ -112,7 +113,7 @@ update notice
 set delivery_id = new.delivery_id, status = new.status, why = new.why, told = new.told, ended_at = new.ended_at
 from unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::timestamptz[])
     as new (notice_id, delivery_id, status, why, told, ended_at)
-where notice.notice_id = new.notice_id
+where notice.notice_id = new.notice_id and notice.status = 'pending'
 
 -- Forget what notices were about that went on.
 -- name: forget_waiting
@@ -200,8 +201,13 @@ join notice using (notice_id)
 where status = 'pending'
 order by created_at, notice.notice_id
 
--- Forget what was gathered for erased customers.
+-- Forget what was gathered for erased customers, and what would be.
 -- name: erase_digest_items
+with closed as (
+    delete from digest
+    where customer_id = any($1::text[])
+)
+
 delete from digest_item
 where customer_id = any($1::text[])
 
@@ -209,6 +215,16 @@ where customer_id = any($1::text[])
 -- name: erase_bank_uses
 delete from bank_use
 where customer_id = any($1::text[])
+
+-- Gather nothing more for these, whose digests go out: what comes now opens another.
+-- name: close_digests
+delete from digest
+using unnest($1::text[], $2::text[], $3::text[]) as sent (customer_id, channel, template)
+where
+    digest.customer_id = sent.customer_id
+    and digest.channel = sent.channel
+    and digest.template = sent.template
+    and digest.closes_at <= $4
 
 -- Take note that somebody wants no marketing any more, whatever their profile says.
 -- name: unsubscribe

@@ -64,7 +64,7 @@ where not exists (select from announcement where announcement.event_id = notice.
 group by event_id
 limit 100
 
--- A notice is pending because it waits for a profile, or because its message is on its way.
+-- A notice is pending because it waits for a profile, is gathered, or because its message is on its way.
 -- name: audit_pending
 select notice_id, channel, why, created_at
 from notice
@@ -72,6 +72,7 @@ where
     status = 'pending'
     and not exists (select from waiting where waiting.notice_id = notice.notice_id)
     and not exists (select from delivery where delivery.delivery_id = notice.delivery_id)
+    and not exists (select from digest_item where digest_item.notice_id = notice.notice_id)
 limit 100
 
 -- name: audit_deliveries

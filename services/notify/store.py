@@ -83,7 +83,7 @@ def _add_waiting(facts: Facts, rows: Sequence[Any], keys: Keys) -> None:
         facts.waiting.setdefault(notice.customer_id, []).append(Waiting(notice, body))
 
 
-async def load_for_digests(connection: Connection, deliveries: Collection[UUID], keys: Keys) -> Facts:
+async def load_for_digests(connection: Connection, deliveries: Collection[UUID], keys: Keys, now: datetime) -> Facts:
     """Take what was gathered for digests, once everybody whom they are for is locked."""
     rows = await connection.fetch(_QUERIES.load_digest_customers, list(deliveries))
     facts = Facts(customers=await _lock_customers(connection, {row[0] for row in rows}, keys))
@@ -92,6 +92,10 @@ async def load_for_digests(connection: Connection, deliveries: Collection[UUID],
         notice = Notice(*columns)
         _, text = open_text(keys.of(facts.customers[notice.customer_id]), notice.notice_id, sealed)
         facts.items.setdefault(str(notice.delivery_id), []).append(Gathered(notice, text))
+    first = [items[0].notice for items in facts.items.values()]
+    if first:
+        kinds = sorted((one.customer_id, one.channel, one.template) for one in first)
+        await connection.execute(_QUERIES.close_digests, *columns_of(kinds), now)
     return facts
 
 

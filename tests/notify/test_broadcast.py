@@ -233,7 +233,7 @@ def window(type_: str, **fields: Any) -> Message:
 
 async def announce(pool: Pool, *messages: Message) -> Effects:
     async with pool.acquire() as connection, connection.transaction():
-        return await HANDLERS.on_maintenance(connection, Batch(messages), NOW)
+        return await HANDLERS.on_events_for_many(connection, Batch(messages), NOW)
 
 
 @pytest.mark.parametrize(

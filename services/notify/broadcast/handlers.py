@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import hmac
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -66,7 +67,7 @@ class Broadcasts:
     async def on_requests(self, connection: Connection, messages: Sequence[Message], now: datetime) -> Effects:
         """Begin the broadcasts that are asked for, and pause, resume and cancel them."""
         asked = [
-            _asked_by(message, message.data)
+            _asked_by(message, message.data, self.rules.master_key)
             for message in messages
             if isinstance(message.data, NotificationRequest) and message.data.audience is not None
         ]
@@ -80,7 +81,7 @@ class Broadcasts:
         for message in messages:
             rule = self.rules.policy.events.get(message.type)
             if rule is not None and Role.CONCERNED in rule.to and (audience := _concerned_by(message.data)) is not None:
-                asked.append(_told_of(message, rule, audience))
+                asked.append(_told_of(message, rule, audience, self.rules.master_key))
         return await self._begin(connection, asked, now)
 
     # --- Beginning ---
@@ -168,11 +169,11 @@ class _Asked(NamedTuple):
     expires_at: datetime | None
 
 
-def _asked_by(message: Message, request: NotificationRequest) -> _Asked:
+def _asked_by(message: Message, request: NotificationRequest, key: bytes) -> _Asked:
     return _Asked(
         message=message,
         notification_id=str(request.notification_id),
-        content_hash=hash_request(request),
+        content_hash=hash_content(request, key),
         template=request.template,
         facts=request.data,
         is_event=False,
@@ -184,12 +185,12 @@ def _asked_by(message: Message, request: NotificationRequest) -> _Asked:
     )
 
 
-def _told_of(message: Message, rule: Rule, audience: _Audience) -> _Asked:
+def _told_of(message: Message, rule: Rule, audience: _Audience, key: bytes) -> _Asked:
     data: Any = message.data
     return _Asked(
         message=message,
         notification_id=message.id,
-        content_hash=hash_content(data),
+        content_hash=hash_content(data, key),
         template=message.type,
         facts=data.model_dump(),
         is_event=True,
@@ -233,12 +234,15 @@ async def go_on(connection: Connection, timers: Sequence[Timer], now: datetime) 
 async def _resolve(connection: Connection, broadcast: Broadcast, lane: Lane, now: datetime) -> datetime:
     """Make the notices of the next people, if there are more and there is room; return when to go on."""
     id_ = broadcast.notification_id
-    if broadcast.resolved_at is not None or broadcast.state != State.RUNNING:
-        return now + _LOOK_AGAIN
-    if now >= broadcast.expires_at:
+    if broadcast.state != State.RUNNING:
+        # What a gateway had at that moment, and gave back.
+        await store.act(connection, State(broadcast.state), [id_], now)
+    if broadcast.resolved_at is None and now >= broadcast.expires_at:
         await store.move_on(connection, id_, broadcast.reached, 0, now)
         return now + _LOOK_AGAIN
-    if await store.count_queued(connection, id_, _MOST_QUEUED) + _CHUNK > _MOST_QUEUED:
+    if broadcast.resolved_at is not None or broadcast.state != State.RUNNING:
+        return now + _LOOK_AGAIN
+    if await store.count_queued(connection, id_, _MOST_QUEUED, now) + _CHUNK > _MOST_QUEUED:
         return now + _ROOM_AGAIN
     if not broadcast.reached:
         await store.expect(connection, broadcast, now)
@@ -261,7 +265,7 @@ async def _tell(connection: Connection, broadcast: Broadcast, lane: Lane, now: d
     if counts is None:
         return _Said(None, is_over=False)
     # Counts that are older than the last chunk know nothing of it.
-    knows_all = broadcast.resolved_at is not None and counts.counted_at > broadcast.resolved_at
+    knows_all = broadcast.resolved_at is not None and counts.counted_at > broadcast.resolved_at and counts.is_whole
     is_over = knows_all and counts.pending == counts.out == 0
     if not is_over and broadcast.progress_at is not None and now < broadcast.progress_at + _PROGRESS_EVERY:
         return _Said(None, is_over=False)
@@ -295,14 +299,9 @@ def _audience(request: NotificationRequest) -> _Audience:
     return _Audience(kind, value)
 
 
-def hash_request(request: NotificationRequest) -> bytes:
-    """Return a hash of what is asked for, by which a repeat is told from another request under the same id."""
-    return hash_content(request)
-
-
-def hash_content(data: BaseModel) -> bytes:
-    """Return a hash of a message's content."""
-    return hashlib.sha256(data.model_dump_json().encode()).digest()
+def hash_content(data: BaseModel, key: bytes) -> bytes:
+    """Return a keyed hash of what is asked for, by which a repeat is told from something else under the same id."""
+    return hmac.digest(key, data.model_dump_json().encode(), hashlib.sha256)
 
 
 def other_content(message: Message, id_: str) -> Unfit:

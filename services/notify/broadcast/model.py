@@ -44,7 +44,10 @@ class Broadcast(NamedTuple):
 
 
 class Counts(NamedTuple):
-    """Where a broadcast's notices stand, as of a moment; `out` are the messages that gateways may still speak of."""
+    """Where a broadcast's notices stand, as of a moment; `out` are the messages that gateways may still speak of.
+
+    `is_whole` is whether every notice that was made since is counted.
+    """
 
     accepted: int
     delivered: int
@@ -54,3 +57,4 @@ class Counts(NamedTuple):
     pending: int
     out: int
     counted_at: datetime
+    is_whole: bool

@@ -28,10 +28,10 @@ set state = $2, resolved_at = case $2 when 'cancelled' then coalesce(resolved_at
 where notification_id = any($1::text[]) and not is_over and state not in ('cancelled', $2)
 returning notification_id
 
--- How many messages of a broadcast wait to be taken, as far as it matters.
+-- How many messages of a broadcast a gateway could take now, as far as it matters.
 -- name: count_queued
 select count(*)
-from (select from delivery where notification_id = $1 and state = 'queued' limit $2) as queued
+from (select from delivery where notification_id = $1 and state = 'queued' and due_at <= $3 limit $2) as queued
 
 -- How many people a broadcast will reach, about.
 -- name: expect_customers
@@ -69,30 +69,40 @@ for update
 
 -- The next of those who moved money with one of these banks, with commas between.
 -- name: choose_bank
-select customer_id
-from customer
-where
-    customer_id > $1
-    and is_known
-    and exists (
-        select
-        from bank_use
-        where
-            bank_use.customer_id = customer.customer_id
-            and bank = any(string_to_array($3, ','))
-            and last_on >= $4
-    )
-order by customer_id
-limit $2
-for update
+select customer.customer_id
+from (
+    select distinct customer_id
+    from bank_use
+    where bank = any(string_to_array($3, ',')) and last_on >= $4 and customer_id > $1
+    order by customer_id
+    limit $2
+) as chosen
+join customer using (customer_id)
+order by customer.customer_id
+for update of customer
 
 -- The next of those who were listed; who has no profile is accounted for as suppressed.
 -- name: choose_listed
-select broadcast_target.customer_id
-from broadcast_target
-where notification_id = $3 and customer_id > $1
-order by customer_id
-limit $2
+with chosen as (
+    select customer_id
+    from broadcast_target
+    where notification_id = $3 and customer_id > $1
+    order by customer_id
+    limit $2
+),
+
+locked as (
+    select customer.customer_id
+    from customer
+    join chosen using (customer_id)
+    order by customer.customer_id
+    for update of customer
+)
+
+select chosen.customer_id
+from chosen
+left join locked using (customer_id)
+order by chosen.customer_id
 
 -- Make the notices of a chunk: told in the app, queued for a gateway, or suppressed with the reason. Returns how many
 -- there are, are queued, and are in inboxes.
@@ -137,6 +147,12 @@ with person as (
     ) as local on true
 ),
 
+timely as (
+    -- What a night puts off beyond its time is of no use in the morning.
+    select person.*, case when why_not is null and due_at >= $9 then 'expired' else why_not end as why_never
+    from person
+),
+
 added as (
     insert into notice (
         notice_id, event_id, customer_id, channel, role, category, urgency, template, delivery_id, lane_group,
@@ -144,14 +160,14 @@ added as (
     )
     select
         id, $1, customer_id, channel, 'recipient', $4, case $4 when 'security' then 'urgent' else 'normal' end, $3,
-        case when why_not is null and channel <> 'in_app' then id end, $7, $8,
-        case when why_not is not null then 'suppressed' when channel = 'in_app' then 'delivered' else 'pending' end,
+        case when why_never is null and channel <> 'in_app' then id end, $7, $8,
+        case when why_never is not null then 'suppressed' when channel = 'in_app' then 'delivered' else 'pending' end,
         case
-            when why_not is not null then why_not
+            when why_never is not null then why_never
             when channel <> 'in_app' then case when due_at > $6 then 'quiet_hours' else 'queued' end
         end,
-        null, true, $6, case when why_not is not null or channel = 'in_app' then $6 end
-    from person
+        null, true, $6, case when why_never is not null or channel = 'in_app' then $6 end
+    from timely
     cross join lateral (select md5($1 || chr(10) || customer_id || chr(10) || channel)::uuid as id) as named
     on conflict (event_id, customer_id, channel) do nothing
     returning notice_id, customer_id, channel, status
@@ -176,9 +192,9 @@ queued as (
         delivery_id, customer_id, channel, priority, due_at, expires_at, is_marketing, notification_id
     )
     select
-        notice_id, customer_id, channel, case $4 when 'security' then 0 else 2 end, due_at, $9, $4 = 'marketing', $1
+        notice_id, customer_id, channel, case $4 when 'security' then 1 else 2 end, due_at, $9, $4 = 'marketing', $1
     from added
-    join person using (customer_id, channel)
+    join timely using (customer_id, channel)
     where status = 'pending'
 )
 
@@ -241,16 +257,21 @@ select
     (select count(*) from delivery where delivery.notification_id = broadcast.notification_id), $1
 from broadcast
 left join notice on event_id = broadcast.notification_id
-where not broadcast.is_over
+where not broadcast.is_over and pg_try_advisory_xact_lock(hashtextextended('sluice.notify.count', 0))
 group by broadcast.notification_id
 on conflict (notification_id) do update
 set
     accepted = excluded.accepted, delivered = excluded.delivered, sent = excluded.sent, failed = excluded.failed,
     suppressed = excluded.suppressed, pending = excluded.pending, out = excluded.out, counted_at = excluded.counted_at
+where broadcast_count.counted_at <= excluded.counted_at
 
+-- Where a broadcast's notices stood when they were counted, and whether they were all counted.
 -- name: load_counts
-select accepted, delivered, sent, failed, suppressed, pending, out, counted_at
+select
+    broadcast_count.accepted, delivered, sent, failed, suppressed, pending, out, counted_at,
+    broadcast_count.accepted = announcement.accepted
 from broadcast_count
+join announcement on event_id = notification_id
 where notification_id = $1
 
 -- What people read, of these broadcasts.

@@ -60,9 +60,9 @@ async def act(connection: Connection, state: State, ids: Sequence[str], now: dat
             await connection.execute(_QUERIES.cancel_deliveries, list(ids), now)
 
 
-async def count_queued(connection: Connection, notification_id: str, most: int) -> int:
-    """Return how many messages of a broadcast wait to be taken, at most `most`."""
-    return int(await connection.fetchval(_QUERIES.count_queued, notification_id, most))
+async def count_queued(connection: Connection, notification_id: str, most: int, now: datetime) -> int:
+    """Return how many messages of a broadcast a gateway could take now, at most `most`."""
+    return int(await connection.fetchval(_QUERIES.count_queued, notification_id, most, now))
 
 
 async def expect(connection: Connection, broadcast: Broadcast, now: datetime) -> int:

@@ -49,11 +49,12 @@ class BroadcastTexts:
     async def of(self, ids: Iterable[str | None]) -> Mapping[str, Texts]:
         """Return the texts of broadcasts, by notification; None is no broadcast."""
         wanted = {id_ for id_ in ids if id_ is not None}
-        if missing := wanted - self._kept.keys():
-            if len(self._kept) > _MOST_KEPT:
-                self._kept.clear()
-                missing = wanted
+        known = {id_: self._kept[id_] for id_ in wanted if id_ in self._kept}
+        if missing := wanted - known.keys():
             async with self.pool.acquire() as connection:
                 loaded = await store.load_texts(connection, sorted(missing))
-            self._kept |= {id_: read_texts(kept) for id_, kept in loaded.items()}
-        return self._kept
+            known |= {id_: read_texts(kept) for id_, kept in loaded.items()}
+            if len(self._kept) > _MOST_KEPT:
+                self._kept.clear()
+            self._kept |= known
+        return known

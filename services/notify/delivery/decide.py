@@ -116,9 +116,8 @@ def _try_again(out: Out, outcome: Outcome, around: Circumstances) -> tuple[Move 
     backoff_s = min(policy.retry_at_most_after_s, policy.retry_after_s * 2 ** min(out.number - 1, 30))
     # A gateway that fails as a whole says nothing against the message: another may take it at once.
     wait_s = 0.0 if outcome in (Outcome.ABSENT, Outcome.TECHNICAL) else backoff_s * (0.5 + around.jitter / 2)
-    is_last = outcome == Outcome.TEMPORARY and out.number >= policy.attempts
     next_at = around.now + timedelta(seconds=wait_s)
-    if is_last or next_at >= out.expires_at:
+    if next_at >= out.expires_at:
         return None, Advance(out.delivery_id, Status.FAILED, Why.GATEWAY_FAILED)
     return Move(out.delivery_id, QUEUED, next_at), None
 
@@ -126,5 +125,5 @@ def _try_again(out: Out, outcome: Outcome, around: Circumstances) -> tuple[Move 
 def _ask_at(out: Out, around: Circumstances) -> datetime:
     """Return when a gateway is asked of a message; one that cannot be asked is given until the message expires."""
     if not around.can_inquire:
-        return out.expires_at
+        return around.real_now + (out.expires_at - around.now)
     return around.really_later(around.policy.inquire_after_s)

@@ -22,7 +22,7 @@ from services.notify.delivery import store
 from services.notify.delivery.decide import SENDING, Circumstances, Step, after_answer, after_inquiry, give_up
 from services.notify.delivery.health import Health
 from services.notify.delivery.store import Advance, Early, Ending, Out, Taken
-from services.notify.gateways.gateway import Answer, Email, Outcome, Sms
+from services.notify.gateways.gateway import TOO_LATE, Answer, Email, Outcome, Sms
 from services.notify.gateways.mail import Link, html_of
 from services.notify.model import Channel, Locale, Priority, Status, Text, Why
 from services.notify.sealed import open_text
@@ -172,13 +172,18 @@ class _Sender(Generic[M]):
         taken = await self._take()
         if not taken:
             return False
-        texts = await self.texts.of(one.notification_id for one in taken)
+        try:
+            texts = await self.texts.of(one.notification_id for one in taken)
+        except TRANSIENT:
+            await self._record_until_done(_not_begun(taken))
+            raise
+        if time.monotonic() - began_s > _MARGIN_S:
+            # This process stood still: by now they may count as lost, and be given to another.
+            await self._record_until_done(_not_begun(taken))
+            return True
         ready: list[tuple[Taken, M]]
         unusable: list[tuple[Taken, Answer]]
         ready, unusable = self._prepare(taken, texts)
-        if time.monotonic() - began_s > _MARGIN_S:
-            # This process stood still: by now they may count as lost, and be given to another.
-            return True
         await self._record_until_done([*unusable, *await self._hand_over(ready)])
         return True
 
@@ -262,11 +267,13 @@ class _Sender(Generic[M]):
                 if one.delivery_id in out and _is_at(out[one.delivery_id], one)
             ]
             present = await _with_early_receipts(connection, present)
-            dead = [one.customer_id for one, answer in answers if answer.is_dead]
-            await store.mark_dead(connection, self.route.channel, dead)
             around = self._circumstances()
             steps = [after_answer(one, answer, around) for one, answer in present]
             await _record_steps(connection, steps, around)
+        if dead := [(one.customer_id, one.contacts) for one, answer in answers if answer.is_dead]:
+            # By itself: whoever erases somebody locks customers before messages.
+            async with self.around.pool.acquire() as connection:
+                await store.mark_dead(connection, self.route.channel, dead)
 
     def _circumstances(self) -> Circumstances:
         return Circumstances(
@@ -282,6 +289,11 @@ class _Sender(Generic[M]):
 def _real_now() -> datetime:
     """Return the world's time: whatever the services' clock is moved to, gateways take as long as they take."""
     return datetime.now(UTC)
+
+
+def _not_begun(taken: Sequence[Taken]) -> list[tuple[Taken, Answer]]:
+    """Return that messages were not handed over at all."""
+    return [(one, Answer(reference_of(one.delivery_id, one.number), Outcome.TECHNICAL, why=TOO_LATE)) for one in taken]
 
 
 def reference_of(delivery_id: object, number: int) -> str:
@@ -372,7 +384,10 @@ class _Caretaker:
             overdue = await store.take_overdue(connection, now, until=until, limit=_OVERDUE_AT_ONCE)
         gateways = {route.gateway.name: route for route in self.routes}
         for name, of_gateway in groupby(sorted(overdue, key=attrgetter("gateway")), key=attrgetter("gateway")):
-            await self._ask(gateways.get(name), list(of_gateway))
+            route, messages = gateways.get(name), list(of_gateway)
+            at_once = route.gateway.batch_size if route is not None else len(messages)
+            for start in range(0, len(messages), at_once):
+                await self._ask(route, messages[start : start + at_once])
         return bool(overdue)
 
     async def _ask(self, route: Route[Any] | None, overdue: Sequence[Out]) -> None:

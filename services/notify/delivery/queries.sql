@@ -21,7 +21,7 @@ where gateway = $1
 -- with is left to others for a while.
 -- name: take_deliveries
 with due as (
-    select delivery_id, customer_id, priority, due_at
+    select delivery_id, customer_id, priority, due_at, is_marketing
     from delivery
     where
         channel = $2
@@ -30,6 +30,14 @@ with due as (
         and (gateway is distinct from $1 or due_at <= $3 - $9::interval)
         and expires_at > $3
         and priority <= $10
+        and (
+            notification_id is null
+            or not exists (
+                select
+                from broadcast
+                where broadcast.notification_id = delivery.notification_id and broadcast.state <> 'running'
+            )
+        )
     order by priority, due_at
     limit $5
     for update skip locked
@@ -41,7 +49,11 @@ ranked as (
         customer.contacts,
         customer.wrapped_key,
         customer.locale,
-        case $2 when 'sms' then customer.phone_reach else customer.email_reach end as reach,
+        case
+            when due.is_marketing and (customer.is_unsubscribed or not customer.wants_marketing) then 'no_consent'
+            when $2 = 'sms' then customer.phone_reach
+            else customer.email_reach
+        end as reach,
         case $2 when 'sms' then customer.phone_hash else '' end as address_hash,
         row_number() over (
             partition by case when $2 = 'sms' and customer.phone_hash <> '' then customer.phone_hash end,
@@ -74,7 +86,6 @@ allowed as (
             )
         ) as at
     ) as free
-    where ranked.place = 1
 ),
 
 put_off as (
@@ -88,7 +99,10 @@ taken as (
     update delivery
     set state = 'sending', gateway = $1, due_at = $4, attempts = attempts + 1
     from allowed
-    where delivery.delivery_id = allowed.delivery_id and (allowed.free_at is null or allowed.free_at <= $3)
+    where
+        delivery.delivery_id = allowed.delivery_id
+        and allowed.place = 1
+        and (allowed.free_at is null or allowed.free_at <= $3)
     returning
         delivery.delivery_id, delivery.customer_id, delivery.attempts, delivery.expires_at, delivery.sealed,
         delivery.notification_id, delivery.is_marketing, allowed.contacts, allowed.wrapped_key, allowed.locale, allowed.reach,
@@ -239,25 +253,21 @@ returning delivery.delivery_id, delivery.attempts, delivery.gateway, delivery.st
 -- name: take_expired
 select delivery_id
 from delivery
-where state = 'queued' and expires_at <= $1
+where state in ('queued', 'held') and expires_at <= $1
 order by expires_at
 limit $2
 for update skip locked
 
--- When the next of a channel's messages is due, however urgent.
--- name: next_due
-select min(due_at)
-from delivery
-where state = 'queued' and channel = $1
-
--- Use no more an address by which nobody is reached; the customers are locked in the order of their ids.
+-- Use no more an address by which nobody is reached, unless a profile has named another meanwhile; the customers are
+-- locked in the order of their ids.
 -- name: mark_dead
 with locked as (
-    select customer_id
+    select customer.customer_id
     from customer
-    where customer_id = any($2::text[])
-    order by customer_id
-    for update
+    join unnest($2::text[], $3::bytea[]) as dead (customer_id, contacts)
+        on customer.customer_id = dead.customer_id and customer.contacts = dead.contacts
+    order by customer.customer_id
+    for update of customer
 )
 
 update customer

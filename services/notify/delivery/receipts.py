@@ -33,6 +33,7 @@ _REFERENCE: Final = re.compile(
     r"(?P<delivery>[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})\.(?P<number>[1-9]\d{0,8})"
 )
 _MATCH_AGAIN: Final = timedelta(seconds=2)
+_MATCH_SELDOM: Final = timedelta(hours=1)
 _KEPT: Final = timedelta(days=1)
 
 
@@ -52,7 +53,7 @@ async def on_receipts(connection: Connection, batch: Batch, now: datetime) -> Ef
     said = [_read(message) for message in batch.messages]
     kept = await _apply(connection, said, now)
     await store.keep_receipts(connection, list({_name(one): one.receipt for one in kept}.values()), now)
-    return Effects(timers_set=[_match_later(one, now) for one in kept])
+    return Effects(timers_set=[_match_later(one, now, now) for one in kept])
 
 
 async def _match_kept(connection: Connection, timers: Sequence[Timer], now: datetime) -> Effects:
@@ -63,7 +64,8 @@ async def _match_kept(connection: Connection, timers: Sequence[Timer], now: date
     kept = [one for one in await _apply(connection, said, now) if _name(one) not in too_old]
     left = {_name(one) for one in kept}
     await store.take_early_receipts(connection, [name for one in said if (name := _name(one)) not in left])
-    return Effects(timers_set=[_match_later(one, now) for one in kept])
+    since = {(receipt.gateway, receipt.provider_message_id): came for receipt, came in early}
+    return Effects(timers_set=[_match_later(one, now, since[_name(one)]) for one in kept])
 
 
 async def _apply(connection: Connection, said: Sequence[_Said], now: datetime) -> list[_Said]:
@@ -105,8 +107,10 @@ def _name(said: _Said) -> tuple[str, str]:
     return said.receipt.gateway, said.receipt.provider_message_id
 
 
-def _match_later(said: _Said, now: datetime) -> Timer:
-    return Timer(said.lane, MATCH_TIMER, "\n".join(_name(said)), now + _MATCH_AGAIN)
+def _match_later(said: _Said, now: datetime, came: datetime) -> Timer:
+    # The older it is, the less is it one of ours.
+    wait = min(_MATCH_SELDOM, max(_MATCH_AGAIN, now - came))
+    return Timer(said.lane, MATCH_TIMER, "\n".join(_name(said)), now + wait)
 
 
 def _parse_subject(subject: str) -> tuple[str, str]:

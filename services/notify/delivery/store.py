@@ -161,10 +161,9 @@ async def load_early_receipts(connection: Connection, names: Sequence[tuple[str,
     return [(Early(*row[:4]), row[4]) for row in rows]
 
 
-async def mark_dead(connection: Connection, channel: str, customers: Sequence[str]) -> None:
-    """Use these customers' addresses of a channel no more, until a profile names one again."""
-    if customers:
-        await connection.execute(_QUERIES.mark_dead, channel, sorted(set(customers)))
+async def mark_dead(connection: Connection, channel: str, dead: Sequence[tuple[str, bytes | None]]) -> None:
+    """Use these customers' addresses of a channel no more, where their contacts are still those given."""
+    await connection.execute(_QUERIES.mark_dead, channel, *columns_of(sorted(dict(dead).items())))
 
 
 async def find_attempts(

@@ -86,7 +86,7 @@ class SmppConfig(Strict):
     system_type: Annotated[str, Field(max_length=12)] = ""
     source: Annotated[str, Field(max_length=20)] = ""
     long_texts: Literal["parts", "payload"] = "parts"
-    batch_size: Annotated[int, Field(ge=1)] = 100
+    batch_size: Annotated[int, Field(ge=1)] = 20
     window: Annotated[int, Field(ge=1)] = 50
     connect_timeout_s: Annotated[float, Field(gt=0)] = 5
     response_timeout_s: Annotated[float, Field(gt=0)] = 10

@@ -134,10 +134,10 @@ create table delivery (
 with (fillfactor = 70);
 create index delivery_queued on delivery (channel, priority, due_at) where state = 'queued';
 create index delivery_out on delivery (due_at) where state not in ('queued', 'held');
-create index delivery_expiring on delivery (expires_at) where state = 'queued';
+create index delivery_expiring on delivery (expires_at) where state in ('queued', 'held');
 create index delivery_stands_in on delivery (stands_in_for) where stands_in_for is not null;
-create index delivery_of_broadcast on delivery (notification_id)
-    where notification_id is not null and state in ('queued', 'held');
+create index delivery_of_broadcast on delivery (notification_id) where notification_id is not null;
+create index delivery_of_customer on delivery (customer_id);
 
 -- Each handing over of a message to a gateway, and what became of it there; no outcome while it is not known.
 create table attempt (
