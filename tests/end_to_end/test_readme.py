@@ -21,7 +21,9 @@ ROOT = Path(__file__).parents[2]
 
 def _blocks(language: str) -> list[str]:
     text = (ROOT / "README.md").read_text("utf-8")
-    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    # All of them, in order: what closes one block must not open another.
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    return [block for said, block in blocks if said == language]
 
 
 @pytest.fixture(scope="module")
