@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import structlog
 from aiohttp import web
 
 from services.notify.delivery.receipt_topic import NotKept
 from services.notify.gateways.http_sms import BadReceipts, HttpSmsConfig, read_receipts
-from services.notify.gateways.signatures import NotGenuine
+from services.notify.gateways.signatures import SIGNATURE_HEADER, NotGenuine
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from services.notify.delivery.receipt_topic import ReceiptTopic
+
+_READ_WITHIN_S: Final = 15.0
+_READING: Final = asyncio.Semaphore(16)
+"""So many bodies are read at once: what nobody has checked yet must not fill the memory."""
 
 _LOG = structlog.stdlib.get_logger(__name__)
 
@@ -37,7 +42,14 @@ class ReceiptDesk:
         gateway = self.gateways.get(request.match_info["gateway"])
         if gateway is None:
             raise web.HTTPNotFound(text="There is no such gateway.")
-        body = await request.read()
+        if SIGNATURE_HEADER not in request.headers:
+            # Before its body is read: whoever cannot sign need not be listened to.
+            raise web.HTTPUnauthorized(text="The signature is missing.")
+        try:
+            async with asyncio.timeout(_READ_WITHIN_S), _READING:
+                body = await request.read()
+        except (TimeoutError, ConnectionError) as error:
+            raise web.HTTPRequestTimeout(text="The body did not come in time.") from error
         try:
             # Gateways sign with the world's time, whatever ours is moved to.
             receipts = read_receipts(gateway, request.headers, body, datetime.now(UTC))

@@ -144,13 +144,14 @@ class Wording:
         if template not in language.messages:
             message = f"there is no template {template}: there are {', '.join(sorted(language.messages))}"
             raise WordingError(message)
-        writer = _Writer(language.words, _BABEL[locale], data.get("currency"), "UTC")
-        facts = {name.removesuffix("_minor"): _in_language(writer, name, data[name], locale) for name in data}
         templates = language.messages[template]
+        needed = [name for name in data if name.removesuffix("_minor") in templates.needs and name != "support"]
         try:
-            text = Text(templates.title.render(support=language.words.support, **facts), "")
-            text = text._replace(body=templates.body.render(support=language.words.support, **facts))
-        except (TemplateError, TypeError, ValueError) as error:
+            writer = _Writer(language.words, _BABEL[locale], data.get("currency"), "UTC")
+            facts = {name.removesuffix("_minor"): _in_language(writer, name, data[name], locale) for name in needed}
+            facts["support"] = language.words.support
+            text = Text(templates.title.render(facts), templates.body.render(facts))
+        except (TemplateError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
             message = f"{template} in {locale}: {error}"
             raise WordingError(message) from error
         if not text.title.isprintable():

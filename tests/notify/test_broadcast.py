@@ -184,6 +184,28 @@ async def test_paused_nothing_goes_on_resumed_it_does_and_cancelled_the_rest_is_
     ]
 
 
+async def test_a_cancel_is_final_whatever_comes_with_it(pool: Pool) -> None:
+    await hear(pool, reachable("a"))
+    asked = request(audience={"all": True}, not_before="2026-11-23T09:00:00Z")
+    id_ = {"notification_id": str(asked.data.notification_id)}  # type: ignore[union-attr]
+    effects = await handle(pool, asked)
+    await handle(pool, command("broadcast.cancel", id_), command("broadcast.resume", id_))
+    await handle(pool, command("broadcast.resume", id_))
+    later = NOW + timedelta(hours=1)
+    await run(pool, effects, now=later)
+    assert await notices(pool) == {}
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [{"settles_on": "abc"}, {"until": "2026-13-45"}, {"amount_minor": "abc", "currency": "CNY"}, {"support": "x"}],
+)
+async def test_data_that_no_template_needs_is_no_obstacle(pool: Pool, odd: dict[str, Any]) -> None:
+    await hear(pool, reachable("a"))
+    effects = await handle(pool, request(customer_id="a", channels=["in_app"], data=TEXT | odd))
+    assert (published(effects), effects.unfit) == ([("delivered", "a", None)], [])
+
+
 async def states(pool: Pool) -> dict[str, int]:
     async with pool.acquire() as connection:
         rows = await connection.fetch("select state, count(*) from delivery group by 1")

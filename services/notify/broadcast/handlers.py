@@ -41,6 +41,7 @@ _MOST_QUEUED: Final = 8_000
 """So many messages of a broadcast wait for gateways at once: what is more is resolved when there is room."""
 _ROOM_AGAIN: Final = timedelta(seconds=0.1)
 _LOOK_AGAIN: Final = timedelta(seconds=1)
+_FORESEEABLE: Final = timedelta(days=30)
 _PROGRESS_EVERY: Final = timedelta(seconds=5)
 
 
@@ -274,8 +275,13 @@ async def _tell(connection: Connection, broadcast: Broadcast, lane: Lane, now: d
 
 
 async def _control(connection: Connection, messages: Sequence[Message], now: datetime) -> None:
-    """Pause, resume and cancel; of several commands about one broadcast in a batch the last counts."""
-    asked = {str(one.data.notification_id): one for one in messages if isinstance(one.data, BroadcastControl)}
+    """Pause, resume and cancel; of several commands about one broadcast in a batch the last counts, or a cancel."""
+    asked: dict[str, Message] = {}
+    for one in messages:
+        if isinstance(one.data, BroadcastControl):
+            id_ = str(one.data.notification_id)
+            if id_ not in asked or not isinstance(asked[id_].data, BroadcastCancel):
+                asked[id_] = one
     wanted: dict[State, list[str]] = {}
     for id_, message in asked.items():
         wanted.setdefault(_state(message), []).append(id_)
@@ -328,4 +334,5 @@ def _eta(broadcast: Broadcast, counts: Counts, now: datetime) -> datetime | None
     done, expected = counts.accepted - counts.pending, broadcast.expected * len(broadcast.channels)
     if broadcast.state != State.RUNNING or not done or not expected:
         return None
-    return now + (counts.counted_at - broadcast.not_before) * max(0, expected - done) / done
+    left = (counts.counted_at - broadcast.not_before) * max(0, expected - done) / done
+    return now + left if left < _FORESEEABLE else None

@@ -39,6 +39,8 @@ def check_signature(secret: str, headers: Mapping[str, str], body: bytes, now: d
     lowered = {name.lower(): value for name, value in headers.items()}
     timestamp = lowered.get(TIMESTAMP_HEADER.lower(), "")
     signature = lowered.get(SIGNATURE_HEADER.lower(), "")
+    if not (timestamp.isascii() and signature.isascii()):
+        raise BadSignature("the signature is missing or wrong")
     if not hmac.compare_digest(_signature(secret, timestamp, body).encode(), signature.encode()):
         raise BadSignature("the signature is missing or wrong")
     # Only a genuine sender reaches this, so that a number which is none is a mistake and not an attack.
