@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
@@ -24,6 +23,7 @@ from services.notify.delivery.health import Health
 from services.notify.delivery.store import Advance, Early, Ending, Out, Taken
 from services.notify.gateways.gateway import TOO_LATE, Answer, Email, Outcome, Sms
 from services.notify.gateways.mail import Link, html_of
+from services.notify.listening import listen, wait_for
 from services.notify.model import Channel, Locale, Priority, Status, Text, Why
 from services.notify.sealed import open_text
 from services.notify.unsubscribe_desk import unsubscribe_address
@@ -108,27 +108,9 @@ class Dispatcher:
                     )
                     group.create_task(sender.run())
             group.create_task(_Caretaker(self.routes, self.policy, around).run())
-            group.create_task(self._listen(around))
+            group.create_task(listen(around.pool, "delivery", around.stopping, self._wake_all, begin=self._wake_all))
         for route in self.routes:
             await route.gateway.close()
-
-    async def _listen(self, around: Surroundings) -> None:
-        """Wake the senders whenever messages are committed, by whichever worker."""
-        while not around.stopping.is_set():
-            with suppress(*TRANSIENT):
-                async with around.pool.acquire() as connection:
-                    await self._listen_on(connection, around.stopping)
-            await _pause(around.stopping, 0.2)
-
-    async def _listen_on(self, connection: Connection, stopping: asyncio.Event) -> None:
-        lost = asyncio.Event()
-        connection.add_termination_listener(lambda _connection: lost.set())
-        await connection.add_listener("delivery", self._wake_all)
-        # What was committed before it listened.
-        self._wake_all()
-        await _first_set(stopping, lost)
-        if not connection.is_closed():
-            await connection.remove_listener("delivery", self._wake_all)
 
     def _wake_all(self, *_notification: object) -> None:
         for wake in self._wakes:
@@ -153,17 +135,15 @@ class _Sender(Generic[M]):
                 has_sent = await self._send_some()
             except TRANSIENT as error:
                 _LOG.warning("dispatch_retried", gateway=self.route.gateway.name, **error_fields(error))
-                await _pause(self.around.stopping, 0.5)
+                await wait_for(self.around.stopping, within_s=0.5)
                 continue
             if not has_sent:
                 await self._wait_for_work()
             elif (rest_s := self.health.rest_s()) > 0:
-                await _pause(self.around.stopping, rest_s)
+                await wait_for(self.around.stopping, within_s=rest_s)
 
     async def _wait_for_work(self) -> None:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_LOOK_EVERY_S):
-                await _first_set(self.wake, self.around.stopping)
+        await wait_for(self.wake, self.around.stopping, within_s=_LOOK_EVERY_S)
         self.wake.clear()
 
     async def _send_some(self) -> bool:
@@ -358,7 +338,7 @@ class _Caretaker:
                 await self._count_broadcasts()
             except TRANSIENT as error:
                 _LOG.warning("care_retried", **error_fields(error))
-            await _pause(self.around.stopping, _LOOK_EVERY_S)
+            await wait_for(self.around.stopping, within_s=_LOOK_EVERY_S)
 
     async def _count_broadcasts(self) -> None:
         began_s = time.monotonic()
@@ -428,18 +408,3 @@ class _Caretaker:
             has_receipts=route.channel == Channel.SMS,
             jitter=random.random(),  # noqa: S311 - it only spreads load
         )
-
-
-async def _first_set(*events: asyncio.Event) -> None:
-    waits = [asyncio.create_task(event.wait()) for event in events]
-    try:
-        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for wait in waits:
-            wait.cancel()
-
-
-async def _pause(stopping: asyncio.Event, seconds: float) -> None:
-    with suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await stopping.wait()

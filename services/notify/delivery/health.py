@@ -26,11 +26,6 @@ class Health:
     weight: float = 1.0
     _next_gain_s: float = 0.0
 
-    @property
-    def is_well(self) -> bool:
-        """Whether it is given urgent messages without thinking twice."""
-        return self.weight >= 0.5
-
     def limit(self, batch_size: int) -> int:
         """Return how many messages it is given at once."""
         return max(1, math.floor(batch_size * self.weight))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
@@ -13,6 +14,7 @@ import structlog
 from services.notify.inbox import store
 from services.notify.inbox.access import Refused
 from services.notify.inbox.store import Asking
+from services.notify.listening import listen, wait_for
 from services.runtime.database import TRANSIENT
 from services.runtime.log import error_fields
 
@@ -143,29 +145,14 @@ class Live:
     async def run(self, stopping: asyncio.Event) -> None:
         """Look after the streams until told to stop; then all of them end."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._listen(stopping))
+            group.create_task(
+                listen(self.pool, "inbox", stopping, self._hear, begin=partial(self._note_all, is_asked=True))
+            )
             group.create_task(self._look(stopping))
         self._is_closed = True
         for streams in self._streams.values():
             for stream in streams:
                 stream.end()
-
-    async def _listen(self, stopping: asyncio.Event) -> None:
-        while not stopping.is_set():
-            with suppress(*TRANSIENT):
-                async with self.pool.acquire() as connection:
-                    await self._listen_on(connection, stopping)
-            await _wait_for(stopping, within_s=0.2)
-
-    async def _listen_on(self, connection: Connection, stopping: asyncio.Event) -> None:
-        lost = asyncio.Event()
-        connection.add_termination_listener(lambda _connection: lost.set())
-        await connection.add_listener("inbox", self._hear)
-        # What was committed before it listened.
-        self._note_all(is_asked=True)
-        await _wait_for(stopping, lost)
-        if not lost.is_set():
-            await connection.remove_listener("inbox", self._hear)
 
     def _hear(self, _connection: Connection, _pid: int, _channel: str, reader: object) -> None:
         """Note whom a batch may have told something, which is anybody, or who has read something."""
@@ -178,15 +165,15 @@ class Live:
 
     async def _look(self, stopping: asyncio.Event) -> None:
         while not stopping.is_set():
-            await _wait_for(self._work, stopping)
+            await wait_for(self._work, stopping)
             self._work.clear()
             try:
                 while not stopping.is_set() and (chosen := self._choose()):
                     await self._tell(chosen)
-                    await _wait_for(stopping, within_s=_REST_S)
+                    await wait_for(stopping, within_s=_REST_S)
             except TRANSIENT as error:
                 _LOG.warning("inbox_not_followed", streams=self._count(), **error_fields(error))
-                await _wait_for(stopping, within_s=_AFTER_FAILURE_S)
+                await wait_for(stopping, within_s=_AFTER_FAILURE_S)
                 self._work.set()
 
     def _choose(self) -> dict[Stream, bool]:
@@ -211,13 +198,3 @@ class Live:
                 stream.tell(news)
                 if len(news.messages) == _MESSAGES_AT_ONCE:
                     self._note(stream, is_asked=False)
-
-
-async def _wait_for(*events: asyncio.Event, within_s: float | None = None) -> None:
-    """Return when one of the events is set, or after so long."""
-    waits = [asyncio.create_task(event.wait()) for event in events]
-    try:
-        await asyncio.wait(waits, timeout=within_s, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for wait in waits:
-            wait.cancel()
