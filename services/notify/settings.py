@@ -16,8 +16,8 @@ from services.notify.model import Locale, Role
 from services.notify.policy import DEFAULT_POLICY, read_policy
 from services.notify.wording import DEFAULT_WORDING, WordingError, read_wording
 from services.runtime.checked_files import FileError
-from services.runtime.personal_data import PersonalDataError, parse_master_key
-from services.runtime.settings import SettingsError, describe
+from services.runtime.personal_data import parse_master_key
+from services.runtime.settings import SettingsError, checked_key, describe
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,11 +45,7 @@ class NotifySettings(BaseSettings):
     @field_validator("master_key")
     @classmethod
     def _is_a_key(cls, key: SecretStr) -> SecretStr:
-        try:
-            parse_master_key(key.get_secret_value())
-        except PersonalDataError as error:
-            raise ValueError(str(error)) from None
-        return key
+        return checked_key(key)
 
 
 def load_notify() -> tuple[Rules, Outside]:

@@ -79,12 +79,7 @@ class RuntimeSettings(BaseSettings):
     @field_validator("master_key")
     @classmethod
     def _is_a_key(cls, key: SecretStr | None) -> SecretStr | None:
-        try:
-            if key is not None:
-                parse_master_key(key.get_secret_value())
-        except PersonalDataError as error:
-            raise ValueError(str(error)) from None
-        return key
+        return None if key is None else checked_key(key)
 
     @model_validator(mode="after")
     def _has_credentials(self) -> Self:
@@ -93,6 +88,15 @@ class RuntimeSettings(BaseSettings):
         ):
             raise ValueError("KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD must be set for SASL")
         return self
+
+
+def checked_key(key: SecretStr) -> SecretStr:
+    """Return a key of 32 bytes in base64 as it is; ValueError, as settings classes want it, for any other text."""
+    try:
+        parse_master_key(key.get_secret_value())
+    except PersonalDataError as error:
+        raise ValueError(str(error)) from None
+    return key
 
 
 def load_settings() -> RuntimeSettings:

@@ -9,8 +9,8 @@ from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from services.runtime.checked_files import FileError
-from services.runtime.personal_data import PersonalDataError, parse_master_key
-from services.runtime.settings import SettingsError, describe
+from services.runtime.personal_data import parse_master_key
+from services.runtime.settings import SettingsError, checked_key, describe
 from services.transfer.policy import DEFAULT_POLICY, Policy, read_policy
 
 
@@ -26,11 +26,7 @@ class TransferSettings(BaseSettings):
     @field_validator("master_key", "name_key")
     @classmethod
     def _is_a_key(cls, key: SecretStr) -> SecretStr:
-        try:
-            parse_master_key(key.get_secret_value())
-        except PersonalDataError as error:
-            raise ValueError(str(error)) from None
-        return key
+        return checked_key(key)
 
     def key_bytes(self) -> tuple[bytes, bytes]:
         """Return the master key and the key of the hashes, 32 bytes each."""
