@@ -23,6 +23,7 @@ from services.notify.delivery.health import Health
 from services.notify.delivery.store import Advance, Early, Ending, Out, Taken
 from services.notify.gateways.gateway import TOO_LATE, Answer, Email, Outcome, Sms
 from services.notify.gateways.mail import Link, html_of
+from services.notify.gateways.quoting import kept
 from services.notify.listening import listen, wait_for
 from services.notify.model import Channel, Locale, Priority, Status, Text, Why
 from services.notify.sealed import open_text
@@ -175,7 +176,7 @@ class _Sender(Generic[M]):
         answers = await self.route.gateway.send([message for _, message in ready], until)
         ended_s = time.monotonic()
         self.health.note(answers, ended_s - began_s, ended_s)
-        return list(zip((one for one, _ in ready), answers, strict=True))
+        return [(one, kept(answer, message)) for (one, message), answer in zip(ready, answers, strict=True)]
 
     async def _take(self) -> list[Taken]:
         limit = self.health.limit(self.route.gateway.batch_size)
@@ -376,7 +377,8 @@ class _Caretaker:
             await self._give_up(overdue)
             return
         references = [reference_of(one.delivery_id, one.number) for one in overdue]
-        answers = dict(zip((one.delivery_id for one in overdue), await route.gateway.inquire(references), strict=True))
+        said = [kept(answer, None) for answer in await route.gateway.inquire(references)]
+        answers = dict(zip((one.delivery_id for one in overdue), said, strict=True))
         async with self.around.pool.acquire() as connection, connection.transaction():
             around = self._circumstances(route)
             present = await self._unchanged(connection, overdue)

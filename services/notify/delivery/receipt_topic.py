@@ -12,6 +12,7 @@ from aiokafka.errors import KafkaError
 from schemas.envelope import encode_headers
 from schemas.fields import as_text
 from services.notify.gateways.gateway import Outcome
+from services.notify.gateways.quoting import kept_code
 from services.runtime.kafka import close_producer, make_producer
 from services.runtime.message import Lane, Outgoing
 from services.runtime.publisher import Publisher
@@ -96,7 +97,7 @@ def _message(receipt: Receipt) -> Outgoing:
         "provider": receipt.provider,
         "provider_message_id": receipt.provider_message_id,
         "client_reference": receipt.reference,
-        "code": receipt.code,
+        "code": kept_code(receipt.code),
         "at": as_text(receipt.at),
     }
     value = orjson.dumps({name: said for name, said in body.items() if said is not None})

@@ -12,6 +12,7 @@ from services.notify.delivery import store
 from services.notify.delivery.decide import after_receipt
 from services.notify.delivery.store import Advance, Early, Ending, Out
 from services.notify.gateways.gateway import Outcome
+from services.notify.gateways.quoting import kept_code
 from services.runtime.message import Effects, Timer
 
 if TYPE_CHECKING:
@@ -93,7 +94,8 @@ def _counts(attempt: tuple[UUID, int], receipt: Early, out: Mapping[UUID, Out]) 
 
 def _read(message: Message) -> _Said:
     data = message.data
-    receipt = Early(data.provider, data.provider_message_id, _OUTCOMES[message.type], data.code)  # type: ignore[union-attr]
+    code = kept_code(data.code)  # type: ignore[union-attr]
+    receipt = Early(data.provider, data.provider_message_id, _OUTCOMES[message.type], code)  # type: ignore[union-attr]
     return _Said(receipt, parse_reference(data.client_reference), message.lane)  # type: ignore[union-attr]
 
 

@@ -57,7 +57,8 @@ class Email(NamedTuple):
 class Answer(NamedTuple):
     """What a gateway said of one message: its own id and code, and a reason that a person can read.
 
-    `is_dead` says that nobody is reached by the address any more, whatever the message.
+    `is_dead` says that nobody is reached by the address any more, whatever the message. `why` is in our words, `said`
+    in the provider's, which may quote the message: only what `quoting.kept` leaves of an answer is recorded.
     """
 
     reference: str
@@ -66,6 +67,7 @@ class Answer(NamedTuple):
     code: str | None = None
     why: str | None = None
     is_dead: bool = False
+    said: str | None = None
 
 
 class Receipt(NamedTuple):

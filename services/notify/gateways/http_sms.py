@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import re
 from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any, Final, Self
@@ -132,9 +133,9 @@ class HttpSmsConfig(Strict):
 class _NoAnswer(Exception):
     """A request came to nothing that can be read; what may have become of its messages."""
 
-    def __init__(self, outcome: Outcome, why: str, code: str | None = None) -> None:
+    def __init__(self, outcome: Outcome, why: str, said: str | None = None, code: str | None = None) -> None:
         super().__init__(why)
-        self.outcome, self.why, self.code = outcome, why, code
+        self.outcome, self.why, self.said, self.code = outcome, why, said, code
 
 
 class HttpSmsGateway:
@@ -174,22 +175,22 @@ class HttpSmsGateway:
         """Post messages once, and read what the provider says of each."""
         references = [message.reference for message in messages]
         if asyncio.get_running_loop().time() > until:
-            return _all(references, Outcome.TECHNICAL, TOO_LATE)
+            return _all(references, Outcome.TECHNICAL, _NoAnswer(Outcome.TECHNICAL, TOO_LATE))
         try:
             said = await self._post(str(self._config.url), self._request(messages))
         except _NoAnswer as error:
-            return _all(references, error.outcome, error.why, error.code)
+            return _all(references, error.outcome, error)
         return self._answers(references, said)
 
     async def inquire(self, references: Sequence[str]) -> list[Answer]:
         """Ask about messages; whatever prevents an answer leaves all UNKNOWN."""
         inquiry = self._config.inquiry
         if inquiry is None:
-            return _all(references, Outcome.UNKNOWN, "the provider cannot be asked")
+            return [Answer(reference, Outcome.UNKNOWN, why="the provider cannot be asked") for reference in references]
         try:
             said = await self._post(str(inquiry.url), {inquiry.references: list(references)})
         except _NoAnswer as error:
-            return _all(references, Outcome.UNKNOWN, error.why, error.code)
+            return _all(references, Outcome.UNKNOWN, error)
         return self._answers(references, said)
 
     async def close(self) -> None:
@@ -215,12 +216,12 @@ class HttpSmsGateway:
                 answer = await response.read()
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             # Refused, no such host, no TLS: nothing was sent.
-            raise _NoAnswer(Outcome.TECHNICAL, f"no connection: {error}") from error
+            raise _NoAnswer(Outcome.TECHNICAL, "no connection", str(error)) from error
         except TimeoutError as error:
             raise _NoAnswer(Outcome.UNKNOWN, f"no answer within {self._config.timeout_s:g} s") from error
         except aiohttp.ClientError as error:
-            why = f"the connection broke before the answer: {error or type(error).__name__}"
-            raise _NoAnswer(Outcome.UNKNOWN, why) from error
+            why = "the connection broke before the answer"
+            raise _NoAnswer(Outcome.UNKNOWN, why, str(error) or type(error).__name__) from error
         if not 200 <= response.status < 300:
             raise self._refusal(response)
         return _listed(answer, self._config.answer.results)
@@ -228,9 +229,9 @@ class HttpSmsGateway:
     def _refusal(self, response: aiohttp.ClientResponse) -> _NoAnswer:
         status = response.status
         outcome = self._config.http_outcomes.get(status, Outcome.TECHNICAL if status < 500 else Outcome.UNKNOWN)
-        after = response.headers.get("Retry-After")
-        why = f"HTTP {status} {response.reason or ''}".rstrip() + (f", try again after {after} s" if after else "")
-        return _NoAnswer(outcome, why, str(status))
+        after = response.headers.get("Retry-After", "")
+        why = f"HTTP {status}" + (f", try again after {int(after)} s" if re.fullmatch(r"[0-9]{1,6}", after) else "")
+        return _NoAnswer(outcome, why, response.reason, str(status))
 
     def _authentication(self, body: bytes) -> dict[str, str]:
         auth = self._config.auth
@@ -275,8 +276,8 @@ def read_receipts(config: HttpSmsConfig, headers: Mapping[str, str], body: bytes
 # --- What a provider's words mean ---
 
 
-def _all(references: Sequence[str], outcome: Outcome, why: str, code: str | None = None) -> list[Answer]:
-    return [Answer(reference, outcome, code=code, why=why) for reference in references]
+def _all(references: Sequence[str], outcome: Outcome, error: _NoAnswer) -> list[Answer]:
+    return [Answer(reference, outcome, code=error.code, why=error.why, said=error.said) for reference in references]
 
 
 def _listed(body: bytes, field: str) -> list[dict[str, Any]]:
@@ -297,8 +298,10 @@ def _answer(config: HttpSmsConfig, reference: str, said: dict[str, Any] | None) 
         return Answer(reference, Outcome.UNKNOWN, why=_MISSING)
     status, code = said.get(fields.status), _text(said.get(fields.code))
     meaning = _meaning(config, status, code)
-    why = meaning.why or _text(said.get(fields.detail))
-    return Answer(reference, meaning.outcome, _text(said.get(fields.id)), code, why, meaning.is_dead)
+    id_, detail = _text(said.get(fields.id)), _text(said.get(fields.detail))
+    if meaning.why is None and meaning.outcome is Outcome.UNKNOWN:
+        return Answer(reference, meaning.outcome, id_, code, "the settings do not name its status", said=str(status))
+    return Answer(reference, meaning.outcome, id_, code, meaning.why, meaning.is_dead, detail)
 
 
 def _receipt(config: HttpSmsConfig, fields: ReceiptFields, said: dict[str, Any]) -> Receipt:
@@ -314,7 +317,7 @@ def _meaning(config: HttpSmsConfig, status: object, code: str | None) -> Meaning
     outcome = config.statuses.get(str(status), Outcome.UNKNOWN)
     meaning = config.codes.get(code) if code is not None else None
     if meaning is None or outcome in {Outcome.ACCEPTED, Outcome.DELIVERED}:
-        return Meaning(outcome=outcome, why=f"the status is {status!r}" if outcome is Outcome.UNKNOWN else None)
+        return Meaning(outcome=outcome)
     return meaning
 
 

@@ -215,7 +215,8 @@ class SmppGateway:
                 if answer.outcome is not Outcome.ACCEPTED:
                     break
         except ValueError as error:
-            return Answer(message.reference, Outcome.PERMANENT, why=f"it cannot be written as an SMS: {error}")
+            why = "it cannot be written as an SMS"
+            return Answer(message.reference, Outcome.PERMANENT, why=why, said=str(error))
         return answer
 
     async def _submit(self, reference: str, pdu: SubmitSm, until: float) -> Answer:

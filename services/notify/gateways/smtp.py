@@ -31,7 +31,6 @@ _MAILS_A_CONNECTION: Final = 2
 """Of a batch that its sender is killed with nobody knows which mails had left: it is small."""
 _STEPS: Final = 5
 """A mail waits for a connection, and for answers to MAIL, RCPT, DATA and its content."""
-_LONGEST_WHY: Final = 200
 _REST_S: Final = 1.0
 """How long a connection that cannot be made leaves the mails to the others."""
 _FAILURES: Final = (SMTPException, OSError, ValueError)
@@ -162,10 +161,10 @@ class _Mail(NamedTuple):
 
 
 class _Failure(NamedTuple):
-    """That no connection could be had, when that was seen on the loop's clock, and why."""
+    """That no connection could be had, when that was seen on the loop's clock, and what was said."""
 
     at: float
-    why: str
+    said: str
 
 
 class SmtpGateway:
@@ -201,8 +200,9 @@ class SmtpGateway:
                 mail = _Mail(email.reference, mailbox(self._sender.address), mailbox(email.to), content)
             except NotComposed as error:
                 return Answer(email.reference, Outcome.PERMANENT, code="not-composed", why=str(error))
-            if (why := await self._pool.connect(client, asked_at)) is not None:
-                return Answer(email.reference, Outcome.TECHNICAL, code="no-connection", why=why)
+            if (said := await self._pool.connect(client, asked_at)) is not None:
+                why = "no connection to the mail server"
+                return Answer(email.reference, Outcome.TECHNICAL, code="no-connection", why=why, said=said)
             return await _hand_over(client, mail)
 
     async def inquire(self, references: Sequence[str]) -> list[Answer]:
@@ -260,7 +260,7 @@ class _Pool:
         self._free.put_nowait(client)
 
     async def connect(self, client: SMTP, asked_at: float) -> str | None:
-        """Connect a client that is not; return why it cannot be.
+        """Connect a client that is not; return what was said where it cannot be.
 
         Who has waited since before a failure fails with it, so that a server that is silent costs a batch one
         timeout and not one for each mail.
@@ -269,16 +269,15 @@ class _Pool:
             return None
         self._unable.add(client)
         if self._failure is not None and self._failure.at >= asked_at:
-            return self._failure.why
+            return self._failure.said
         try:
             await client.connect()
             if client.is_ehlo_or_helo_needed:
                 await client.ehlo()
         except _FAILURES as error:
             client.close()
-            why = f"no connection to the mail server: {_said(error)}"
-            self._failure = _Failure(asyncio.get_running_loop().time(), why)
-            return why
+            self._failure = _Failure(asyncio.get_running_loop().time(), _said(error))
+            return self._failure.said
         self._unable.discard(client)
         return None
 
@@ -325,8 +324,8 @@ async def _hand_over(client: SMTP, mail: _Mail) -> Answer:
             return refused
     except _FAILURES as error:
         client.close()
-        why = f"the connection was lost before the mail was handed over: {_said(error)}"
-        return answer(Outcome.TECHNICAL, code="lost", why=why)
+        why = "the connection was lost before the mail was handed over"
+        return answer(Outcome.TECHNICAL, code="lost", why=why, said=_said(error))
     try:
         response = await client.data(mail.content)
     except SMTPDataError as error:
@@ -334,8 +333,8 @@ async def _hand_over(client: SMTP, mail: _Mail) -> Answer:
         return _refused(mail, SMTPResponse(error.code, error.message), Outcome.UNKNOWN)
     except _FAILURES as error:
         client.close()
-        why = f"there was no answer after the mail was handed over: {_said(error)}"
-        return answer(Outcome.UNKNOWN, code="no-answer", why=why)
+        why = "there was no answer after the mail was handed over"
+        return answer(Outcome.UNKNOWN, code="no-answer", why=why, said=_said(error))
     code, said = _code_and_text(response)
     return answer(Outcome.ACCEPTED, _queue_id(said), code)
 
@@ -373,23 +372,16 @@ def _refused(mail: _Mail, response: SMTPResponse, otherwise: Outcome) -> Answer:
     outcome = {4: Outcome.TEMPORARY, 5: Outcome.PERMANENT}.get(response.code // 100, otherwise)
     outcome = _EXCEPTIONS.get(code) or _EXCEPTIONS.get(str(response.code)) or outcome
     is_dead = outcome == Outcome.PERMANENT and code in _DEAD
-    return Answer(mail.reference, outcome, code=code, why=_why(code, response.code, said, mail.to), is_dead=is_dead)
+    why = _WORDS.get(code.partition(".")[2]) or _WORDS.get(str(response.code)) or "the mail server refuses"
+    return Answer(mail.reference, outcome, code=code, why=why, is_dead=is_dead, said=said)
 
 
 def _code_and_text(response: SMTPResponse) -> tuple[str, str]:
     """Split an answer into its enhanced code, or its plain one where there is none, and its text on one line."""
     found = _ENHANCED.match(response.message)
-    if found is None:
-        return str(response.code), _one_line(response.message)
     # A server repeats the code on each line of a longer answer.
-    return found[1], _one_line(response.message.replace(found[0], ""))
-
-
-def _why(code: str, plain: int, said: str, to: str) -> str:
-    words = _WORDS.get(code.partition(".")[2]) or _WORDS.get(str(plain)) or "the mail server refuses"
-    # What a server says often quotes the address, which is nobody else's business.
-    said = re.sub(re.escape(to), "the address", said, flags=re.IGNORECASE)
-    return f"{words}: {said}" if said else words
+    code, said = (found[1], response.message.replace(found[0], "")) if found else (str(response.code), response.message)
+    return code, " ".join(said.split())
 
 
 def _queue_id(said: str) -> str | None:
@@ -398,8 +390,4 @@ def _queue_id(said: str) -> str | None:
 
 def _said(error: Exception) -> str:
     text = f"{error.code} {error.message}" if isinstance(error, SMTPResponseException) else str(error)
-    return _one_line(text) or type(error).__name__
-
-
-def _one_line(text: str) -> str:
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:_LONGEST_WHY]
+    return text or type(error).__name__

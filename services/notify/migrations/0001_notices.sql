@@ -155,7 +155,8 @@ create table attempt (
     constraint attempt_outcome_is_known check (
         outcome in ('accepted', 'delivered', 'temporary', 'permanent', 'technical', 'unknown', 'absent', 'unusable', 'expired')
     ),
-    constraint attempt_ends_with_an_outcome check ((outcome is null) = (ended_at is null))
+    constraint attempt_ends_with_an_outcome check ((outcome is null) = (ended_at is null)),
+    constraint attempt_keeps_few_words check (length(why) <= 400 and length(code) <= 40)
 )
 with (fillfactor = 80);
 create index attempt_of_provider on attempt (gateway, provider_message_id) where provider_message_id is not null;

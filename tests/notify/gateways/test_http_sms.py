@@ -136,7 +136,7 @@ async def test_a_refusal_says_whether_to_try_again(
     async with opened(sandbox.http, gateway) as sms_gateway:
         (answer,) = await sms_gateway.send(texts())
     assert (answer.outcome, answer.code) == (outcome, code)
-    assert answer.why
+    assert answer.why or answer.said
     assert await sandbox.messages(gateway) == []
 
 
@@ -247,7 +247,7 @@ async def test_another_providers_names_are_settings() -> None:
     assert asked[0]["sign"] == "Sluice"
     assert asked[0]["list"][0] == {"ref": "r1", "phone": messages[0].to, "text": messages[0].text}
     assert (first.outcome, first.provider_message_id) == (Outcome.ACCEPTED, "17")
-    assert (second.outcome, second.code, second.why) == (Outcome.TECHNICAL, "112", "no credit")
+    assert (second.outcome, second.code, second.said) == (Outcome.TECHNICAL, "112", "no credit")
 
 
 def test_a_setting_that_cannot_work_is_refused() -> None:
