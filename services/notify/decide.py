@@ -22,6 +22,7 @@ from services.notify.model import (
     Channel,
     Delivery,
     DigestItem,
+    ErasedBy,
     Gathered,
     InboxMessage,
     Locale,
@@ -478,8 +479,14 @@ def report(notice: Notice, now_text: str) -> Outgoing:
 
 
 def decide_profile(book: Book, lane: Lane, profile: CustomerProfile) -> None:
-    """Take note of how a customer wants to be told, and tell them what waited for it."""
+    """Take note of how a customer wants to be told, and tell them what waited for it.
+
+    While an erasure waits, a profile that follows a null one is somebody new: who was there before is forgotten now.
+    Any other belongs to whoever is erased, serves the receipt of their closing, and is forgotten with the rest.
+    """
     customer = book.customers[profile.customer_id]
+    if customer.erasing == ErasedBy.PROFILE:
+        _forget(book, customer.customer_id)
     contacts, phone_reach, email_reach = read_contacts(profile)
     channels = profile.preferences.channels
     customer.is_known = True
@@ -553,8 +560,23 @@ def new_erasure(book: Book, customer_id: str, cause: str) -> Erasure:
     )
 
 
-def decide_erasure(book: Book, lane: Lane, erasure: Erasure) -> None:
-    """Forget a customer and say so, once the receipt of their closing has left or has taken too long."""
+def decide_erasure(book: Book, lane: Lane, erasure: Erasure, by: ErasedBy) -> None:
+    """Begin to forget a customer, and be done at once where no receipt of a closing waits."""
+    customer = book.customers[erasure.customer_id]
+    # The null profile of two that ask for the same is what tells the profiles before from those after.
+    customer.erasing = customer.erasing if customer.erasing == ErasedBy.PROFILE else by
+    book.changed[customer.customer_id] = customer
+    go_on_erasing(book, lane, erasure)
+
+
+def go_on_erasing(book: Book, lane: Lane, erasure: Erasure) -> None:
+    """Forget a customer and say so, once the receipt of their closing has left or has taken too long.
+
+    Who was forgotten meanwhile may be somebody new by now, and is let alone.
+    """
+    if book.customers[erasure.customer_id].erasing is None:
+        _answer(book, lane, erasure)
+        return
     pending = book.waiting.get(erasure.customer_id, ())
     if book.now_text < erasure.deadline and any(one.notice.template == _RECEIPT for one in pending):
         book.timers.append(Timer(lane, ERASE_TIMER, erasure.subject(), book.now + _LOOK_AGAIN))
@@ -565,6 +587,10 @@ def decide_erasure(book: Book, lane: Lane, erasure: Erasure) -> None:
         book.timers.append(Timer(lane, ERASE_TIMER, erasure.subject(), book.now))
         return
     _forget(book, erasure.customer_id)
+    _answer(book, lane, erasure)
+
+
+def _answer(book: Book, lane: Lane, erasure: Erasure) -> None:
     until = (book.now + timedelta(days=book.rules.policy.erasing.accounting_kept_days)).date()
     retained = {"what": "that and when they were told of which event, not what they read", "until": until.isoformat()}
     body = {"customer_id": erasure.customer_id, "service": "notify"}
@@ -588,7 +614,7 @@ def _forget(book: Book, customer_id: str) -> None:
     customer.wants_marketing = customer.is_unsubscribed = False
     customer.quiet_from = customer.quiet_to = None
     customer.phone_reach = customer.email_reach = Why.NO_ADDRESS
-    customer.phone_hash, customer.contacts, customer.wrapped_key = b"", None, None
+    customer.phone_hash, customer.contacts, customer.wrapped_key, customer.erasing = b"", None, None, None
     book.changed[customer_id] = customer
     book.contacts.pop(customer_id, None)
     book.erased.add(customer_id)

@@ -27,11 +27,13 @@ from services.notify.decide import (
     decide_request,
     decide_rest,
     decide_timeouts,
+    go_on_erasing,
     new_erasure,
     read_erasure,
     recipients,
     report,
 )
+from services.notify.model import ErasedBy
 from services.notify.sealed import Keys
 from services.runtime.message import Effects, Unfit
 from services.runtime.work import merge
@@ -148,14 +150,16 @@ class Handlers:
         said, unfit = _by_customer(batch.messages)
         customers = {customer_id for _, customer_id in said}
         erased = {customer_id for message, customer_id in said if message.data is None}
-        facts = await store.load_for_profiles(connection, customers, erased, self.keys, now)
+        profiled = {customer_id for message, customer_id in said if message.data is not None}
+        facts = await store.load_for_profiles(connection, customers, erased, self.keys, now, profiled=profiled)
         book = Book(facts, self.rules, now, {message.lane for message in batch.messages})
         book.unfit += unfit
         for message, customer_id in said:
             if isinstance(message.data, CustomerProfile):
                 decide_profile(book, message.lane, message.data)
             else:
-                decide_erasure(book, message.lane, new_erasure(book, customer_id, message.id))
+                erasure = new_erasure(book, customer_id, message.id)
+                decide_erasure(book, message.lane, erasure, ErasedBy.PROFILE)
         return await self._recorded(connection, book)
 
     async def on_erasures(self, connection: Connection, batch: Batch, now: datetime) -> Effects:
@@ -169,7 +173,8 @@ class Handlers:
         facts = await store.load_for_profiles(connection, customers, customers, self.keys, now)
         book = Book(facts, self.rules, now, {message.lane for message in batch.messages})
         for message, erase in asked:
-            decide_erasure(book, message.lane, new_erasure(book, erase.customer_id, message.id))
+            erasure = new_erasure(book, erase.customer_id, message.id)
+            decide_erasure(book, message.lane, erasure, ErasedBy.REQUEST)
         return await self._recorded(connection, book)
 
     async def _on_rest(self, connection: Connection, timers: Sequence[Timer], now: datetime) -> Effects:
@@ -182,7 +187,7 @@ class Handlers:
         facts = await store.load_for_profiles(connection, customers, customers, self.keys, now)
         book = Book(facts, self.rules, now, {timer.lane for timer, _ in erasures})
         for timer, erasure in erasures:
-            decide_erasure(book, timer.lane, erasure)
+            go_on_erasing(book, timer.lane, erasure)
         return merge([told, await self._recorded(connection, book)])
 
     async def _go_on_with(self, connection: Connection, rest: Sequence[Timer], now: datetime) -> Effects:

@@ -93,6 +93,13 @@ class Why(StrEnum):
     UNKNOWN = "unknown"
 
 
+class ErasedBy(StrEnum):
+    """What asks for an erasure: after a null profile another one is somebody new, a request knows of no profiles."""
+
+    PROFILE = "profile"
+    REQUEST = "request"
+
+
 class Priority(IntEnum):
     """Which messages a gateway is given first."""
 
@@ -103,7 +110,10 @@ class Priority(IntEnum):
 
 @dataclass(slots=True)
 class Customer:
-    """A customer as a batch sees them: locked while it is decided; until there is a profile, not known."""
+    """A customer as a batch sees them: locked while it is decided; until there is a profile, not known.
+
+    `erasing` is what asked for an erasure that waits.
+    """
 
     customer_id: str
     is_known: bool
@@ -123,6 +133,7 @@ class Customer:
     inbox_count: int
     contacts: bytes | None
     wrapped_key: bytes | None
+    erasing: str | None
 
     def wants(self, channel: str) -> bool:
         """Tell whether the customer wants to be told on a channel; who wants none at all is told in the app."""

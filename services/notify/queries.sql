@@ -10,7 +10,8 @@ on conflict (customer_id) do update set wrapped_key = coalesce(customer.wrapped_
 -- name: load_customers
 select
     customer_id, is_known, locale, time_zone, tier, wants_in_app, wants_email, wants_sms, wants_marketing,
-    is_unsubscribed, quiet_from, quiet_to, phone_reach, email_reach, phone_hash, inbox_count, contacts, wrapped_key
+    is_unsubscribed, quiet_from, quiet_to, phone_reach, email_reach, phone_hash, inbox_count, contacts, wrapped_key,
+    erasing
 from customer
 where customer_id = any($1::text[])
 order by customer_id
@@ -96,14 +97,16 @@ set
     phone_hash = new.phone_hash,
     inbox_count = new.inbox_count,
     contacts = new.contacts,
-    wrapped_key = new.wrapped_key
+    wrapped_key = new.wrapped_key,
+    erasing = new.erasing
 from unnest(
     $1::text[], $2::boolean[], $3::text[], $4::text[], $5::text[], $6::boolean[], $7::boolean[], $8::boolean[],
     $9::boolean[], $10::boolean[], $11::time[], $12::time[], $13::text[], $14::text[], $15::bytea[], $16::bigint[],
-    $17::bytea[], $18::bytea[]
+    $17::bytea[], $18::bytea[], $19::text[]
 ) as new (
     customer_id, is_known, locale, time_zone, tier, wants_in_app, wants_email, wants_sms, wants_marketing,
-    is_unsubscribed, quiet_from, quiet_to, phone_reach, email_reach, phone_hash, inbox_count, contacts, wrapped_key
+    is_unsubscribed, quiet_from, quiet_to, phone_reach, email_reach, phone_hash, inbox_count, contacts, wrapped_key,
+    erasing
 )
 where customer.customer_id = new.customer_id
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from services.notify.contacts import seal_contacts
 from services.notify.decide import Facts
-from services.notify.model import Announcement, Customer, Delivery, Gathered, Notice, Waiting
+from services.notify.model import Announcement, Customer, Delivery, ErasedBy, Gathered, Notice, Waiting
 from services.notify.sealed import Keys, open_event, open_text, seal_event, seal_text
 from services.runtime.database import columns_of, copy_rows, execute_rows, load_queries
 from services.runtime.personal_data import new_key, wrap_key
@@ -55,21 +55,30 @@ async def load_for_timeouts(connection: Connection, events: Collection[str], key
 
 
 async def load_for_profiles(
-    connection: Connection, customers: Collection[str], erased: Collection[str] | None, keys: Keys, now: datetime
+    connection: Connection,
+    customers: Collection[str],
+    erased: Collection[str] | None,
+    keys: Keys,
+    now: datetime,
+    *,
+    profiled: Collection[str] = (),
 ) -> Facts:
     """Load and lock customers, what waits for their profile, and of those who are erased all that is pending.
 
-    None are erased now: those who are not known were erased before.
+    None are erased now: those who are not known were erased before. Of `profiled`, those whose null profile came
+    before are forgotten with it, and all at once: a profile cannot wait for the rest.
     """
     facts = Facts(customers=await _lock_customers(connection, customers, keys))
     if erased is None:
         erased = [customer for customer in customers if not facts.customers[customer].is_known]
+    followed = [id_ for id_ in profiled if id_ in erased or facts.customers[id_].erasing == ErasedBy.PROFILE]
+    erased, most = {*erased, *followed}, None if followed else _MOST_WAITING
     known = [customer for customer in customers if customer not in erased]
-    rows = await connection.fetch(_QUERIES.load_waiting_of_customers, known, _MOST_WAITING)
+    rows = await connection.fetch(_QUERIES.load_waiting_of_customers, known, most)
     if erased:
-        rows += await connection.fetch(_QUERIES.load_pending_of_customers, list(erased), _MOST_WAITING)
+        rows += await connection.fetch(_QUERIES.load_pending_of_customers, list(erased), most)
     _add_waiting(facts, rows, keys)
-    facts.is_everything = len(rows) < _MOST_WAITING
+    facts.is_everything = most is None or len(rows) < most
     facts.digests = await _load_digests(connection, customers, now) if rows else {}
     return facts
 

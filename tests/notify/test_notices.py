@@ -15,7 +15,7 @@ from schemas.erasure import CustomerErased
 from schemas.examples import EXAMPLES
 from schemas.registry import MODELS, TOPICS
 from services.notify.broadcast.handlers import Broadcasts
-from services.notify.decide import REPORT_TIMER, Rules, recipients
+from services.notify.decide import ERASE_TIMER, REPORT_TIMER, Rules, recipients
 from services.notify.handlers import Handlers
 from services.notify.model import Channel
 from services.notify.policy import DEFAULT_POLICY, read_policy
@@ -85,8 +85,10 @@ def erasure(customer_id: str) -> Message:
     return Message(Lane("profile", 0), "customer.profiles", 0, key, "customer.profiles.tombstone", "e", "t", None)
 
 
-async def hear(pool: Pool, *messages: Message, timers: tuple[Timer, ...] = (), now: datetime = NOW) -> Effects:
-    is_profile = bool(messages) and messages[0].topic == "customer.profiles"
+async def hear(
+    pool: Pool, *messages: Message, timers: tuple[Timer, ...] = (), now: datetime = NOW, is_profile: bool = False
+) -> Effects:
+    is_profile = is_profile or (bool(messages) and messages[0].topic == "customer.profiles")
     handle = HANDLERS.on_profiles if is_profile else HANDLERS.on_events
     async with pool.acquire() as connection, connection.transaction():
         effects = await handle(connection, Batch(messages, timers), now)
@@ -278,6 +280,52 @@ async def test_a_receipt_that_cannot_leave_holds_up_an_erasure_no_longer_than_th
     late = NOW + timedelta(seconds=POLICY.erasing.receipt_within_s)
     assert erased(await erase(pool, timers=(timer,), now=late)) == [example["customer_id"]]
     assert await accounted(pool) == {("suppressed", "erased"): 1}
+
+
+async def kept_of(pool: Pool, customer: str) -> tuple[bool, bool, bool]:
+    """Return whether a customer is known, can be reached, and is being erased."""
+    async with pool.acquire() as connection:
+        said = "select is_known, contacts is not null or phone_hash <> '', erasing is not null from customer"
+        return tuple(await connection.fetchrow(f"{said} where customer_id = $1", customer))
+
+
+async def test_a_profile_that_comes_while_an_erasure_waits_is_forgotten_with_the_rest(pool: Pool) -> None:
+    example = EXAMPLES["closure.erasing"][0]
+    customer = example["customer_id"]
+    await hear(pool, closing("closure.erasing", example))
+    (timer,) = (await erase(pool, customer)).timers_set
+    await hear(pool, profile(customer, phone="+8613812345678", phone_verified=True))
+    assert await kept_of(pool, customer) == (True, True, True)
+    assert len(await inboxes(pool)) == 1
+    assert erased(await erase(pool, timers=(timer,), now=timer.due_at)) == [customer]
+    assert await kept_of(pool, customer) == (False, False, False)
+    assert await inboxes(pool) == []
+
+
+@pytest.mark.parametrize("is_one_batch", [True, False])
+async def test_a_profile_after_a_null_one_is_somebody_new_though_the_erasure_waits(
+    pool: Pool, *, is_one_batch: bool
+) -> None:
+    example = EXAMPLES["closure.erasing"][0]
+    customer = example["customer_id"]
+    await hear(pool, closing("closure.erasing", example))
+    asked = await erase(pool, customer)
+    if is_one_batch:
+        null = await hear(pool, erasure(customer), profile(customer))
+    else:
+        null = await hear(pool, erasure(customer))
+        assert (erased(null), await kept_of(pool, customer)) == ([], (False, False, True))
+        await hear(pool, profile(customer))
+    # What waited was for somebody else.
+    assert await accounted(pool) == {("suppressed", "erased"): 1}
+    assert await inboxes(pool) == []
+    await hear(pool, settled(payer=customer, payee=None))
+    # Both are answered, and neither takes the newcomer.
+    timers = tuple(timer for timer in null.timers_set if timer.kind == ERASE_TIMER)
+    assert erased(await hear(pool, timers=timers, now=timers[0].due_at, is_profile=True)) == [customer]
+    assert erased(await erase(pool, timers=tuple(asked.timers_set), now=asked.timers_set[0].due_at)) == [customer]
+    assert await kept_of(pool, customer) == (True, True, False)
+    assert len(await inboxes(pool)) == 1
 
 
 async def test_a_profile_that_comes_while_its_event_is_decided_is_not_missed(pool: Pool) -> None:

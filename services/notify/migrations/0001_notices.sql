@@ -4,6 +4,7 @@
 -- A customer from their latest profile. Without one there is a row all the same, at which notices wait: whoever
 -- brings a profile locks it, and so sees every notice that waits. Everything personal is encrypted under the
 -- customer's key, which the master key wraps; erasing destroys the key.
+-- `erasing` is what asked for an erasure that still waits for the receipt of a closing to leave.
 create table customer (
     customer_id     text collate "C" primary key,
     is_known        boolean not null default false,
@@ -23,6 +24,8 @@ create table customer (
     inbox_count     bigint not null default 0,
     contacts        bytea,
     wrapped_key     bytea,
+    erasing         text,
+    constraint customer_erasing_is_known check (erasing in ('profile', 'request')),
     constraint customer_locale_is_known check (locale in ('zh-CN', 'en')),
     constraint customer_quiet_hours_have_both_ends check ((quiet_from is null) = (quiet_to is null)),
     constraint customer_reach_is_known check (
