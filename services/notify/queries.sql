@@ -123,10 +123,17 @@ where notice.notice_id = new.notice_id and notice.status = 'pending'
 delete from waiting
 where notice_id = any($1::uuid[])
 
--- Forget what erased customers were told.
+-- Forget what erased customers were told; returns the broadcasts that were among it.
 -- name: erase_inboxes
-delete from inbox_message
-where customer_id = any($1::text[])
+with gone as (
+    delete from inbox_message
+    where customer_id = any($1::text[])
+    returning notification_id
+)
+
+select distinct notification_id
+from gone
+where notification_id is not null
 
 -- Forget what was on its way to erased customers; what a gateway has is still accounted for by its attempts.
 -- name: erase_deliveries

@@ -7,6 +7,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from services.notify.broadcast import store as broadcasts
 from services.notify.contacts import seal_contacts
 from services.notify.decide import Facts
 from services.notify.model import Announcement, Customer, Delivery, ErasedBy, Gathered, Notice, Waiting
@@ -150,7 +151,8 @@ async def record(connection: Connection, book: Book, keys: Keys) -> None:
         customer.contacts = seal_contacts(keys.of(customer), customer_id, contacts)
     await execute_rows(connection, _QUERIES.update_customers, [_CUSTOMER(one) for one in book.changed.values()])
     if book.erased:
-        await connection.execute(_QUERIES.erase_inboxes, list(book.erased))
+        told = await connection.fetch(_QUERIES.erase_inboxes, list(book.erased))
+        await broadcasts.forget_words(connection, [row[0] for row in told])
         await connection.execute(_QUERIES.erase_deliveries, list(book.erased))
         await connection.execute(_QUERIES.erase_digest_items, list(book.erased))
         await connection.execute(_QUERIES.erase_bank_uses, list(book.erased))

@@ -16,7 +16,7 @@ from services.notify.broadcast import store
 from services.notify.broadcast.handlers import BROADCAST_TIMER, Broadcasts
 from services.notify.handlers import Handlers
 from services.runtime.message import Batch, Effects, Lane, Message, Timer
-from tests.notify.test_notices import KEYS, POLICY, RULES, hear, inboxes, profile, published, settled
+from tests.notify.test_notices import KEYS, POLICY, RULES, erasure, hear, inboxes, profile, published, settled
 
 if TYPE_CHECKING:
     from services.runtime.database import Pool
@@ -117,6 +117,61 @@ async def test_a_list_accounts_for_those_who_are_not_known(pool: Pool) -> None:
         ("a", "in_app", "delivered", None): 1,
         ("nobody", "in_app", "suppressed", "profile_missing"): 1,
     }
+
+
+async def left_of_broadcasts(pool: Pool) -> tuple[bool, bool]:
+    """Return whether the words of a broadcast are kept, and whether its list is."""
+    async with pool.acquire() as connection:
+        row = await connection.fetchrow(
+            "select (select bool_or(texts is not null) from broadcast), exists (select from broadcast_target)"
+        )
+    assert row is not None
+    return row[0], row[1]
+
+
+async def run_to_its_end(pool: Pool, *messages: Message) -> list[dict[str, Any]]:
+    effects = await handle(pool, *messages)
+    await run(pool, effects)
+    later = NOW + timedelta(seconds=30)
+    return await run(pool, Effects(timers_set=[effects.timers_set[0]._replace(due_at=later)]), now=later)
+
+
+async def test_a_broadcast_that_is_over_keeps_no_list_and_its_words_while_somebody_can_read_them(pool: Pool) -> None:
+    await hear(pool, profile("a"), profile("b"))
+    asked = request(audience={"customers": ["a", "b", "nobody"]}, channels=["in_app"])
+    await run(pool, await handle(pool, asked))
+    assert await left_of_broadcasts(pool) == (True, True)
+    later = NOW + timedelta(seconds=30)
+    timer = Timer(LANE, BROADCAST_TIMER, str(asked.data.notification_id), later)  # type: ignore[union-attr]
+    (said,) = await run(pool, Effects(timers_set=[timer]), now=later)
+    assert (said["type"], said["accepted"], said["delivered"]) == ("broadcast.finished", 3, 2)
+    assert await left_of_broadcasts(pool) == (True, False)
+    # The same again is a repeat as ever.
+    again = await handle(pool, asked)
+    assert (again.timers_set, again.unfit) == ([], [])
+    await hear(pool, erasure("a"))
+    assert await left_of_broadcasts(pool) == (True, False)
+    await hear(pool, erasure("b"))
+    assert await left_of_broadcasts(pool) == (False, False)
+    assert sum((await notices(pool)).values()) == 3
+
+
+async def test_words_that_are_in_no_inbox_go_with_the_end(pool: Pool) -> None:
+    await hear(pool, profile("a"))
+    (said,) = await run_to_its_end(pool, request(audience={"all": True}, channels=["sms"]))
+    assert (said["type"], said["suppressed"]) == ("broadcast.finished", 1)
+    assert await left_of_broadcasts(pool) == (False, False)
+
+
+async def test_who_is_erased_while_a_broadcast_goes_on_leaves_no_words_at_its_end(pool: Pool) -> None:
+    await hear(pool, profile("a"))
+    effects = await handle(pool, request(audience={"customers": ["a"]}, channels=["in_app"]))
+    await run(pool, effects)
+    await hear(pool, erasure("a"))
+    assert await left_of_broadcasts(pool) == (True, True)
+    later = NOW + timedelta(seconds=30)
+    await run(pool, Effects(timers_set=[effects.timers_set[0]._replace(due_at=later)]), now=later)
+    assert await left_of_broadcasts(pool) == (False, False)
 
 
 async def test_marketing_reaches_only_who_agreed_and_security_everybody(pool: Pool) -> None:

@@ -271,6 +271,8 @@ async def _tell(connection: Connection, broadcast: Broadcast, lane: Lane, now: d
     if not is_over and broadcast.progress_at is not None and now < broadcast.progress_at + _PROGRESS_EVERY:
         return _Said(None, is_over=False)
     await store.note_progress(connection, broadcast.notification_id, now, is_over=is_over)
+    if is_over:
+        await store.close(connection, broadcast.notification_id)
     return _Said(_progress(broadcast, counts, lane, now, is_over=is_over), is_over)
 
 

@@ -18,7 +18,7 @@ class State(StrEnum):
 
 
 class Broadcast(NamedTuple):
-    """A broadcast: `texts` are what is read, by language; `audience` is one kind with its value.
+    """A broadcast: `texts` are what is read, by language, while anybody can; `audience` is one kind with its value.
 
     `reached` is the last customer whom it was resolved for, of about as many as `expected`; `resolved_at` is when it
     was for the last. It `is_over` once nothing of it is on its way and that was published.
@@ -31,7 +31,7 @@ class Broadcast(NamedTuple):
     channels: list[str]
     audience_kind: str
     audience_value: str | None
-    texts: str
+    texts: str | None
     not_before: datetime
     expires_at: datetime
     state: str

@@ -274,6 +274,29 @@ from broadcast_count
 join announcement on event_id = notification_id
 where notification_id = $1
 
+-- Those of these broadcasts that are to lists, locked in the order of their ids: whoever ends one or erases one of its
+-- readers sees what the other did.
+-- name: lock_listed
+select notification_id
+from broadcast
+where notification_id = any($1::text[]) and audience_kind = 'customers'
+order by notification_id
+for update
+
+-- Forget the words of broadcasts that are over and that nobody has in their inbox.
+-- name: forget_texts
+update broadcast
+set texts = null
+where
+    notification_id = any($1::text[])
+    and is_over
+    and not exists (select from inbox_message where inbox_message.notification_id = broadcast.notification_id)
+
+-- Forget whom a broadcast was to reach.
+-- name: forget_targets
+delete from broadcast_target
+where notification_id = $1
+
 -- What people read, of these broadcasts.
 -- name: load_texts
 select notification_id, texts

@@ -131,6 +131,22 @@ async def note_progress(connection: Connection, notification_id: str, now: datet
     await connection.execute(_QUERIES.note_progress, notification_id, now, is_over)
 
 
+async def close(connection: Connection, notification_id: str) -> None:
+    """Forget what a broadcast that is over, and locked, needs no more: its list, and words that nobody has."""
+    await connection.execute(_QUERIES.forget_targets, notification_id)
+    await connection.execute(_QUERIES.forget_texts, [notification_id])
+
+
+async def forget_words(connection: Connection, ids: Sequence[str]) -> None:
+    """Forget the words of broadcasts to lists that were in the inboxes of nobody but erased customers.
+
+    What was said to a list may be about its people; what was said to everybody is about nobody.
+    """
+    if ids:
+        listed = [row[0] for row in await connection.fetch(_QUERIES.lock_listed, list(ids))]
+        await connection.execute(_QUERIES.forget_texts, listed)
+
+
 async def load_counts(connection: Connection, notification_id: str) -> Counts | None:
     """Return where a broadcast's notices stood when they were last counted."""
     row = await connection.fetchrow(_QUERIES.load_counts, notification_id)

@@ -197,6 +197,7 @@ create table inbox_message (
     constraint inbox_message_has_words check ((sealed is null) <> (notification_id is null))
 );
 create index inbox_message_unread on inbox_message (customer_id) where read_at is null;
+create index inbox_message_of_broadcast on inbox_message (notification_id) where notification_id is not null;
 
 -- Who moved money with a bank, and when last: whom a broadcast about that bank concerns.
 create table bank_use (
@@ -207,7 +208,8 @@ create table bank_use (
 );
 create index bank_use_of_customer on bank_use (customer_id);
 
--- The same told to many. `texts` has what is read in each language, the same for everybody.
+-- The same told to many. `texts` has what is read in each language, the same for everybody; one that is over keeps it
+-- no longer than somebody has it in their inbox.
 create table broadcast (
     notification_id text collate "C" primary key,
     content_hash    bytea not null,
@@ -216,7 +218,7 @@ create table broadcast (
     channels        text[] not null,
     audience_kind   text not null,
     audience_value  text,
-    texts           text not null,
+    texts           text,
     not_before      timestamptz not null,
     expires_at      timestamptz not null,
     state           text not null default 'running',
@@ -226,12 +228,13 @@ create table broadcast (
     progress_at     timestamptz,
     is_over         boolean not null default false,
     created_at      timestamptz not null,
+    constraint broadcast_has_words_until_it_is_over check (is_over or texts is not null),
     constraint broadcast_audience_is_known check (audience_kind in ('all', 'bank', 'tier', 'locale', 'customers')),
     constraint broadcast_state_is_known check (state in ('running', 'paused', 'cancelled'))
 );
 create index broadcast_open on broadcast (notification_id) where not is_over;
 
--- Whom a broadcast to a list is for.
+-- Whom a broadcast to a list is for, until it is over: then its notices say so.
 create table broadcast_target (
     notification_id text collate "C" not null,
     customer_id     text collate "C" not null,
