@@ -140,6 +140,21 @@ where notification_id is not null
 delete from delivery
 where customer_id = any($1::text[])
 
+-- Forget why attempts at erased customers failed, in so far as it is more than a code: a provider may have said it.
+-- name: erase_reasons
+update attempt
+set why = null
+from notice
+where notice.customer_id = any($1::text[]) and attempt.delivery_id = notice.delivery_id and attempt.why is not null
+
+-- Forget erased customers about whom nothing is kept at all.
+-- name: erase_strangers
+delete from customer
+where
+    customer_id = any($1::text[])
+    and not is_known
+    and not exists (select from notice where notice.customer_id = customer.customer_id)
+
 -- Tell the dispatchers, once this is committed, that there is something to deliver.
 -- name: wake_dispatchers
 notify delivery

@@ -154,6 +154,7 @@ async def record(connection: Connection, book: Book, keys: Keys) -> None:
         told = await connection.fetch(_QUERIES.erase_inboxes, list(book.erased))
         await broadcasts.forget_words(connection, [row[0] for row in told])
         await connection.execute(_QUERIES.erase_deliveries, list(book.erased))
+        await connection.execute(_QUERIES.erase_reasons, list(book.erased))
         await connection.execute(_QUERIES.erase_digest_items, list(book.erased))
         await connection.execute(_QUERIES.erase_bank_uses, list(book.erased))
     await copy_rows(connection, "announcement", Announcement._fields, book.announcements)
@@ -164,6 +165,8 @@ async def record(connection: Connection, book: Book, keys: Keys) -> None:
     await _record_digests(connection, book, keys)
     await _record_deliveries(connection, book, keys)
     await _record_inbox(connection, book, keys)
+    if book.erased:
+        await connection.execute(_QUERIES.erase_strangers, list(book.erased))
 
 
 async def _record_waiting(connection: Connection, book: Book, keys: Keys) -> None:

@@ -54,7 +54,7 @@ ranked as (
             when $2 = 'sms' then customer.phone_reach
             else customer.email_reach
         end as reach,
-        case $2 when 'sms' then customer.phone_hash else '' end as address_hash,
+        case $2 when 'sms' then customer.phone_hash else '' end as number_hash,
         row_number() over (
             partition by case when $2 = 'sms' and customer.phone_hash <> '' then customer.phone_hash end,
             case when $2 <> 'sms' or customer.phone_hash = '' then due.delivery_id end
@@ -70,19 +70,19 @@ allowed as (
     cross join lateral (
         select greatest(
             (
-                select started_at + interval '1 minute' from attempt
-                where address_hash = ranked.address_hash and address_hash <> ''
-                order by started_at desc offset $6 - 1 limit 1
+                select at + interval '1 minute' from number_use
+                where number_hash = ranked.number_hash
+                order by at desc offset $6 - 1 limit 1
             ),
             (
-                select started_at + interval '1 hour' from attempt
-                where address_hash = ranked.address_hash and address_hash <> ''
-                order by started_at desc offset $7 - 1 limit 1
+                select at + interval '1 hour' from number_use
+                where number_hash = ranked.number_hash
+                order by at desc offset $7 - 1 limit 1
             ),
             (
-                select started_at + interval '1 day' from attempt
-                where address_hash = ranked.address_hash and address_hash <> ''
-                order by started_at desc offset $8 - 1 limit 1
+                select at + interval '1 day' from number_use
+                where number_hash = ranked.number_hash
+                order by at desc offset $8 - 1 limit 1
             )
         ) as at
     ) as free
@@ -106,13 +106,20 @@ taken as (
     returning
         delivery.delivery_id, delivery.customer_id, delivery.attempts, delivery.expires_at, delivery.sealed,
         delivery.notification_id, delivery.is_marketing, allowed.contacts, allowed.wrapped_key, allowed.locale, allowed.reach,
-        allowed.address_hash, delivery.priority
+        allowed.number_hash, delivery.priority
 ),
 
 noted as (
-    insert into attempt (delivery_id, number, gateway, address_hash, started_at)
-    select delivery_id, attempts, $1, address_hash, $3
+    insert into attempt (delivery_id, number, gateway, started_at)
+    select delivery_id, attempts, $1, $3
     from taken
+),
+
+counted as (
+    insert into number_use (number_hash, at)
+    select number_hash, $3
+    from taken
+    where number_hash <> ''
 )
 
 select

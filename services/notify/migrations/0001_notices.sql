@@ -47,6 +47,7 @@ create table announcement (
     content_hash bytea,
     constraint announcement_accepted_is_not_negative check (accepted >= 0)
 );
+create index announcement_oldest on announcement (accepted_at);
 
 -- One event told to one person on one channel: never twice. What leaves through a gateway has a delivery; a digest is
 -- one delivery of several notices. `told` is the last status that was published of it.
@@ -147,7 +148,6 @@ create table attempt (
     delivery_id         uuid not null,
     number              integer not null,
     gateway             text not null,
-    address_hash        bytea not null,
     started_at          timestamptz not null,
     ended_at            timestamptz,
     outcome             text,
@@ -163,7 +163,16 @@ create table attempt (
 )
 with (fillfactor = 80);
 create index attempt_of_provider on attempt (gateway, provider_message_id) where provider_message_id is not null;
-create index attempt_to_address on attempt (address_hash, started_at) where address_hash <> '';
+
+-- That a text message went to a number, known by a keyed hash, and when: for a day, because operators allow one number
+-- only so many. Nothing says whose number it is.
+create table number_use (
+    number_hash bytea not null,
+    at          timestamptz not null,
+    constraint number_use_is_of_a_number check (number_hash <> '')
+);
+create index number_use_latest on number_use (number_hash, at);
+create index number_use_oldest on number_use (at);
 
 -- A receipt that came before its attempt was recorded: whoever records the attempt looks here.
 create table early_receipt (
