@@ -1,4 +1,4 @@
-"""What runs beside the notifier's consumer: the dispatcher, its gateways, and the desks for receipts and readers."""
+"""What runs beside the notifier's consumer: dispatcher, gateways, purge, and the desks for receipts and readers."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from services.notify.delivery.receipt_topic import ReceiptTopic
 from services.notify.inbox.desk import CONNECTIONS as INBOX_CONNECTIONS
 from services.notify.inbox.desk import open_inbox
 from services.notify.public import serve_public
+from services.notify.purge import CONNECTIONS as PURGE_CONNECTIONS
+from services.notify.purge import Purge
 from services.notify.receipt_desk import ReceiptDesk
 from services.notify.unsubscribe_desk import UnsubscribeDesk
 
@@ -33,7 +35,9 @@ class Outside:
     @property
     def connections(self) -> int:
         """How many connections to the database this needs."""
-        return CONNECTIONS_A_GATEWAY * len(self.gateways.names) + OWN_CONNECTIONS + INBOX_CONNECTIONS
+        return (
+            CONNECTIONS_A_GATEWAY * len(self.gateways.names) + OWN_CONNECTIONS + INBOX_CONNECTIONS + PURGE_CONNECTIONS
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +49,7 @@ class Delivering:
     keys: Keys
 
     async def run(self, around: Surroundings) -> None:
-        """Deliver, and let people read, until told to stop."""
+        """Deliver, let people read, and remove what is kept no longer, until told to stop."""
         outside, topic = self.outside, ReceiptTopic(around.settings)
         inbox = open_inbox(self.keys, around.pool, around.clock)
         desk = ReceiptDesk(outside.gateways.called_back, topic)
@@ -56,6 +60,7 @@ class Delivering:
                 asyncio.TaskGroup() as group,
             ):
                 group.create_task(inbox.live.run(around.stopping))
+                group.create_task(Purge(self.policy.erasing).run(around))
                 routes = outside.gateways.open(topic.keep, around.clock)
                 group.create_task(Dispatcher(routes, self.policy, self.keys, outside.url or address).run(around))
         finally:

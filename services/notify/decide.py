@@ -75,6 +75,8 @@ _NOTICES: Final = uuid.UUID("5f3c2f0e-6f4b-5d0a-9d0b-6a1c9b8f7e21")
 LAST: Final = datetime(9998, 1, 1, tzinfo=UTC)
 _RECEIPT: Final = "closure.erasing"
 _LOOK_AGAIN: Final = timedelta(seconds=10)
+NUMBER_USES_KEPT: Final = timedelta(days=1)
+"""Operators count what a number gets in a day at the longest."""
 _MOVED: Final = frozenset(("sent", "settled"))
 _NO_TEXT: Final = Text("", "")
 HOME_ZONE: Final = "Asia/Shanghai"
@@ -591,10 +593,20 @@ def go_on_erasing(book: Book, lane: Lane, erasure: Erasure) -> None:
 
 
 def _answer(book: Book, lane: Lane, erasure: Erasure) -> None:
-    until = (book.now + timedelta(days=book.rules.policy.erasing.accounting_kept_days)).date()
-    retained = {"what": "that and when they were told of which event, not what they read", "until": until.isoformat()}
-    body = {"customer_id": erasure.customer_id, "service": "notify"}
-    retained |= {"why": "every notice is accounted for"}
+    kept = timedelta(days=book.rules.policy.erasing.accounting_kept_days)
+    retained = [
+        {
+            "what": "that and when they were told of which event, not what they read",
+            "why": "every notice is accounted for",
+            "until": (book.now + kept).date().isoformat(),
+        },
+        {
+            "what": "a keyed hash of the number that text messages went to, not whose it is",
+            "why": "operators allow a number only so many a day",
+            "until": (book.now + NUMBER_USES_KEPT).date().isoformat(),
+        },
+    ]
+    body = {"customer_id": erasure.customer_id, "service": "notify", "retained": retained}
     headers = encode_headers(
         "customer.erased",
         id=f"{erasure.cause}.notify",
@@ -602,8 +614,7 @@ def _answer(book: Book, lane: Lane, erasure: Erasure) -> None:
         time=book.now_text,
         subject=erasure.customer_id,
     )
-    value = orjson.dumps(body | {"retained": [retained]})
-    book.outgoing.append(Outgoing(lane, "erasure.events", erasure.customer_id.encode(), value, headers))
+    book.outgoing.append(Outgoing(lane, "erasure.events", erasure.customer_id.encode(), orjson.dumps(body), headers))
 
 
 def _forget(book: Book, customer_id: str) -> None:

@@ -70,10 +70,14 @@ class Delivering(Strict):
 
 
 class Erasing(Strict):
-    """How long the receipt of a closing may take to leave before its reader is forgotten, and what is kept."""
+    """How long the receipt of a closing may take to leave before its reader is forgotten, and what is kept.
+
+    Accounting goes when it is that old, whoever it is about; while it is there, a repeat is known as one, which the
+    contract promises for 400 days.
+    """
 
     receipt_within_s: Annotated[float, Field(ge=0)] = 3_600
-    accounting_kept_days: Annotated[int, Field(gt=0)] = 1_825
+    accounting_kept_days: Annotated[int, Field(ge=400, le=36_500)] = 1_825
 
 
 class Failover(Strict):

@@ -231,7 +231,7 @@ def erased(effects: Effects) -> list[str]:
             found = decode(outgoing.headers, outgoing.value, TOPICS[outgoing.topic])
             assert isinstance(found, Envelope)
             assert isinstance(found.data, CustomerErased)
-            assert (found.data.service, len(found.data.retained)) == ("notify", 1)
+            assert (found.data.service, len(found.data.retained)) == ("notify", 2)
             said.append(found.data.customer_id)
     return said
 

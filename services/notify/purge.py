@@ -1,0 +1,76 @@
+"""Removes what is kept no longer, slice by slice, beside the consumer."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from services.notify.decide import NUMBER_USES_KEPT
+from services.notify.listening import wait_for
+from services.runtime.database import TRANSIENT, load_queries
+from services.runtime.log import error_fields
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from services.notify.policy import Erasing
+    from services.runtime.database import Connection
+    from services.runtime.service import Surroundings
+
+CONNECTIONS: Final = 1
+
+_QUERIES: Final = load_queries(Path(__file__).with_name("purge.sql"))
+_LOOK_EVERY_S: Final = 60.0
+_SHARE: Final = 10
+_SLICE: Final = 500
+
+_LOG = structlog.stdlib.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Purge:
+    """Runs beside the consumer; of all workers one works at a time, and rests between slices."""
+
+    policy: Erasing
+
+    async def run(self, around: Surroundings) -> None:
+        """Work until told to stop."""
+        while not around.stopping.is_set():
+            began_s, is_more = time.monotonic(), False
+            try:
+                async with around.pool.acquire() as connection:
+                    is_more = await purge_some(connection, self.policy, around.clock.now())
+            except TRANSIENT as error:
+                _LOG.warning("purge_retried", **error_fields(error))
+            # However much there is to remove, that is a small part of all work.
+            rest_s = _SHARE * (time.monotonic() - began_s) if is_more else _LOOK_EVERY_S
+            await wait_for(around.stopping, within_s=rest_s)
+
+
+async def purge_some(connection: Connection, policy: Erasing, now: datetime, limit: int = _SLICE) -> bool:
+    """Remove one slice of everything that is kept no longer; return whether there may be more.
+
+    Events go with their notices, which are counted out as they go: what remains adds up at every moment.
+    """
+    async with connection.transaction():
+        if not await connection.fetchval(_QUERIES.claim):
+            return False
+        before = now - timedelta(days=policy.accounting_kept_days)
+        chosen = await connection.fetch(_QUERIES.choose_notices, before, limit)
+        if chosen:
+            await _purge_notices(connection, [row[0] for row in chosen], sorted({row[1] for row in chosen}))
+        events = await connection.fetchval(_QUERIES.purge_announcements, before, limit)
+        uses = await connection.fetchval(_QUERIES.purge_number_uses, now - NUMBER_USES_KEPT, limit)
+    return limit in (len(chosen), events, uses)
+
+
+async def _purge_notices(connection: Connection, notices: list[object], customers: list[str]) -> None:
+    await connection.execute(_QUERIES.lock_customers, customers)
+    left_by = [row[0] for row in await connection.fetch(_QUERIES.purge_notices, notices)]
+    await connection.execute(_QUERIES.purge_attempts, left_by)
+    await connection.execute(_QUERIES.purge_customers, customers)

@@ -1,0 +1,116 @@
+-- Every statement of the purge: each removes a slice of what is kept no longer.
+
+-- Have the slice alone; a worker that cannot leaves it to the one that can.
+-- name: claim
+select pg_try_advisory_xact_lock(hashtextextended('sluice.notify.purge', 0))
+
+-- The notices of the oldest events that have ended, and of which nothing is on its way.
+-- name: choose_notices
+select notice_id, customer_id
+from announcement
+join notice using (event_id)
+where
+    accepted_at < $1
+    and status <> 'pending'
+    and not exists (select from delivery where delivery.delivery_id = notice.delivery_id)
+order by accepted_at
+limit $2
+
+-- Lock whom these were told to, in the order of their ids, before what they were told.
+-- name: lock_customers
+select
+from customer
+where customer_id = any($1::text[])
+order by customer_id
+for update
+
+-- Remove notices, with what is in inboxes of them, and count them out of what their events were accepted for. Returns
+-- the messages that they left by.
+-- name: purge_notices
+with unread as (
+    delete from inbox_message
+    where notice_id = any($1::uuid[])
+),
+
+gone as (
+    delete from notice
+    where notice_id = any($1::uuid[])
+    returning event_id, delivery_id
+),
+
+fewer as (
+    update announcement
+    set accepted = accepted - counted.notices
+    from (select event_id, count(*) as notices from gone group by event_id) as counted
+    where announcement.event_id = counted.event_id
+)
+
+select distinct delivery_id
+from gone
+where delivery_id is not null
+
+-- Remove the attempts at messages of which no notice is left.
+-- name: purge_attempts
+delete from attempt
+where
+    delivery_id = any($1::uuid[])
+    and not exists (select from notice where notice.delivery_id = attempt.delivery_id)
+
+-- Remove the oldest events and broadcasts of which no notice is left and none will be made. Returns how many.
+-- name: purge_announcements
+with gone as (
+    delete from announcement
+    where event_id in (
+        select event_id
+        from announcement
+        where
+            accepted_at < $1
+            and accepted = 0
+            and not exists (select from broadcast where notification_id = event_id and not is_over)
+        order by accepted_at
+        limit $2
+    )
+    returning event_id
+),
+
+ended as (
+    delete from broadcast
+    using gone
+    where notification_id = gone.event_id
+),
+
+uncounted as (
+    delete from broadcast_count
+    using gone
+    where notification_id = gone.event_id
+)
+
+select count(*)
+from gone
+
+-- Remove those who are not known and of whom no notice is left, with what is known of their banks.
+-- name: purge_customers
+with gone as (
+    delete from customer
+    where
+        customer_id = any($1::text[])
+        and not is_known
+        and erasing is null
+        and not exists (select from notice where notice.customer_id = customer.customer_id)
+    returning customer_id
+)
+
+delete from bank_use
+using gone
+where bank_use.customer_id = gone.customer_id
+
+-- Remove that text messages went to numbers longer ago than operators count. Returns how many.
+-- name: purge_number_uses
+with gone as (
+    delete from number_use
+    where ctid = any(array(select ctid from number_use where at < $1 order by at limit $2))
+    returning 1
+)
+
+select count(*)
+from gone
