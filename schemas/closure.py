@@ -33,6 +33,8 @@ ObligationKind = Literal["loan", "credit_card", "negative_balance"]
 KeptData = Literal["identity", "transfers", "loans", "closing"]
 KeptBecause = Literal["money_laundering_law", "accounting_law", "credit_law", "contract_law"]
 Deferred = Literal["wallet_open", "loan_open", "case_open"]
+Subjects = Literal["all"] | Annotated[tuple[Wallet, ...], Field(min_length=1)]
+"""The wallets that a clearance ends."""
 
 
 # --- Commands ---
@@ -136,7 +138,7 @@ class ClearanceStart(Wire):
 
     clearance_id: UUID
     cause: Cause
-    subjects: Literal["all"] | Annotated[tuple[Wallet, ...], Field(min_length=1)]
+    subjects: Subjects
     announce_at: Moment
     starts_at: Moment
     deadline: Moment
@@ -373,8 +375,12 @@ class ClearanceEvent(Wire):
 
 
 class ClearanceAnnounced(ClearanceEvent):
-    """Wallets will be ended from `starts_at` on; payout accounts are wanted by `deadline`."""
+    """Wallets will be ended from `starts_at` on; payout accounts are wanted by `deadline`.
 
+    The holders of the wallets that are named are told, or without `subjects` those of every wallet.
+    """
+
+    subjects: Subjects = "all"
     starts_at: Moment
     deadline: Moment
 

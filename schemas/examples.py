@@ -575,8 +575,12 @@ EXAMPLES: Final[Mapping[str, Sequence[Body]]] = {
     ],
     "assessment.requested": [_coming_back(subject=_LOAN)],
     "clearance.announced": [
-        _clearance(cause=cause, starts_at="2026-11-30T16:00:00.000000Z", deadline=_DEADLINE)
-        for cause in ("platform_transition", "regulation", "termination")
+        _clearance(cause=cause, starts_at="2026-11-30T16:00:00.000000Z", deadline=_DEADLINE, **more)
+        for cause, more in (
+            ("platform_transition", {}),
+            ("regulation", {"subjects": "all"}),
+            ("termination", {"wallets": 2, "subjects": ["wallet:alice", "wallet:bob"]}),
+        )
     ],
     "clearance.progress": [
         _clearance(

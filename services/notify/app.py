@@ -24,7 +24,7 @@ MIGRATIONS: Final = Path(__file__).with_name("migrations")
 
 
 def build(rules: Rules, outside: Outside) -> Service:
-    """Return the service: profiles first, so that who is known in the same batch is told at once."""
+    """Return the service: profiles and wallets first, so that who is known in the same batch is told at once."""
     keys = Keys(rules.master_key)
     handlers = Handlers(rules, keys, Broadcasts(rules))
     return Service(
@@ -32,6 +32,7 @@ def build(rules: Rules, outside: Outside) -> Service:
         schema=NAME,
         subscriptions=(
             _subscription("profile", "customer.profiles", handlers.on_profiles, tombstones=True),
+            _subscription("account", "account.states", handlers.on_accounts),
             _subscription("transfer", "transfer.events", handlers.on_events),
             _subscription("closure", "closure.events", handlers.on_events_for_many),
             _subscription("maintenance", "maintenance.events", handlers.on_events_for_many),

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+from schemas.account import AccountState
 from schemas.customer import CustomerProfile, erased_customer
 from schemas.erasure import CustomerErase
 from schemas.fields import as_text
@@ -65,6 +66,12 @@ class Handlers:
         for message in batch.messages:
             decide_event(book, message)
         return await self._recorded(connection, book)
+
+    async def on_accounts(self, connection: Connection, batch: Batch, _now: datetime) -> Effects:
+        """Take note of whose wallets are, for news that concern some wallets, or those in some currency."""
+        states = [message.data for message in batch.messages if isinstance(message.data, AccountState)]
+        await store.note_wallets(connection, states)
+        return Effects()
 
     async def on_commands(self, connection: Connection, batch: Batch, now: datetime) -> Effects:
         """Tell one person, or many, what other systems ask for."""

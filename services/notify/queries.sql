@@ -189,6 +189,20 @@ on conflict (bank, customer_id) do update
 set last_on = excluded.last_on
 where bank_use.last_on < excluded.last_on
 
+-- Whose wallets are, and how they stand; a lower version came late and says nothing new. Of a closed wallet that is
+-- not known nothing is kept: its holder may be erased.
+-- name: note_wallets
+insert into wallet (account_id, customer_id, currency, status, version)
+select account_id, customer_id, currency, status, version
+from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[])
+    as new (account_id, customer_id, currency, status, version)
+where status <> 'closed' or exists (select from wallet where wallet.account_id = new.account_id)
+on conflict (account_id) do update
+set
+    customer_id = excluded.customer_id, currency = excluded.currency, status = excluded.status,
+    version = excluded.version
+where wallet.version < excluded.version
+
 -- Until when notices are gathered for these customers.
 -- name: load_digests
 select customer_id, channel, template, closes_at
@@ -236,8 +250,13 @@ with closed as (
 delete from digest_item
 where customer_id = any($1::text[])
 
--- Forget with which banks erased customers moved money.
--- name: erase_bank_uses
+-- Forget with which banks erased customers moved money, and which wallets were theirs.
+-- name: erase_ties
+with wallets as (
+    delete from wallet
+    where customer_id = any($1::text[])
+)
+
 delete from bank_use
 where customer_id = any($1::text[])
 

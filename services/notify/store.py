@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from uuid import UUID
 
+    from schemas.account import AccountState
     from services.notify.decide import Book
     from services.notify.model import DigestItem
     from services.runtime.database import Connection
@@ -156,7 +157,7 @@ async def record(connection: Connection, book: Book, keys: Keys) -> None:
         await connection.execute(_QUERIES.erase_deliveries, list(book.erased))
         await connection.execute(_QUERIES.erase_reasons, list(book.erased))
         await connection.execute(_QUERIES.erase_digest_items, list(book.erased))
-        await connection.execute(_QUERIES.erase_bank_uses, list(book.erased))
+        await connection.execute(_QUERIES.erase_ties, list(book.erased))
     await copy_rows(connection, "announcement", Announcement._fields, book.announcements)
     await copy_rows(connection, "notice", Notice._fields, book.notices)
     uses = sorted((bank, customer_id, on) for (bank, customer_id), on in book.bank_uses.items())
@@ -230,6 +231,13 @@ async def _record_inbox(connection: Connection, book: Book, keys: Keys) -> None:
     await copy_rows(connection, "inbox_message", columns, rows)
     if rows or book.erased:
         await connection.execute(_QUERIES.wake_readers)
+
+
+async def note_wallets(connection: Connection, states: Iterable[AccountState]) -> None:
+    """Note whose wallets are and how they stand, each by its latest state."""
+    latest = {state.account_id: state for state in sorted(states, key=attrgetter("version"))}
+    rows = [(one.account_id, one.customer_id, one.currency, one.status, one.version) for one in latest.values()]
+    await execute_rows(connection, _QUERIES.note_wallets, sorted(rows))
 
 
 async def mark_told(connection: Connection, notices: Sequence[Notice]) -> None:

@@ -308,6 +308,33 @@ def window(type_: str, **fields: Any) -> Message:
     return Message(lane, "maintenance.events", 0, b"k", type_, f"{body['window_id']}.{type_}", "test", data)
 
 
+def wallet(customer_id: str, currency: str = "CNY", status: str = "open", version: int = 1) -> Message:
+    body = {**EXAMPLES["account.opened"][0], "customer_id": customer_id, "currency": currency, "status": status}
+    body |= {"account_id": f"wallet:{customer_id}-{currency}", "version": version}
+    data = TOPICS["account.states"]["account.opened"].model_validate_json(orjson.dumps(body))
+    return Message(Lane("account", 0), "account.states", 0, b"k", "account.opened", str(uuid.uuid4()), "test", data)
+
+
+async def hold(pool: Pool, *messages: Message) -> None:
+    async with pool.acquire() as connection, connection.transaction():
+        await HANDLERS.on_accounts(connection, Batch(messages), NOW)
+
+
+def clearance(**fields: Any) -> Message:
+    body = {**EXAMPLES["clearance.announced"][0], **fields}
+    data = TOPICS["closure.events"]["clearance.announced"].model_validate_json(orjson.dumps(body))
+    lane, id_ = Lane("closure", 0), str(uuid.uuid4())
+    return Message(lane, "closure.events", 0, b"k", "clearance.announced", id_, "test", data)
+
+
+async def told_of(pool: Pool, message: Message) -> set[tuple[str, str]]:
+    """Announce an event; return who was told of it, and what became of it."""
+    await run(pool, await announce(pool, message))
+    async with pool.acquire() as connection:
+        rows = await connection.fetch("select customer_id, status from notice where event_id = $1", message.id)
+    return {tuple(row) for row in rows}
+
+
 async def announce(pool: Pool, *messages: Message) -> Effects:
     async with pool.acquire() as connection, connection.transaction():
         return await HANDLERS.on_events_for_many(connection, Batch(messages), NOW)
@@ -328,6 +355,52 @@ async def test_a_window_is_told_to_everybody_whom_it_concerns_once(pool: Pool, t
             rows = await connection.fetch("select distinct customer_id from notice where event_id = $1", message.id)
         assert {row[0] for row in rows} == told
         assert (await announce(pool, message)).timers_set == []
+
+
+@pytest.mark.parametrize(
+    ("functions", "scope", "told"),
+    [
+        (["withdrawal"], {}, {"yuan", "dollar", "closing", "closed", "none"}),
+        (["withdrawal"], {"currencies": ["USD"]}, {"dollar"}),
+        (["withdrawal"], {"currencies": ["USD", "CNY"]}, {"yuan", "dollar"}),
+        (["withdrawal", "closure_payout"], {"currencies": ["CNY"]}, {"yuan", "closing"}),
+        (["closure_payout"], {}, {"closing"}),
+        (["closure_payout"], {"currencies": ["USD"]}, set()),
+        (["withdrawal"], {"banks": ["ICBC"]}, {"yuan", "dollar"}),
+        (["withdrawal"], {"banks": ["ICBC", "ABC"], "currencies": ["USD"]}, {"dollar"}),
+        (["withdrawal"], {"banks": ["ABC"]}, set()),
+    ],
+)
+async def test_a_window_is_told_by_what_it_closes_with_which_banks_and_in_which_currencies(
+    pool: Pool, functions: list[str], scope: dict[str, Any], told: set[str]
+) -> None:
+    await hear(pool, *(reachable(name) for name in ("yuan", "dollar", "closing", "closed", "none")))
+    await hold(pool, wallet("yuan"), wallet("dollar", "USD"), wallet("closing", status="closing"), wallet("closed"))
+    # What is late says nothing new.
+    await hold(pool, wallet("closed", status="closed", version=3), wallet("closed", version=2))
+    party = "bank:ICBC:6222020000000001"
+    await hear(pool, *(settled(payer=name, payee=None, payee_party=party) for name in ("yuan", "dollar")))
+    message = window("window.scheduled", functions=functions, scope=scope)
+    assert await told_of(pool, message) == {(name, "delivered") for name in told}
+
+
+async def test_a_clearance_is_told_to_the_holders_of_the_wallets_that_it_names_or_of_all(pool: Pool) -> None:
+    await hear(pool, reachable("a"), reachable("b"), reachable("c"))
+    # Who has no profile is accounted for.
+    await hold(pool, wallet("a"), wallet("a", "USD"), wallet("b"), wallet("unknown"))
+    named = ["wallet:a-CNY", "wallet:a-USD", "wallet:unknown-CNY", "wallet:nobody-CNY"]
+    assert await told_of(pool, clearance(subjects=named)) == {("a", "delivered"), ("unknown", "suppressed")}
+    assert await told_of(pool, clearance()) == {("a", "delivered"), ("b", "delivered")}
+    assert await told_of(pool, clearance(subjects=named, dry_run=True)) == set()
+
+
+async def test_who_is_erased_has_no_wallets_any_more(pool: Pool) -> None:
+    await hear(pool, reachable("a"))
+    await hold(pool, wallet("a"))
+    await hear(pool, erasure("a"))
+    await hold(pool, wallet("a", status="closed", version=2))
+    async with pool.acquire() as connection:
+        assert await connection.fetchval("select count(*) from wallet") == 0
 
 
 async def test_a_drill_tells_nobody(pool: Pool) -> None:

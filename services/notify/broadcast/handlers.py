@@ -12,8 +12,9 @@ import orjson
 
 from schemas.envelope import encode_headers
 from schemas.fields import as_text
-from schemas.notify import Audience, BroadcastCancel, BroadcastControl, BroadcastPause, NotificationRequest
+from schemas.notify import BroadcastCancel, BroadcastControl, BroadcastPause, NotificationRequest
 from services.notify.broadcast import store
+from services.notify.broadcast.audience import asked_for, concerned_by
 from services.notify.broadcast.model import Broadcast, State
 from services.notify.broadcast.texts import BroadcastText, write_texts
 from services.notify.decide import DEFAULT_CHANNELS, EVENTS, HOME_ZONE, SOURCE
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
     from pydantic import BaseModel
 
+    from schemas.notify import Audience
+    from services.notify.broadcast.audience import Reached
     from services.notify.broadcast.model import Counts
     from services.notify.decide import Rules
     from services.notify.policy import Rule
@@ -55,6 +58,7 @@ _ENDED: Final[dict[str, str]] = {State.RUNNING: "finished", State.PAUSED: "finis
 class _Begun:
     broadcasts: list[Broadcast] = field(default_factory=list)
     targets: list[tuple[str, str]] = field(default_factory=list)
+    wallets: list[tuple[str, str]] = field(default_factory=list)
     timers: list[Timer] = field(default_factory=list)
     unfit: list[Unfit] = field(default_factory=list)
 
@@ -68,7 +72,7 @@ class Broadcasts:
     async def on_requests(self, connection: Connection, messages: Sequence[Message], now: datetime) -> Effects:
         """Begin the broadcasts that are asked for, and pause, resume and cancel them."""
         asked = [
-            _asked_by(message, message.data, self.rules.master_key)
+            _asked_by(message, message.data, message.data.audience, self.rules.master_key)
             for message in messages
             if isinstance(message.data, NotificationRequest) and message.data.audience is not None
         ]
@@ -77,11 +81,11 @@ class Broadcasts:
         return effects
 
     async def on_events(self, connection: Connection, messages: Sequence[Message], now: datetime) -> Effects:
-        """Begin the broadcasts of events that concern many, such as a window's; a drill concerns nobody."""
+        """Begin the broadcasts of events that concern many, such as a window's."""
         asked = []
         for message in messages:
             rule = self.rules.policy.events.get(message.type)
-            if rule is not None and Role.CONCERNED in rule.to and (audience := _concerned_by(message.data)) is not None:
+            if rule is not None and Role.CONCERNED in rule.to and (audience := concerned_by(message.data)) is not None:
                 asked.append(_told_of(message, rule, audience, self.rules.master_key))
         return await self._begin(connection, asked, now)
 
@@ -98,7 +102,7 @@ class Broadcasts:
             elif known[id_] != one.content_hash:
                 begun.unfit.append(other_content(one.message, id_))
         if begun.broadcasts:
-            await store.insert(connection, begun.broadcasts, begun.targets)
+            await store.insert(connection, begun.broadcasts, begun.targets, begun.wallets)
         return Effects(timers_set=begun.timers, unfit=begun.unfit)
 
     def _add(self, begun: _Begun, asked: _Asked, now: datetime) -> None:
@@ -117,7 +121,8 @@ class Broadcasts:
                 category=asked.category,
                 channels=list(asked.channels),
                 audience_kind=asked.audience.kind,
-                audience_value=asked.audience.value,
+                audience_values=list(asked.audience.values),
+                currencies=list(asked.audience.currencies),
                 texts=texts,
                 not_before=not_before,
                 expires_at=asked.expires_at or not_before + patience,
@@ -130,7 +135,8 @@ class Broadcasts:
                 created_at=now,
             )
         )
-        begun.targets += [(id_, customer) for customer in asked.audience.listed]
+        begun.targets += [(id_, customer) for customer in asked.audience.customers]
+        begun.wallets += [(id_, wallet) for wallet in asked.audience.wallets]
         begun.timers.append(Timer(asked.message.lane, BROADCAST_TIMER, id_, not_before))
 
     def _texts(self, asked: _Asked) -> str:
@@ -146,14 +152,6 @@ class Broadcasts:
         return write_texts(texts)
 
 
-class _Audience(NamedTuple):
-    """A kind of audience, its value, and who is listed."""
-
-    kind: str
-    value: str | None = None
-    listed: tuple[str, ...] = ()
-
-
 class _Asked(NamedTuple):
     """A broadcast that is asked for, by a request or by an event."""
 
@@ -165,12 +163,12 @@ class _Asked(NamedTuple):
     is_event: bool
     category: str
     channels: Sequence[str]
-    audience: _Audience
+    audience: Reached
     not_before: datetime | None
     expires_at: datetime | None
 
 
-def _asked_by(message: Message, request: NotificationRequest, key: bytes) -> _Asked:
+def _asked_by(message: Message, request: NotificationRequest, audience: Audience, key: bytes) -> _Asked:
     return _Asked(
         message=message,
         notification_id=str(request.notification_id),
@@ -180,13 +178,13 @@ def _asked_by(message: Message, request: NotificationRequest, key: bytes) -> _As
         is_event=False,
         category=request.category,
         channels=request.channels or DEFAULT_CHANNELS,
-        audience=_audience(request),
+        audience=asked_for(audience),
         not_before=request.not_before,
         expires_at=request.expires_at,
     )
 
 
-def _told_of(message: Message, rule: Rule, audience: _Audience, key: bytes) -> _Asked:
+def _told_of(message: Message, rule: Rule, audience: Reached, key: bytes) -> _Asked:
     data: Any = message.data
     return _Asked(
         message=message,
@@ -202,16 +200,6 @@ def _told_of(message: Message, rule: Rule, audience: _Audience, key: bytes) -> _
         # What was said of a window is of no use once it is over; that it is over is.
         expires_at=None if message.type in _AFTERWARDS else getattr(data, "ends_at", None),
     )
-
-
-def _concerned_by(data: Any) -> _Audience | None:
-    """Return whom an event concerns: by its banks, or everybody; None for a drill and for what names wallets."""
-    if getattr(data, "drill", False) or getattr(data, "dry_run", False):
-        return None
-    if isinstance(getattr(data, "subjects", None), tuple):
-        return None
-    scope = getattr(data, "scope", None)
-    return _Audience("bank", ",".join(scope.banks)) if scope is not None and scope.banks else _Audience("all")
 
 
 # --- Going on ---
@@ -296,15 +284,6 @@ def _state(message: Message) -> State:
     if isinstance(message.data, BroadcastCancel):
         return State.CANCELLED
     return State.PAUSED if isinstance(message.data, BroadcastPause) else State.RUNNING
-
-
-def _audience(request: NotificationRequest) -> _Audience:
-    audience = request.audience or Audience()
-    if audience.customers is not None:
-        return _Audience("customers", listed=audience.customers)
-    values = {"bank": audience.bank, "tier": audience.tier, "locale": audience.locale}
-    kind, value = next(((kind, value) for kind, value in values.items() if value is not None), ("all", None))
-    return _Audience(kind, value)
 
 
 def hash_content(data: BaseModel, key: bytes) -> bytes:

@@ -18,7 +18,7 @@ class State(StrEnum):
 
 
 class Broadcast(NamedTuple):
-    """A broadcast: `texts` are what is read, by language, while anybody can; `audience` is one kind with its value.
+    """A broadcast: `texts` are what is read, by language, while anybody can; `audience_values` are of one kind.
 
     `reached` is the last customer whom it was resolved for, of about as many as `expected`; `resolved_at` is when it
     was for the last. It `is_over` once nothing of it is on its way and that was published.
@@ -30,7 +30,8 @@ class Broadcast(NamedTuple):
     category: str
     channels: list[str]
     audience_kind: str
-    audience_value: str | None
+    audience_values: list[str]
+    currencies: list[str]
     texts: str | None
     not_before: datetime
     expires_at: datetime

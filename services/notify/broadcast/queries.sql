@@ -12,11 +12,19 @@ select notification_id, customer_id
 from unnest($1::text[], $2::text[]) as listed (notification_id, customer_id)
 on conflict do nothing
 
+-- Whose these wallets are, for a broadcast about them.
+-- name: insert_holders
+insert into broadcast_target (notification_id, customer_id)
+select notification_id, customer_id
+from unnest($1::text[], $2::text[]) as named (notification_id, account_id)
+join wallet using (account_id)
+on conflict do nothing
+
 -- A broadcast, locked; the columns stand in the order of model.Broadcast.
 -- name: lock_broadcast
 select
-    notification_id, content_hash, template, category, channels, audience_kind, audience_value, texts, not_before,
-    expires_at, state, reached, expected, resolved_at, progress_at, is_over, created_at
+    notification_id, content_hash, template, category, channels, audience_kind, audience_values, currencies, texts,
+    not_before, expires_at, state, reached, expected, resolved_at, progress_at, is_over, created_at
 from broadcast
 where notification_id = $1
 for update
@@ -37,12 +45,28 @@ from (select from delivery where notification_id = $1 and state = 'queued' and d
 -- name: expect_customers
 select count(*)
 from customer
-where is_known and ($1 <> 'tier' or tier = $2) and ($1 <> 'locale' or locale = $2)
+where is_known and ($1 <> 'tier' or tier = any($2::text[])) and ($1 <> 'locale' or locale = any($2::text[]))
 
 -- name: expect_bank
 select count(distinct customer_id)
 from bank_use
-where bank = any(string_to_array($1, ',')) and last_on >= $2
+where
+    bank = any($1::text[])
+    and last_on >= $2
+    and (
+        cardinality($3::text[]) = 0
+        or exists (
+            select
+            from wallet
+            where wallet.customer_id = bank_use.customer_id and status <> 'closed' and currency = any($3::text[])
+        )
+    )
+
+-- name: expect_holders
+select count(distinct customer_id)
+from wallet
+join customer using (customer_id)
+where is_known and status = any($1::text[]) and (cardinality($2::text[]) = 0 or currency = any($2::text[]))
 
 -- name: expect_listed
 select count(*)
@@ -61,25 +85,55 @@ from customer
 where
     customer_id > $1
     and is_known
-    and ($3 <> 'tier' or tier = $4)
-    and ($3 <> 'locale' or locale = $4)
+    and ($3 <> 'tier' or tier = any($4::text[]))
+    and ($3 <> 'locale' or locale = any($4::text[]))
 order by customer_id
 limit $2
 for update
 
--- The next of those who moved money with one of these banks, with commas between.
+-- The next of those who moved money with one of these banks, and have a wallet in one of the currencies, if any.
 -- name: choose_bank
 select customer.customer_id
 from (
     select distinct customer_id
     from bank_use
-    where bank = any(string_to_array($3, ',')) and last_on >= $4 and customer_id > $1
+    where
+        bank = any($3::text[])
+        and last_on >= $4
+        and customer_id > $1
+        and (
+            cardinality($5::text[]) = 0
+            or exists (
+                select
+                from wallet
+                where wallet.customer_id = bank_use.customer_id and status <> 'closed' and currency = any($5::text[])
+            )
+        )
     order by customer_id
     limit $2
 ) as chosen
 join customer using (customer_id)
 order by customer.customer_id
 for update of customer
+
+-- The next of those who have a wallet that stands like this, in one of the currencies, if any.
+-- name: choose_holders
+select customer_id
+from customer
+where
+    customer_id > $1
+    and is_known
+    and exists (
+        select
+        from wallet
+        where
+            wallet.customer_id = customer.customer_id
+            and status = any($3::text[])
+            and (cardinality($4::text[]) = 0 or currency = any($4::text[]))
+    )
+order by customer_id
+limit $2
+for update
 
 -- The next of those who were listed; who has no profile is accounted for as suppressed.
 -- name: choose_listed

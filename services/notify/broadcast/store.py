@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from services.notify.broadcast.model import Broadcast, Counts, State
 from services.notify.model import Announcement
-from services.runtime.database import columns_of, copy_rows, load_queries
+from services.runtime.database import copy_rows, execute_rows, load_queries
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,11 +26,16 @@ async def load_hashes(connection: Connection, ids: Sequence[str]) -> dict[str, b
     return {row[0]: row[1] for row in await connection.fetch(_QUERIES.load_hashes, list(ids))}
 
 
-async def insert(connection: Connection, broadcasts: Sequence[Broadcast], targets: Sequence[tuple[str, str]]) -> None:
-    """Keep new broadcasts, with the people listed for them."""
+async def insert(
+    connection: Connection,
+    broadcasts: Sequence[Broadcast],
+    targets: Sequence[tuple[str, str]],
+    wallets: Sequence[tuple[str, str]],
+) -> None:
+    """Keep new broadcasts, with the people listed for them, by themselves or by their wallets."""
     await copy_rows(connection, "broadcast", Broadcast._fields, broadcasts)
-    if targets:
-        await connection.execute(_QUERIES.insert_targets, *columns_of(targets))
+    await execute_rows(connection, _QUERIES.insert_targets, targets)
+    await execute_rows(connection, _QUERIES.insert_holders, wallets)
     announced = [
         Announcement(one.notification_id, one.template, 0, one.created_at, one.content_hash) for one in broadcasts
     ]
@@ -67,13 +72,15 @@ async def count_queued(connection: Connection, notification_id: str, most: int, 
 
 async def expect(connection: Connection, broadcast: Broadcast, now: datetime) -> int:
     """Count, and note, how many people a broadcast will reach."""
-    kind, value, id_ = broadcast.audience_kind, broadcast.audience_value, broadcast.notification_id
+    kind, values, id_ = broadcast.audience_kind, broadcast.audience_values, broadcast.notification_id
     if kind == "customers":
         expected = await connection.fetchval(_QUERIES.expect_listed, id_)
     elif kind == "bank":
-        expected = await connection.fetchval(_QUERIES.expect_bank, value, _bank_used_since(now))
+        expected = await connection.fetchval(_QUERIES.expect_bank, values, _bank_used_since(now), broadcast.currencies)
+    elif kind == "holders":
+        expected = await connection.fetchval(_QUERIES.expect_holders, values, broadcast.currencies)
     else:
-        expected = await connection.fetchval(_QUERIES.expect_customers, kind, value)
+        expected = await connection.fetchval(_QUERIES.expect_customers, kind, values)
     await connection.execute(_QUERIES.note_expected, id_, expected)
     return int(expected)
 
@@ -84,14 +91,17 @@ def _bank_used_since(now: datetime) -> date:
 
 async def choose(connection: Connection, broadcast: Broadcast, count: int, now: datetime) -> list[str]:
     """Return the next people of a broadcast's audience, in the order of their ids."""
-    kind, value = broadcast.audience_kind, broadcast.audience_value
+    kind, values, currencies = broadcast.audience_kind, broadcast.audience_values, broadcast.currencies
+    after = broadcast.reached
     if kind == "customers":
-        rows = await connection.fetch(_QUERIES.choose_listed, broadcast.reached, count, broadcast.notification_id)
+        rows = await connection.fetch(_QUERIES.choose_listed, after, count, broadcast.notification_id)
     elif kind == "bank":
         since = _bank_used_since(now)
-        rows = await connection.fetch(_QUERIES.choose_bank, broadcast.reached, count, value, since)
+        rows = await connection.fetch(_QUERIES.choose_bank, after, count, values, since, currencies)
+    elif kind == "holders":
+        rows = await connection.fetch(_QUERIES.choose_holders, after, count, values, currencies)
     else:
-        rows = await connection.fetch(_QUERIES.choose_customers, broadcast.reached, count, kind, value)
+        rows = await connection.fetch(_QUERIES.choose_customers, after, count, kind, values)
     return [row[0] for row in rows]
 
 

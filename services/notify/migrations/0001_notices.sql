@@ -217,6 +217,17 @@ create table bank_use (
 );
 create index bank_use_of_customer on bank_use (customer_id);
 
+-- Whose each wallet is, as the ledger last said: whom news about wallets, or about a currency, concern.
+create table wallet (
+    account_id  text collate "C" primary key,
+    customer_id text collate "C" not null,
+    currency    text not null,
+    status      text not null,
+    version     bigint not null,
+    constraint wallet_status_is_known check (status in ('open', 'closing', 'closed'))
+);
+create index wallet_of_customer on wallet (customer_id);
+
 -- The same told to many. `texts` has what is read in each language, the same for everybody; one that is over keeps it
 -- no longer than somebody has it in their inbox.
 create table broadcast (
@@ -226,7 +237,8 @@ create table broadcast (
     category        text not null,
     channels        text[] not null,
     audience_kind   text not null,
-    audience_value  text,
+    audience_values text[] not null,
+    currencies      text[] not null,
     texts           text,
     not_before      timestamptz not null,
     expires_at      timestamptz not null,
@@ -238,7 +250,7 @@ create table broadcast (
     is_over         boolean not null default false,
     created_at      timestamptz not null,
     constraint broadcast_has_words_until_it_is_over check (is_over or texts is not null),
-    constraint broadcast_audience_is_known check (audience_kind in ('all', 'bank', 'tier', 'locale', 'customers')),
+    constraint broadcast_audience_is_known check (audience_kind in ('all', 'bank', 'tier', 'locale', 'customers', 'holders')),
     constraint broadcast_state_is_known check (state in ('running', 'paused', 'cancelled'))
 );
 create index broadcast_open on broadcast (notification_id) where not is_over;
