@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final
 
 from pydantic import Field
 
-from schemas.fields import NO_NUL, CustomerId, Name, ShortText, TierName, Wire
+from schemas.fields import NO_NUL, CustomerId, LocaleName, Name, ShortText, TierName, Wire
 
 _LONGEST_ID: Final = 128
 _TIME_OF_DAY = r"^([01]\d|2[0-3]):[0-5]\d(:[0-5]\d)?$"
@@ -44,7 +44,7 @@ class CustomerProfile(Wire):
     phone: ShortText | None = None
     phone_verified: bool = False
     email: Annotated[str, Field(max_length=320, pattern=NO_NUL)] | None = None
-    locale: Literal["zh-CN", "en"] = "zh-CN"
+    locale: LocaleName = "zh-CN"
     time_zone: ShortText = "Asia/Shanghai"
     tier: TierName = "standard"
     preferences: Preferences = Preferences()

@@ -102,17 +102,28 @@ def _payout(status: str, **more: Any) -> Body:
 _SHORT: Final = _reason("insufficient_balance", "AM04", retryable=True, shortfall_minor=250)
 _RAIL: Final = _reason("rail_rejected", "MS03", retryable=True, refund="automatic", detail="E51")
 
+_OTHER_CARD: Final[Body] = {
+    "kind": "withdrawal",
+    "text": "Withdraw to a card of another bank.",
+    "text_in": [{"locale": "zh-CN", "text": "提现到其他银行的卡。"}],
+}
 _PLAN: Final[Body] = {
     "window_id": _WINDOW,
     "title": "Core banking upgrade",
     "reason": "Upgrade of the core banking system",
+    "reason_in": [{"locale": "zh-CN", "text": "核心银行系统升级"}],
     "starts_at": "2026-11-29T01:00:00+08:00",
     "ends_at": "2026-11-29T05:00:00+08:00",
     "functions": ["transfer", "withdrawal"],
     "scope": {"banks": ["ICBC", "CCB"], "currencies": ["CNY"]},
     "treatment": "hold",
-    "alternatives": [{"kind": "withdrawal", "text": "Withdraw to a card of another bank."}],
-    "compensation": {"kind": "fee_waiver", "value": 1, "text": "Your next withdrawal costs no fee."},
+    "alternatives": [_OTHER_CARD],
+    "compensation": {
+        "kind": "fee_waiver",
+        "value": 1,
+        "text": "Your next withdrawal costs no fee.",
+        "text_in": [{"locale": "zh-CN", "text": "下一笔提现免手续费。"}],
+    },
 }
 _EVERYTHING: Final[Body] = {
     "window_id": _WINDOW,
@@ -129,7 +140,13 @@ _GRANTED: Final[Body] = {
     "compensation_id": "0192f3a4-5b6c-7d8e-9fa0-b1c2d3e4f50d",
     "customer_id": "customer-1",
     "window_id": _WINDOW,
-    "compensation": {"kind": "coupon", "value": 500, "currency": "CNY", "text": "5 yuan off your next phone bill."},
+    "compensation": {
+        "kind": "coupon",
+        "value": 500,
+        "currency": "CNY",
+        "text": "5 yuan off your next phone bill.",
+        "text_in": [{"locale": "zh-CN", "text": "话费立减 5 元。"}],
+    },
     "expires_at": "2026-12-31T16:00:00.000000Z",
     "occurred_at": "2026-11-29T22:00:00.000000Z",
 }
@@ -254,7 +271,7 @@ EXAMPLES: Final[Mapping[str, Sequence[Body]]] = {
             "held",
             window_id=_WINDOW,
             resume_at="2026-11-23T20:00:00.000000Z",
-            alternatives=[{"kind": "withdrawal", "text": "Withdraw to a card of another bank."}],
+            alternatives=[_OTHER_CARD],
         )
     ],
     "transfer.scheduled": [_event("scheduled", execute_at="2026-11-24T01:00:00.000000Z")],
@@ -388,6 +405,7 @@ EXAMPLES: Final[Mapping[str, Sequence[Body]]] = {
             "starts_at": "2026-11-30T01:00:00+08:00",
             "ends_at": "2026-11-30T05:00:00+08:00",
             "reason": "The bank asked for another day",
+            "reason_in": [{"locale": "zh-CN", "text": "银行要求改期"}],
         }
     ],
     "window.start_now": [{"window_id": _WINDOW}],
@@ -401,16 +419,20 @@ EXAMPLES: Final[Mapping[str, Sequence[Body]]] = {
     "window.rescheduled": _window(
         previous={"starts_at": "2026-11-27T17:00:00.000000Z", "ends_at": "2026-11-27T21:00:00.000000Z"},
         change_reason="The bank asked for another day",
+        change_reason_in=[{"locale": "zh-CN", "text": "银行要求改期"}],
     ),
     "window.reminder": [event for before in ("7d", "1d", "1h") for event in _window(before=before)],
     "window.started": _window(),
     "window.extended": _window(
         previous={"starts_at": "2026-11-28T17:00:00.000000Z", "ends_at": "2026-11-28T17:45:00.000000Z"},
         change_reason="Checks take longer than planned",
+        change_reason_in=[{"locale": "zh-CN", "text": "检查所需时间较长"}],
     ),
     "window.overrun": _window(ends="confirmed"),
     "window.ended": _window(),
-    "window.cancelled": _window(change_reason="The upgrade is not ready"),
+    "window.cancelled": _window(
+        change_reason="The upgrade is not ready", change_reason_in=[{"locale": "zh-CN", "text": "升级尚未就绪"}]
+    ),
     "window.refused": [
         {
             "window_id": _WINDOW,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, FailFast, Field
 
@@ -122,8 +122,19 @@ Name = Annotated[str, Field(min_length=1, max_length=200, pattern=NO_NUL, exampl
 Reference = Annotated[str, Field(max_length=140, pattern=NO_NUL, description="A line for the payee.")]
 ShortText = Annotated[str, Field(min_length=1, max_length=140, pattern=NO_NUL)]
 Text = Annotated[str, Field(max_length=2000, pattern=NO_NUL)]
+LocaleName = Literal["zh-CN", "en"]
 MessageId = Annotated[str, Field(min_length=1, max_length=256, pattern=NO_NUL)]
 Count = Annotated[int, Field(ge=0, lt=_INT64)]
 Revision = Annotated[int, Field(ge=1, lt=_INT64, description="Counts the changes from 1; a lower one is out of date.")]
 TierName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,63}$", examples=["standard"])]
 """The name of a tier in the policy."""
+
+
+class Translation(Wire):
+    """A text in one more language; who reads a language that is missing is told it only if the text is in theirs."""
+
+    locale: LocaleName
+    text: Text
+
+
+Translations = Items[Translation]

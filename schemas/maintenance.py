@@ -7,7 +7,7 @@ from uuid import UUID
 
 from pydantic import Field
 
-from schemas.fields import BankCode, Currency, CustomerId, Moment, Revision, ShortText, Text, Wire
+from schemas.fields import BankCode, Currency, CustomerId, Moment, Revision, ShortText, Text, Translations, Wire
 from schemas.reasons import WindowReason
 from schemas.transfer import Alternative
 
@@ -30,13 +30,18 @@ class Compensation(Wire):
     value: Annotated[int, Field(ge=1, lt=2**63)]
     currency: Currency | None = None
     text: Text
+    text_in: Translations = ()
 
 
 class Plan(Wire):
-    """When what is closed, and what becomes of transfers meanwhile; a drill touches no customer."""
+    """When what is closed, and what becomes of transfers meanwhile; a drill touches no customer.
+
+    Customers read its texts in their own language alone: say each in every language, in the field beside it, `…_in`.
+    """
 
     title: ShortText
     reason: Text
+    reason_in: Translations = ()
     starts_at: Moment
     ends_at: Moment
     ends: Literal["automatic", "confirmed"] = "automatic"
@@ -64,6 +69,7 @@ class WindowReschedule(Wire):
     starts_at: Moment
     ends_at: Moment
     reason: Text | None = None
+    reason_in: Translations = ()
 
 
 class WindowStartNow(Wire):
@@ -78,6 +84,7 @@ class WindowExtend(Wire):
     window_id: UUID
     ends_at: Moment
     reason: Text
+    reason_in: Translations = ()
 
 
 class WindowEnd(Wire):
@@ -91,6 +98,7 @@ class WindowCancel(Wire):
 
     window_id: UUID
     reason: Text | None = None
+    reason_in: Translations = ()
 
 
 class SurveyAnswer(Wire):
@@ -125,6 +133,7 @@ class WindowChange(WindowEvent):
 
     previous: Times | None = None
     change_reason: Text | None = None
+    change_reason_in: Translations = ()
 
 
 class WindowScheduled(WindowEvent):
@@ -161,6 +170,7 @@ class WindowCancelled(WindowEvent):
     """The window does not take place."""
 
     change_reason: Text | None = None
+    change_reason_in: Translations = ()
 
 
 class WindowRefused(Wire):

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from pydantic import Field, model_validator
 
-from schemas.fields import CustomerId, MessageId, Moment, ShortText, Text, TierName, Wire
+from schemas.fields import CustomerId, LocaleName, MessageId, Moment, ShortText, Text, TierName, Wire
 
 Channel = Literal["in_app", "email", "sms"]
 Category = Literal["service", "security", "marketing"]
@@ -91,7 +91,7 @@ class Audience(Wire):
     all: Literal[True] | None = None
     bank: Annotated[str, Field(pattern=r"^[A-Za-z0-9]{2,16}$", examples=["ICBC"])] | None = None
     tier: TierName | None = None
-    locale: Literal["zh-CN", "en"] | None = None
+    locale: LocaleName | None = None
     customers: Annotated[tuple[CustomerId, ...], Field(min_length=1, max_length=10_000, fail_fast=True)] | None = None
 
     @model_validator(mode="after")
@@ -102,7 +102,7 @@ class Audience(Wire):
 
 
 DataName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
-DataValue = Text | int | bool | dict[Literal["zh-CN", "en"], Text]
+DataValue = Text | int | bool | dict[LocaleName, Text]
 """What a template is filled with; a text may be said in each language; `…_minor` is money in the data's `currency`."""
 
 

@@ -21,6 +21,7 @@ from schemas.fields import (
     Reference,
     ShortText,
     Text,
+    Translations,
     Wallet,
     Wire,
 )
@@ -157,10 +158,11 @@ class TransferFailed(TransferEvent):
 
 
 class Alternative(Wire):
-    """Another way to do what is not possible now."""
+    """Another way to do what is not possible now; readers of a language that its texts do not have are not told."""
 
     kind: ShortText
     text: Text
+    text_in: Translations = ()
 
 
 class TransferHeld(TransferEvent):

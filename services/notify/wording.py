@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime
@@ -11,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 from zoneinfo import ZoneInfo
 
-from babel.dates import format_date, format_datetime
+from babel.dates import format_date, format_time, get_datetime_format
 from babel.lists import format_list
 from babel.numbers import format_currency, get_currency_name, get_currency_precision
 from jinja2 import DictLoader, StrictUndefined, TemplateError, TemplateNotFound
@@ -32,6 +34,9 @@ _BABEL: Final = {Locale.CHINESE: "zh_Hans_CN", Locale.ENGLISH: "en"}
 _STOP: Final = {Locale.CHINESE: "。", Locale.ENGLISH: "."}
 _ENDS: Final = (".", "!", "?", "。", "！", "？")
 _SHOWN: Final = 4
+_HAN: Final = re.compile("[\u3400-\u9fff]")
+_TRANSLATED: Final = frozenset(("text", "reason", "change_reason"))
+"""Texts that publishers write themselves; beside each, `…_in` may say it in other languages."""
 _Line = Annotated[str, Field(min_length=1)]
 
 
@@ -65,9 +70,10 @@ class _File(Strict):
 
     support: _Line
     sms_signature: _Line
+    sms_short: _Line
     platform: _Line
     account: _Ending
-    subjects: dict[str, _Ending]
+    own: dict[str, _Ending]
     phrases: dict[str, _Line]
     terms: dict[str, dict[str, _Line]]
     reasons: dict[str, _Reason]
@@ -147,7 +153,7 @@ class Wording:
         templates = language.messages[template]
         needed = [name for name in data if name.removesuffix("_minor") in templates.needs and name != "support"]
         try:
-            writer = _Writer(language.words, _BABEL[locale], data.get("currency"), "UTC")
+            writer = _Writer(language.words, locale, data.get("currency"), "UTC")
             facts = {name.removesuffix("_minor"): _in_language(writer, name, data[name], locale) for name in needed}
             facts["support"] = language.words.support
             text = Text(templates.title.render(facts), templates.body.render(facts))
@@ -166,12 +172,15 @@ class Wording:
         return Text(language.digest.title.render(facts), language.digest.body.render(facts))
 
     def as_sms(self, text: Text, locale: Locale, segments: int) -> str:
-        """Return what a text says as one of at most so many segments: all of it, or else its title alone."""
+        """Return what a text says in at most so many segments: all of it, or its title and how to learn more.
+
+        A title that is too long by itself, as others may write it, is cut.
+        """
         words = self._languages[locale].words
-        whole = _plain_spaces(f"{words.sms_signature}{text.body}")
-        if count_segments(whole) <= segments:
-            return whole
-        return _plain_spaces(f"{words.sms_signature}{text.title}")
+        short = words.sms_short.format(title=text.title, stop="" if text.title.endswith(_ENDS) else _STOP[locale])
+        said = [_plain_spaces(f"{words.sms_signature}{one}") for one in (text.body, short, text.title)]
+        fitting = next((one for one in said if count_segments(one) <= segments), None)
+        return fitting or _cut(said[-1], segments)
 
 
 def _in_language(writer: _Writer, name: str, value: Any, locale: Locale) -> Any:
@@ -181,6 +190,12 @@ def _in_language(writer: _Writer, name: str, value: Any, locale: Locale) -> Any:
         message = f"{name} is not said in {locale}"
         raise WordingError(message)
     return value[locale]
+
+
+def _cut(text: str, segments: int) -> str:
+    """Return as much of a text as so many segments hold; longer texts have no fewer segments."""
+    fits = bisect_right(range(len(text)), segments, key=lambda length: count_segments(f"{text[:length]}...")) - 1
+    return f"{text[:fits]}..."
 
 
 def _plain_spaces(text: str) -> str:
@@ -260,8 +275,9 @@ def _facts(
 ) -> dict[str, Any]:
     """Return those of an event's fields that are needed, as a person reads them; `has_fee` is whether it is not 0."""
     words = language.words
-    writer = _Writer(words, _BABEL[language.locale], event.get("currency"), time_zone)
+    writer = _Writer(words, language.locale, event.get("currency"), time_zone, role)
     facts: dict[str, Any] = {"support": words.support}
+    event = _in_own_language(event, language.locale)
     for name in (need for need in needs if need.startswith("has_")):
         facts[name] = role != Role.PAYEE and bool(event.get(f"{name.removeprefix('has_')}_minor"))
     own_balance = f"{role}_available_minor"
@@ -276,6 +292,21 @@ def _facts(
     return facts
 
 
+def _in_own_language(fields: Mapping[str, Any], locale: Locale) -> Mapping[str, Any]:
+    """Return fields with others' texts in one language; without those that are not said in it.
+
+    A text without a translation is taken for Chinese where it has a Chinese character, and else for English.
+    """
+    texts = {name: fields[name] for name in _TRANSLATED & fields.keys() if isinstance(fields[name], str)}
+    return {**fields, **{name: _translated(text, fields.get(f"{name}_in", ()), locale) for name, text in texts.items()}}
+
+
+def _translated(text: str, translations: Sequence[Mapping[str, str]], locale: Locale) -> str | None:
+    is_in_own = (_HAN.search(text) is not None) == (locale == Locale.CHINESE)
+    said = {one["locale"]: one["text"] for one in translations}
+    return said.get(locale, text if is_in_own else None)
+
+
 def _is_nothing(value: Any) -> bool:
     # An empty text is a gap in a sentence, as one that is not there.
     return value is None or (isinstance(value, str) and not value.strip())
@@ -283,12 +314,18 @@ def _is_nothing(value: Any) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Writer:
-    """Writes values as a person does in their language and time zone."""
+    """Writes values as a person does in their language and time zone; `own` is what the event makes of them."""
 
     words: _File
-    locale: str
+    language: Locale
     currency: str | None
     time_zone: str
+    own: Role = Role.RECIPIENT
+
+    @property
+    def locale(self) -> str:
+        """The language as babel calls it."""
+        return _BABEL[self.language]
 
     def write(self, name: str, value: Any) -> Any:
         """Return a field's amount, moment, day, party or code as text, fields within it too; all else as it is."""
@@ -296,20 +333,21 @@ class _Writer:
             return self._write_fields(value)
         if isinstance(value, tuple | list):
             return [self.write(name, one) for one in value]
-        if name.endswith("_minor") and self.currency is not None:
+        if (name.endswith("_minor") or name == "value") and self.currency is not None:
             return money(value, self.currency, self.locale)
         if isinstance(value, datetime):
             return _moment(value, self.locale, self.time_zone)
         if name.endswith("_on") or name == "until":
-            return format_date(date.fromisoformat(value), "long", locale=self.locale)
+            return format_date(date.fromisoformat(value), "medium", locale=self.locale)
         if name in {"payer", "payee", "account_id", "subject"}:
-            return _party(self.words, name, value)
-        if name == "currencies":
+            return _party(self.words, value, is_own=name in {"account_id", "subject", self.own})
+        if name in {"currency", "currencies"}:
             return get_currency_name(value, locale=self.locale)
         return self.words.terms.get(name, {}).get(value, value)
 
     def _write_fields(self, fields: Mapping[str, Any]) -> dict[str, Any]:
         writer = replace(self, currency=fields.get("currency", self.currency))
+        fields = _in_own_language(fields, self.language)
         there = {name: value for name, value in fields.items() if not _is_nothing(value)}
         written = {name.removesuffix("_minor"): writer.write(name, value) for name, value in there.items()}
         has = {f"has_{name.removesuffix('_minor')}": value != 0 for name, value in there.items() if "_minor" in name}
@@ -334,7 +372,9 @@ def _reason(words: _File, reason: Mapping[str, Any], writer: _Writer) -> dict[st
 @lru_cache(maxsize=1_024)
 def _moment(moment: datetime, locale: str, time_zone: str) -> str:
     # Most events of a batch are of one moment.
-    return format_datetime(moment, "medium", tzinfo=ZoneInfo(time_zone), locale=locale)
+    local = moment.astimezone(ZoneInfo(time_zone))
+    day, time = format_date(local, "medium", locale=locale), format_time(local, "short", locale=locale)
+    return str(get_datetime_format("medium", locale=locale)).replace("'", "").format(time, day)
 
 
 def money(minor: int, currency: str, locale: str) -> str:
@@ -342,12 +382,12 @@ def money(minor: int, currency: str, locale: str) -> str:
     return format_currency(Decimal(minor).scaleb(-get_currency_precision(currency)), currency, locale=locale)
 
 
-def _party(words: _File, name: str, party: str) -> str:
-    """Return a party by the last of its number, a closing's subject as the reader's own; the platform by name."""
+def _party(words: _File, party: str, *, is_own: bool) -> str:
+    """Return a party by the last of its number, the reader's own wallet or loan as theirs; the platform by name."""
     kind = party.partition(":")[0]
     if kind == "platform":
         return words.platform
-    form = words.subjects[kind] if name == "subject" else words.account
+    form = words.own.get(kind, words.account) if is_own else words.account
     digits = shown_of(party.rpartition(":")[2])
     return form.ending.format(digits=digits) if digits else form.plain
 

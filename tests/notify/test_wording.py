@@ -18,7 +18,7 @@ from schemas.reasons import REASONS, REMEDIES, ClosingCode, Remedy
 from schemas.registry import MODELS
 from services.notify.decide import zone_or_home
 from services.notify.gateways.segments import Alphabet, alphabet_of, count_segments
-from services.notify.model import Locale, Role, Text
+from services.notify.model import Channel, Locale, Role, Text
 from services.notify.policy import DEFAULT_POLICY, read_policy
 from services.notify.wording import DEFAULT_WORDING, WordingError, money, read_wording, shown_of
 
@@ -88,10 +88,54 @@ def at(body: Any, path: tuple[Any, ...]) -> Any:
 def test_an_english_text_message_needs_no_dearer_alphabet_and_none_is_too_long(event_type: str, role: Role) -> None:
     for locale, example in itertools.product(Locale, EXAMPLES[event_type]):
         text = tell(event_type, role, example, locale, "Asia/Shanghai")
-        message = WORDING.as_sms(text, locale, POLICY.sms.segments)
-        assert count_segments(message) <= POLICY.sms.segments
-        assert count_segments(WORDING.as_sms(text, locale, 0)) <= 2, text.title
-        assert alphabet_of(message) == (Alphabet.GSM_7 if locale == Locale.ENGLISH else Alphabet.UCS_2)
+        alphabet = Alphabet.GSM_7 if locale == Locale.ENGLISH else Alphabet.UCS_2
+        assert alphabet_of(text_message(text, locale)) == alphabet
+        # Its title says by itself what it is about, and how to learn more.
+        assert count_segments(WORDING.as_sms(text._replace(body="x" * 2_000), locale, 2)) <= 2, text.title
+
+
+def text_message(text: Text, locale: Locale) -> str:
+    """Return a text as a text message, which says all of it."""
+    message = WORDING.as_sms(text, locale, POLICY.sms.segments)
+    assert count_segments(message) <= POLICY.sms.segments
+    assert message.endswith(text.body.replace("\u202f", " ").replace("\xa0", " ")), (locale, text)
+    return message
+
+
+LONG: Final[dict[str, Any]] = {
+    "payer": "wallet:9f86d081884c7d65",
+    "payee": "bank:SPDB:6222020000000001",
+    "account_id": "wallet:9f86d081884c7d65",
+    "subject": "wallet:9f86d081884c7d65",
+    "functions": ["transfer", "withdrawal", "top_up"],
+    "banks": ["ABC", "BOCOM", "PSBC"],
+    "currencies": ["CNY"],
+    "previous": {"starts_at": "2026-12-27T17:00:00Z", "ends_at": "2026-12-28T13:45:00Z"},
+}
+"""What is longest of what is usual; amounts are hundreds of millions."""
+
+
+@pytest.mark.parametrize(("event_type", "role"), [one for one in TOLD if Channel.SMS in POLICY.events[one[0]].channels])
+def test_a_text_message_says_everything_though_its_values_are_long(event_type: str, role: Role) -> None:
+    for example, locale in itertools.product(EXAMPLES[event_type], Locale):
+        text_message(tell(event_type, role, _at_length(example), locale, "Asia/Shanghai"), locale)
+
+
+def _at_length(body: Any) -> Any:
+    if isinstance(body, list):
+        return [_at_length(one) for one in body]
+    if not isinstance(body, dict):
+        return body
+    longer = {name: LONG.get(name) or _at_length(value) for name, value in body.items()}
+    return longer | {name: 98_765_432_100 for name, value in longer.items() if name.endswith("_minor") and value}
+
+
+@pytest.mark.parametrize("locale", Locale)
+def test_a_title_that_is_too_long_for_a_text_message_is_cut(locale: Locale) -> None:
+    text = Text("维护 maintenance " * 100, "x" * 2_000)
+    message = WORDING.as_sms(text, locale, 3)
+    assert message.endswith("...")
+    assert count_segments(message) == 3
 
 
 def test_there_are_no_words_that_nobody_is_told() -> None:
@@ -115,7 +159,6 @@ def test_every_reason_has_words_and_a_next_step(locale: Locale) -> None:
         ("why", closure.KeptBecause),
         ("why", closure.Deferred),
         ("kind", closure.ObligationKind),
-        ("kind", maintenance.CompensationKind),
         ("functions", maintenance.Function),
         ("before", maintenance.Before),
     ],
@@ -154,11 +197,11 @@ def test_amounts_times_and_balances_are_written_as_the_reader_does() -> None:
     body["occurred_at"] = "2026-11-23T20:30:00Z"
     english = tell("transfer.settled", Role.PAYER, body, zone="America/New_York")
     assert english.title == "CN¥1,234.56 sent"
-    assert "Nov 23, 2026, 3:30:00" in english.body
+    assert "Nov 23, 2026, 3:30\u202fPM" in english.body
     assert "The fee was CN¥0.10. You now have CN¥0.50 available." in english.body
     chinese = tell("transfer.settled", Role.PAYER, body, Locale.CHINESE, "Asia/Shanghai")
     assert chinese.title == "已转出 ¥1,234.56"
-    assert "2026年11月24日 04:30:00" in chinese.body
+    assert "2026年11月24日 04:30，" in chinese.body
 
 
 def test_the_payee_is_not_told_of_the_fee_or_of_the_payers_balance() -> None:
@@ -241,9 +284,9 @@ def test_a_change_of_time_is_told_as_a_change(locale: Locale) -> None:
             "previous": {"starts_at": "2026-11-28T18:07:00Z", "ends_at": "2026-11-28T20:17:00Z"},
         }
         text = tell(type_, Role.CONCERNED, body, locale)
-        assert ("9:00:00\u202fPM" if locale == Locale.ENGLISH else "21:00:00") in text.title
-        assert ("8:17:00\u202fPM" if locale == Locale.ENGLISH else "20:17:00") in text.body
-        assert ("9:00:00\u202fPM" if locale == Locale.ENGLISH else "21:00:00") in text.body
+        assert ("9:00\u202fPM" if locale == Locale.ENGLISH else "21:00") in text.title
+        assert ("8:17\u202fPM" if locale == Locale.ENGLISH else "20:17") in text.body
+        assert ("9:00\u202fPM" if locale == Locale.ENGLISH else "21:00") in text.body
 
 
 def test_a_window_says_what_is_closed_with_which_banks_why_and_what_else_one_can_do() -> None:
@@ -256,6 +299,69 @@ def test_a_window_says_what_is_closed_with_which_banks_why_and_what_else_one_can
     assert "Or: Withdraw to a card of another bank. To make up for it: Your next withdrawal costs no fee." in english
     chinese = tell("window.scheduled", Role.CONCERNED, EXAMPLES["window.scheduled"][0], Locale.CHINESE).body
     assert "暂停工商银行和建设银行的人民币转账和提现" in chinese
+
+
+@pytest.mark.parametrize("type_", sorted(type_ for type_ in POLICY.events if type_.startswith("window.")))
+def test_a_window_is_told_in_its_readers_language_alone(type_: str) -> None:
+    said = {
+        "zh-CN": ("银行要求", "请用另一张卡", "免一次手续费"),
+        "en": ("The bank asked", "Use a card", "No fee once"),
+    }
+    for own, other in itertools.permutations(said):
+        window = _window_saying(type_, *said[other])
+        both = {**window, **_window_saying(type_, *said[other], said={own: said[own]})}
+        read = tell(type_, Role.CONCERNED, both, Locale(own)).body
+        # What is said in the other language alone is left out, and what it would say else is in the reader's words.
+        less = tell(type_, Role.CONCERNED, window, Locale(own)).body
+        theirs = tell(type_, Role.CONCERNED, window, Locale(other)).body
+        for text in said[other]:
+            assert text not in read + less
+        for own_text, other_text in zip(said[own], said[other], strict=True):
+            assert (own_text in read) == (other_text in theirs)
+            assert own_text not in less
+        assert (re.search("[\u4e00-\u9fff]", read + less) is not None) == (own == "zh-CN")
+
+
+def _window_saying(
+    type_: str, reason: str, way: str, gift: str, said: dict[str, tuple[str, str, str]] | None = None
+) -> dict[str, Any]:
+    in_each = [
+        [{"locale": locale, "text": texts[place]} for locale, texts in (said or {}).items()] for place in range(3)
+    ]
+    return {
+        **EXAMPLES[type_][0],
+        "reason": reason,
+        "reason_in": in_each[0],
+        "change_reason": reason,
+        "change_reason_in": in_each[0],
+        "alternatives": [{"kind": "card", "text": way, "text_in": in_each[1]}],
+        "compensation": {"kind": "fee_waiver", "value": 1, "text": gift, "text_in": in_each[2]},
+    }
+
+
+@pytest.mark.parametrize(
+    ("compensation", "english", "chinese"),
+    [
+        ({"kind": "coupon", "value": 500, "currency": "CNY"}, "a coupon worth CN¥5.00.", "价值 ¥5.00 的优惠券一张。"),
+        ({"kind": "coupon", "value": 500}, "this: a coupon.", "优惠券一张。"),
+        ({"kind": "fee_waiver", "value": 1}, "your next fee is waived.", "免收一次手续费。"),
+        ({"kind": "fee_waiver", "value": 3}, "your next 3 fees are waived.", "免收 3 次手续费。"),
+    ],
+)
+def test_a_compensation_without_a_text_is_said_by_what_it_is(
+    compensation: dict[str, Any], english: str, chinese: str
+) -> None:
+    body = {**EXAMPLES["compensation.granted"][0], "compensation": {**compensation, "text": ""}}
+    for locale, words in ((Locale.ENGLISH, english), (Locale.CHINESE, chinese)):
+        text = tell("compensation.granted", Role.HOLDER, body, locale)
+        assert_reads_well(text)
+        assert words in text.body
+
+
+def test_a_window_says_whose_clock_it_goes_by() -> None:
+    for type_ in ("window.scheduled", "window.rescheduled", "window.reminder", "window.started", "window.extended"):
+        assert "(Beijing time)" in tell(type_, Role.CONCERNED, EXAMPLES[type_][0]).body
+        assert "北京时间" in tell(type_, Role.CONCERNED, EXAMPLES[type_][0], Locale.CHINESE).body
 
 
 def test_a_bank_without_a_name_is_said_by_its_code_and_others_texts_end_as_sentences() -> None:
@@ -282,7 +388,7 @@ def test_what_is_owed_is_listed_each_in_its_currency() -> None:
 def test_who_closes_a_wallet_sees_the_balance_the_fee_the_payout_and_the_deadline_before_they_confirm() -> None:
     text = tell("closure.approved", Role.HOLDER, EXAMPLES["closure.approved"][0]).body
     assert "Your balance is CN¥1,259.90, the fee is CN¥10.00, and CN¥1,249.90 is paid out to the account ending" in text
-    assert "by Nov 30, 2026, 4:00:00" in text
+    assert "by Nov 30, 2026, 4:00\u202fPM" in text
     assert "the fee" not in tell("closure.approved", Role.HOLDER, EXAMPLES["closure.approved"][1]).body
 
 
@@ -290,7 +396,7 @@ def test_the_last_notice_has_the_receipt_and_what_is_kept_for_how_long() -> None
     text = tell("closure.erasing", Role.HOLDER, EXAMPLES["closure.erasing"][0])
     assert "R-20261123-4F50A" in text.title
     assert "CN¥1,249.90 went to the account ending 0001, after the fee of CN¥10.00." in text.body
-    assert "your identity until November 23, 2036 (law against money laundering)" in text.body
+    assert "your identity until Nov 23, 2036 (law against money laundering)" in text.body
 
 
 @pytest.mark.parametrize("zone", ["localtime", "UTC", "Asia/Shanghai", "America/Argentina/Buenos_Aires"])
