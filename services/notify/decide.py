@@ -200,7 +200,7 @@ def decide_request(book: Book, message: Message, request: NotificationRequest, c
     id_ = str(request.notification_id)
     if id_ in book.announced:
         if book.announced[id_] != content_hash:
-            book.unfit.append(Unfit(message, f"notification_id: {id_} was asked for before, with other content"))
+            book.unfit.append(other_content(message, id_))
         return
     try:
         for locale in Locale:
@@ -214,6 +214,11 @@ def decide_request(book: Book, message: Message, request: NotificationRequest, c
     origin = _Origin(id_, request.template, message.lane, _rule_of(request))
     is_early = request.not_before is not None and request.not_before > book.now
     _announce(book, origin, [telling], request, content_hash, not_before=request.not_before if is_early else None)
+
+
+def other_content(message: Message, id_: str) -> Unfit:
+    """Return the refusal of what comes under an id that was used for something else."""
+    return Unfit(message, f"{id_} was asked for before, with other content")
 
 
 def _rule_of(request: NotificationRequest) -> Rule:

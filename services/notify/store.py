@@ -209,7 +209,7 @@ async def _record_deliveries(connection: Connection, book: Book, keys: Keys) -> 
     ]
     await copy_rows(connection, "delivery", _DELIVERY_COLUMNS, rows)
     if rows:
-        await connection.execute(_QUERIES.wake_dispatchers)
+        await wake_dispatchers(connection)
 
 
 _DELIVERY_COLUMNS: Final = (*Delivery._fields[:8], "sealed")
@@ -230,7 +230,17 @@ async def _record_inbox(connection: Connection, book: Book, keys: Keys) -> None:
     columns = ("customer_id", "number", "notice_id", "locale", "sealed", "arrived_at")
     await copy_rows(connection, "inbox_message", columns, rows)
     if rows or book.erased:
-        await connection.execute(_QUERIES.wake_readers)
+        await wake_readers(connection)
+
+
+async def wake_dispatchers(connection: Connection) -> None:
+    """Tell the dispatchers, once this is committed, that there is something to deliver."""
+    await connection.execute(_QUERIES.wake_dispatchers)
+
+
+async def wake_readers(connection: Connection) -> None:
+    """Tell those who follow inboxes, once this is committed, that something arrived or was erased."""
+    await connection.execute(_QUERIES.wake_readers)
 
 
 async def note_wallets(connection: Connection, states: Iterable[AccountState]) -> None:

@@ -17,7 +17,7 @@ from services.notify.broadcast import store
 from services.notify.broadcast.audience import asked_for, concerned_by
 from services.notify.broadcast.model import Broadcast, State
 from services.notify.broadcast.texts import BroadcastText, write_texts
-from services.notify.decide import DEFAULT_CHANNELS, EVENTS, HOME_ZONE, SOURCE
+from services.notify.decide import DEFAULT_CHANNELS, EVENTS, HOME_ZONE, SOURCE, other_content
 from services.notify.model import Locale, Role
 from services.notify.wording import WordingError
 from services.runtime.message import Effects, Outgoing, Timer, Unfit
@@ -289,11 +289,6 @@ def _state(message: Message) -> State:
 def hash_content(data: BaseModel, key: bytes) -> bytes:
     """Return a keyed hash of what is asked for, by which a repeat is told from something else under the same id."""
     return hmac.digest(key, data.model_dump_json().encode(), hashlib.sha256)
-
-
-def other_content(message: Message, id_: str) -> Unfit:
-    """Return the refusal of what comes under an id that was used for something else."""
-    return Unfit(message, f"{id_} was asked for before, with other content")
 
 
 def _progress(broadcast: Broadcast, counts: Counts, lane: Lane, now: datetime, *, is_over: bool) -> Outgoing:

@@ -356,11 +356,3 @@ where notification_id = $1
 select notification_id, texts
 from broadcast
 where notification_id = any($1::text[])
-
--- Tell the dispatchers, once this is committed, that there is something to deliver.
--- name: wake_dispatchers
-notify delivery
-
--- Tell the streams of inboxes, once this is committed, that there is something new.
--- name: wake_inboxes
-notify inbox

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from services.notify.broadcast.model import Broadcast, Counts, State
 from services.notify.model import Announcement
+from services.notify.store import wake_dispatchers, wake_readers
 from services.runtime.database import copy_rows, execute_rows, load_queries
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ async def act(connection: Connection, state: State, ids: Sequence[str], now: dat
             await connection.execute(_QUERIES.hold_deliveries, list(ids))
         case State.RUNNING:
             await connection.execute(_QUERIES.release_deliveries, list(ids))
-            await connection.execute(_QUERIES.wake_dispatchers)
+            await wake_dispatchers(connection)
         case State.CANCELLED:
             await connection.execute(_QUERIES.cancel_deliveries, list(ids), now)
 
@@ -123,9 +124,9 @@ async def announce(
     )
     accepted, queued, put_in = row or (0, 0, 0)
     if queued:
-        await connection.execute(_QUERIES.wake_dispatchers)
+        await wake_dispatchers(connection)
     if put_in:
-        await connection.execute(_QUERIES.wake_inboxes)
+        await wake_readers(connection)
     return int(accepted)
 
 
