@@ -1,6 +1,6 @@
 """The sandbox bank: a connector that answers `rail.instructions` on `rail.results`, as well or as badly as it is told.
 
-By default everything settles at once; `local.behaviour` says how to have it otherwise. What it was told and will
+By default everything settles at once; `local.bank_behaviour` says how to have it otherwise. What it was told and will
 answer is kept in a file, so that it goes on after a restart and says the same of a payout that it is told twice.
 """
 
@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer
 
-from local.behaviour import Answer, BehaviourFile, Conduct, Rule
+from local.bank_behaviour import Answer, Behaviour, Conduct, Rule
+from local.behaviour import BehaviourFile
 from local.settings import load_local_settings, runtime_settings
 from schemas import registry
 from schemas.envelope import Envelope, decode, encode_headers
@@ -81,7 +82,7 @@ class Reply:
 class Bank:
     """What the bank remembers and does; it neither reads nor writes topics."""
 
-    def __init__(self, memory: Path, behaviour: BehaviourFile, clock: Clock) -> None:
+    def __init__(self, memory: Path, behaviour: BehaviourFile[Behaviour], clock: Clock) -> None:
         self._db = sqlite3.connect(memory, isolation_level=None)
         self._db.execute("pragma journal_mode = wal")
         self._db.execute("pragma synchronous = normal")
@@ -323,14 +324,15 @@ def main() -> int:
         dsn = local.dsn.get_secret_value() if local.dsn else "postgresql://none"
         settings = runtime_settings(local.bootstrap or "", dsn)
         home = Path(os.environ.get("SLUICE_BANK_HOME") or local.home).resolve()
-        behaviour = BehaviourFile(Path(os.environ.get("SLUICE_BANK_BEHAVIOUR") or home / "bank.json"))
+        path = Path(os.environ.get("SLUICE_BANK_BEHAVIOUR") or home / "bank.json")
+        behaviour = BehaviourFile(path, Behaviour)
     except SettingsError as error:
         _log(str(error))
         return 2
     (home / "data").mkdir(parents=True, exist_ok=True)
     clock = clock_from_setting(settings.clock)
     connector = Connector(settings, Bank(home / "data" / "bank.db", behaviour, clock), clock)
-    announced = {"service": "bank", "pid": os.getpid(), "behaviour": str(behaviour.path.resolve())}
+    announced = {"service": "bank", "pid": os.getpid(), "behaviour": str(path.resolve())}
     sys.stdout.write(json.dumps(announced) + "\n")
     sys.stdout.flush()
     try:

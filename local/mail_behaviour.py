@@ -10,25 +10,16 @@ environment says:
 
 from __future__ import annotations
 
-import hashlib
-import json
-import sys
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Annotated, Final, Literal, NamedTuple
+from typing import Annotated, Final, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from local.private_files import write_privately
-from services.runtime.settings import SettingsError, describe
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from local.behaviour import Seconds, Share, share_of
 
 PREFIX: Final = "SLUICE_MAIL_SANDBOX_"
 
-Seconds = Annotated[float, Field(ge=0)]
-Share = Annotated[float, Field(ge=0, le=1)]
 Code = Annotated[int, Field(ge=400, le=599)]
 Stage = Literal["rcpt", "data"]
 """Where a mail is refused: when its recipient is named, or after its content."""
@@ -88,7 +79,7 @@ class Behaviour(BaseSettings):
         """Return what becomes of a recipient as soon as it is named."""
         if (rule := self._rule_for(to)) is not None:
             return rule.conduct_at("rcpt")
-        if self.stage == "rcpt" and _luck(to) < self.failure_rate:
+        if self.stage == "rcpt" and share_of(to) < self.failure_rate:
             return Conduct("refuse", _said(self.code, self.text))
         return Conduct("greylist") if self.greylist else Conduct()
 
@@ -96,7 +87,7 @@ class Behaviour(BaseSettings):
         """Return what becomes of a mail once it is here."""
         if (rule := self._rule_for(to)) is not None:
             return rule.conduct_at("data")
-        luck = _luck(reference)
+        luck = share_of(reference)
         if self.stage == "data" and (luck := luck - self.failure_rate) < 0:
             return Conduct("refuse", _said(self.code, self.text), self.delay_s)
         return Conduct("silence" if luck < self.silence_rate else "accept", "", self.delay_s)
@@ -107,54 +98,3 @@ class Behaviour(BaseSettings):
 
 def _said(code: int, text: str) -> str:
     return f"{code} {text or f'{code // 100}.0.0 The sandbox refuses'}"
-
-
-def _luck(text: str) -> float:
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=6).digest()) / 2**48
-
-
-class BehaviourFile:
-    """The behaviour as a file says, read again when it changes; a file that is wrong changes nothing.
-
-    Raises SettingsError at the start when the environment is wrong.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._seen: tuple[int, int, int] | None = None
-        try:
-            self._behaviour = Behaviour()
-        except ValidationError as error:
-            raise SettingsError(describe(error).replace("setting ", f"setting {PREFIX}", 1)) from None
-
-    def read(self) -> Behaviour:
-        """Return the behaviour in force."""
-        try:
-            found = self.path.stat()
-            if (seen := (found.st_ino, found.st_mtime_ns, found.st_size)) != self._seen:
-                self._seen = seen
-                self._behaviour = _parse(self.path.read_bytes())
-        except FileNotFoundError:
-            if self._seen is not None:
-                self._seen, self._behaviour = None, Behaviour()
-        except SettingsError as error:
-            sys.stderr.write(f"{self.path} is no behaviour, and what was said before stays. {error}\n")
-            sys.stderr.flush()
-        return self._behaviour
-
-    def write(self, text: bytes) -> None:
-        """Have it otherwise from now on; SettingsError when the text is no behaviour."""
-        behaviour = _parse(text)
-        write_privately(self.path, text.decode())
-        self.read()
-        # Two files of one size within one tick of the clock look the same.
-        self._behaviour = behaviour
-
-
-def _parse(text: bytes) -> Behaviour:
-    try:
-        return Behaviour(**json.loads(text))
-    except ValidationError as error:
-        raise SettingsError(describe(error)) from None
-    except (ValueError, TypeError) as error:
-        raise SettingsError(f"It is not a JSON object: {error}.") from None

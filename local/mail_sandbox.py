@@ -39,7 +39,8 @@ from cryptography.x509.oid import NameOID
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from local.mail_behaviour import PREFIX, BehaviourFile
+from local.behaviour import BehaviourFile
+from local.mail_behaviour import PREFIX, Behaviour
 from services.runtime.settings import SettingsError, describe
 
 if TYPE_CHECKING:
@@ -144,7 +145,7 @@ def _part(message: EmailMessage, kind: str) -> str | None:
 class Listener:
     """What the SMTP server asks at each step of a dialogue; counts its connections and the answers that wait."""
 
-    def __init__(self, mailroom: Mailroom, behaviour: BehaviourFile) -> None:
+    def __init__(self, mailroom: Mailroom, behaviour: BehaviourFile[Behaviour]) -> None:
         self._mailroom = mailroom
         self._behaviour = behaviour
         self._greylisted: OrderedDict[str, None] = OrderedDict()
@@ -291,7 +292,7 @@ def tls_context(certificate_file: Path) -> ssl.SSLContext:
 # --- HTTP ---
 
 
-def application(mailroom: Mailroom, listener: Listener, behaviour: BehaviourFile) -> web.Application:
+def application(mailroom: Mailroom, listener: Listener, behaviour: BehaviourFile[Behaviour]) -> web.Application:
     """Return what answers over HTTP."""
 
     async def messages(request: web.Request) -> web.Response:
@@ -333,7 +334,7 @@ def application(mailroom: Mailroom, listener: Listener, behaviour: BehaviourFile
 # --- The process ---
 
 
-async def serve(settings: SandboxSettings, behaviour: BehaviourFile) -> None:
+async def serve(settings: SandboxSettings, behaviour: BehaviourFile[Behaviour]) -> None:
     """Listen, say where, and go on until SIGTERM."""
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -360,7 +361,7 @@ async def serve(settings: SandboxSettings, behaviour: BehaviourFile) -> None:
             "smtps": f"{HOST}:{smtps.sockets[0].getsockname()[1]}",
             "http": f"http://{HOST}:{runner.addresses[0][1]}",
             "certificate": str(certificate),
-            "behaviour": str(behaviour.path.resolve()),
+            "behaviour": str(behaviour.path),
         }
         sys.stdout.write(json.dumps(announced) + "\n")
         sys.stdout.flush()
@@ -371,7 +372,7 @@ def main() -> int:
     """Take mails until SIGTERM; return the process's exit code."""
     try:
         settings = SandboxSettings()
-        behaviour = BehaviourFile(settings.behaviour or settings.home.resolve() / "mail.json")
+        behaviour = BehaviourFile((settings.behaviour or settings.home / "mail.json").resolve(), Behaviour)
     except ValidationError as error:
         return _misconfigured(describe(error))
     except SettingsError as error:

@@ -6,6 +6,7 @@ import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
+from local.bank_behaviour import Behaviour
 from local.behaviour import BehaviourFile
 from local.settings import runtime_settings
 from services.notify.settings import load_notify
@@ -27,7 +28,7 @@ def check_settings(settings: LocalSettings, keys: Mapping[str, str]) -> None:
         runtime_settings(settings.bootstrap or kafka, settings.dsn.get_secret_value() if settings.dsn else database)
         load_settings()
         load_notify()
-        BehaviourFile(settings.home / "bank.json")
+        BehaviourFile(settings.home / "bank.json", Behaviour)
 
 
 @contextmanager

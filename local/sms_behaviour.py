@@ -11,23 +11,18 @@ says. What stands at the top is for all gateways, what stands under a name is fo
 from __future__ import annotations
 
 import hashlib
-import json
 import struct
-import sys
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Final, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from services.runtime.settings import SettingsError, describe
+from local.behaviour import Seconds, Share
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from local.behaviour import BehaviourFile
 
 PREFIX: Final = "SLUICE_SMS_SANDBOX_"
-
-Seconds = Annotated[float, Field(ge=0)]
-Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Conduct(NamedTuple):
@@ -149,36 +144,29 @@ def _lucks(reference: str) -> tuple[int, ...]:
     return struct.unpack("<6H", hashlib.blake2b(reference.encode(), digest_size=12).digest())
 
 
-class Behaviour(GatewayBehaviour):
+class Behaviour(BaseSettings, GatewayBehaviour):
     """How all gateways behave, and how each differs; a gateway that is not named is like all."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="forbid", env_prefix=PREFIX, env_ignore_empty=True)
 
     gateways: dict[str, GatewayBehaviour] = Field(default={})
 
 
-class _Environment(BaseSettings, GatewayBehaviour):
-    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_prefix=PREFIX, env_ignore_empty=True)
+class SmsBehaviours:
+    """How each gateway behaves: as tests say, else as the file does under its name, else as all gateways do."""
 
-
-class SmsBehaviourFile:
-    """The gateways' behaviour, read again when the file, if any, changes; a file that is wrong changes nothing.
-
-    Raises SettingsError at the start when the environment is wrong.
-    """
-
-    def __init__(self, path: Path | None) -> None:
-        self.path = path
-        self._seen: tuple[int, int] | None = None
+    def __init__(self, file: BehaviourFile[Behaviour]) -> None:
+        self.path = file.path
+        self._file = file
+        self._said = file.read()
         self._told: dict[str, GatewayBehaviour] = {}
-        try:
-            self._environment = _Environment().model_dump(exclude_unset=True)
-        except ValidationError as error:
-            raise SettingsError(describe(error).replace("setting ", f"setting {PREFIX}", 1)) from None
-        self._file = Behaviour()
         self._known: dict[str, GatewayBehaviour] = {}
 
     def of(self, gateway: str) -> GatewayBehaviour:
         """Return the behaviour of a gateway that is in force."""
-        self._read()
+        if (said := self._file.read()) is not self._said:
+            self._said = said
+            self._known.clear()
         if gateway not in self._known:
             self._known[gateway] = self._merge(gateway)
         return self._known[gateway]
@@ -189,31 +177,6 @@ class SmsBehaviourFile:
         self._known.clear()
 
     def _merge(self, gateway: str) -> GatewayBehaviour:
-        top = self._file.model_dump(exclude_unset=True, exclude={"gateways"})
-        own = self._told.get(gateway) or self._file.gateways.get(gateway) or GatewayBehaviour()
-        return GatewayBehaviour(**{**self._environment, **top, **own.model_dump(exclude_unset=True)})
-
-    def _read(self) -> None:
-        if self.path is None:
-            return
-        try:
-            found = self.path.stat()
-            if (seen := (found.st_mtime_ns, found.st_size)) != self._seen:
-                self._seen = seen
-                self._take(json.loads(self.path.read_text("utf-8")))
-        except FileNotFoundError:
-            if self._seen is not None:
-                self._seen = None
-                self._take({})
-        except ValidationError as error:
-            self._complain(describe(error))
-        except (ValueError, TypeError) as error:
-            self._complain(f"It is not a JSON object: {error}.")
-
-    def _take(self, content: dict[str, Any]) -> None:
-        self._file = Behaviour(**content)
-        self._known.clear()
-
-    def _complain(self, why: str) -> None:
-        sys.stderr.write(f"{self.path} is no behaviour, and what was said before stays. {why}\n")
-        sys.stderr.flush()
+        all_ = self._said.model_dump(exclude_unset=True, exclude={"gateways"})
+        own = self._told.get(gateway) or self._said.gateways.get(gateway) or GatewayBehaviour()
+        return GatewayBehaviour(**{**all_, **own.model_dump(exclude_unset=True)})

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from local.sms_behaviour import Conduct, GatewayBehaviour, SmsBehaviourFile
+    from local.sms_behaviour import Conduct, GatewayBehaviour, SmsBehaviours
     from local.sms_mailbox import Mailbox
 
 
 class Desk:
     """One for all gateways; used inside an event loop."""
 
-    def __init__(self, mailbox: Mailbox, behaviour: SmsBehaviourFile) -> None:
+    def __init__(self, mailbox: Mailbox, behaviour: SmsBehaviours) -> None:
         self.mailbox = mailbox
         self._behaviour = behaviour
         self._second = 0

@@ -24,7 +24,8 @@ from aiohttp import web
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from local.sms_behaviour import PREFIX, GatewayBehaviour, SmsBehaviourFile
+from local.behaviour import BehaviourFile
+from local.sms_behaviour import PREFIX, Behaviour, GatewayBehaviour, SmsBehaviours
 from local.sms_callbacks import Callbacks
 from local.sms_desk import Desk
 from local.sms_mailbox import Mailbox, Status, id_of
@@ -204,7 +205,7 @@ def _json(content: Any, status: int = 200) -> web.Response:
 # --- The process ---
 
 
-async def serve(settings: SandboxSettings, behaviour: SmsBehaviourFile) -> None:
+async def serve(settings: SandboxSettings, behaviour: SmsBehaviours) -> None:
     """Serve until cancelled, having said where on standard output."""
     desk = Desk(Mailbox(), behaviour)
     secret = settings.secret.get_secret_value()
@@ -241,7 +242,7 @@ def main() -> int:
     try:
         settings = _settings()
         file = os.environ.get("SLUICE_SMS_SANDBOX")
-        behaviour = SmsBehaviourFile(Path(file) if file else None)
+        behaviour = SmsBehaviours(BehaviourFile(Path(file) if file else None, Behaviour))
     except SettingsError as error:
         sys.stderr.write(f"{error}\n")
         return 2
