@@ -251,6 +251,23 @@ async def test_a_cancel_is_final_whatever_comes_with_it(pool: Pool) -> None:
     assert await notices(pool) == {}
 
 
+@pytest.mark.parametrize("type_", ["broadcast.pause", "broadcast.resume", "broadcast.cancel"])
+async def test_what_is_asked_of_no_broadcast_is_a_dead_letter(pool: Pool, type_: str) -> None:
+    await hear(pool, reachable("a"))
+    broadcast, single = request(audience={"all": True}), request(customer_id="a")
+    refused = request(audience={"all": True}, template="nothing")
+    about = [{"notification_id": str(one.data.notification_id)} for one in (broadcast, single, refused)]  # type: ignore[union-attr]
+    early, of_one, of_none = (command(type_, id_) for id_ in about)
+    late = command(type_, about[0])
+    # Before its request it is a mistake, in the same batch or not; after it it is not, even when all is over.
+    effects = await handle(pool, early, broadcast, late, single, of_one, refused, of_none)
+    in_vain = [unfit.message for unfit in effects.unfit if "no broadcast was asked for" in unfit.detail]
+    assert in_vain == [early, of_one, of_none]
+    assert (await handle(pool, late)).unfit == []
+    (unfit,) = (await handle(pool, command(type_, {"notification_id": str(uuid.uuid4())}))).unfit
+    assert unfit.message.type == type_
+
+
 @pytest.mark.parametrize(
     "odd",
     [{"settles_on": "abc"}, {"until": "2026-13-45"}, {"amount_minor": "abc", "currency": "CNY"}, {"support": "x"}],

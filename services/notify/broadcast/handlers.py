@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -23,7 +23,7 @@ from services.notify.wording import WordingError
 from services.runtime.message import Effects, Outgoing, Timer, Unfit
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
 
     from pydantic import BaseModel
@@ -47,7 +47,7 @@ _LOOK_AGAIN: Final = timedelta(seconds=1)
 _FORESEEABLE: Final = timedelta(days=30)
 _PROGRESS_EVERY: Final = timedelta(seconds=5)
 
-
+_NO_BROADCAST: Final = "notification_id: no broadcast was asked for by this id before; use its request's key, too"
 _AFTERWARDS: Final = frozenset(("window.overrun", "window.ended", "window.cancelled", "survey.requested"))
 _NUMBERS: Final = ("accepted", "delivered", "sent", "failed", "suppressed", "pending")
 _GOES_ON: Final[dict[str, str]] = {State.RUNNING: "running", State.PAUSED: "paused", State.CANCELLED: "running"}
@@ -76,9 +76,12 @@ class Broadcasts:
             for message in messages
             if isinstance(message.data, NotificationRequest) and message.data.audience is not None
         ]
-        effects = await self._begin(connection, asked, now)
-        await _control(connection, messages, now)
-        return effects
+        controls = [message for message in messages if isinstance(message.data, BroadcastControl)]
+        known = await store.load_known(connection, map(_subject, controls)) if controls else set()
+        begun = await self._begin(connection, asked, now)
+        unknown = _unknown(messages, known, begun.unfit)
+        await _control(connection, [message for message in controls if message not in unknown], now)
+        return replace(begun, unfit=[*begun.unfit, *(Unfit(message, _NO_BROADCAST) for message in unknown)])
 
     async def on_events(self, connection: Connection, messages: Sequence[Message], now: datetime) -> Effects:
         """Begin the broadcasts of events that concern many, such as a window's."""
@@ -264,14 +267,31 @@ async def _tell(connection: Connection, broadcast: Broadcast, lane: Lane, now: d
     return _Said(_progress(broadcast, counts, lane, now, is_over=is_over), is_over)
 
 
-async def _control(connection: Connection, messages: Sequence[Message], now: datetime) -> None:
+def _unknown(messages: Sequence[Message], known: Iterable[str], unfit: Sequence[Unfit]) -> list[Message]:
+    """Return what is asked of broadcasts that nobody has asked for before it, in the order of the messages."""
+    unknown: list[Message] = []
+    there, refused = set(known), [one.message for one in unfit]
+    for message in messages:
+        if isinstance(message.data, NotificationRequest):
+            if message.data.audience is not None and message not in refused:
+                there.add(_subject(message))
+        elif isinstance(message.data, BroadcastControl) and _subject(message) not in there:
+            unknown.append(message)
+    return unknown
+
+
+def _subject(message: Message) -> str:
+    data: Any = message.data
+    return str(data.notification_id)
+
+
+async def _control(connection: Connection, controls: Sequence[Message], now: datetime) -> None:
     """Pause, resume and cancel; of several commands about one broadcast in a batch the last counts, or a cancel."""
     asked: dict[str, Message] = {}
-    for one in messages:
-        if isinstance(one.data, BroadcastControl):
-            id_ = str(one.data.notification_id)
-            if id_ not in asked or not isinstance(asked[id_].data, BroadcastCancel):
-                asked[id_] = one
+    for one in controls:
+        id_ = _subject(one)
+        if id_ not in asked or not isinstance(asked[id_].data, BroadcastCancel):
+            asked[id_] = one
     wanted: dict[State, list[str]] = {}
     for id_, message in asked.items():
         wanted.setdefault(_state(message), []).append(id_)

@@ -6,6 +6,12 @@ select event_id, content_hash
 from announcement
 where event_id = any($1::text[])
 
+-- Which of these are broadcasts.
+-- name: load_known
+select notification_id
+from broadcast
+where notification_id = any($1::text[])
+
 -- name: insert_targets
 insert into broadcast_target (notification_id, customer_id)
 select notification_id, customer_id

@@ -12,7 +12,7 @@ from services.notify.store import wake_dispatchers, wake_readers
 from services.runtime.database import copy_rows, execute_rows, load_queries
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from datetime import date, datetime
 
     from services.runtime.database import Connection
@@ -25,6 +25,11 @@ _BANK_USED_WITHIN: Final = timedelta(days=90)
 async def load_hashes(connection: Connection, ids: Sequence[str]) -> dict[str, bytes]:
     """Return a hash of what was asked for, of the broadcasts that are known."""
     return {row[0]: row[1] for row in await connection.fetch(_QUERIES.load_hashes, list(ids))}
+
+
+async def load_known(connection: Connection, ids: Iterable[str]) -> set[str]:
+    """Return which of these are broadcasts."""
+    return {row[0] for row in await connection.fetch(_QUERIES.load_known, list(ids))}
 
 
 async def insert(
