@@ -86,6 +86,16 @@ def check_size(request: web.Request) -> None:
         raise Refused(413, f"The body must have a Content-Length of at most {_LARGEST_BODY} bytes.")
 
 
+@asynccontextmanager
+async def reading() -> AsyncIterator[None]:
+    """Read a body in this context; Refused when it does not come in time."""
+    try:
+        async with asyncio.timeout(_WITHIN_S):
+            yield
+    except (TimeoutError, ConnectionError) as error:
+        raise Refused(408, "The body did not come in time.") from error
+
+
 @dataclass(slots=True)
 class Lender:
     """Lends connections to readers: some at once, few of them to one customer, none for long."""

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from schemas.fields import as_text
 from services.notify.inbox import store
-from services.notify.inbox.access import PRIVATE, Refused, check_size, grant_of, nothing_here
+from services.notify.inbox.access import PRIVATE, Refused, check_size, grant_of, nothing_here, reading
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -137,7 +137,9 @@ class Api:
         if request.content_type != "application/json":
             # No form of another site can say this by itself.
             raise Refused(415, "The body must be of type application/json.")
-        order = checked_order(ReadOrder.model_validate_json, await request.read())
+        async with reading():
+            body = await request.read()
+        order = checked_order(ReadOrder.model_validate_json, body)
         async with self.lender.lend(customer_id) as connection:
             now = self.clock.now()
             unread = await store.mark_read(connection, customer_id, order.numbers, order.up_to, now)

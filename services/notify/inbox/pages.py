@@ -17,7 +17,7 @@ from pydantic import Field
 
 from schemas.fields import as_text
 from services.notify.inbox import store
-from services.notify.inbox.access import COOKIE, PRIVATE, Refused, check_size, grant_of, nothing_here
+from services.notify.inbox.access import COOKIE, PRIVATE, Refused, check_size, grant_of, nothing_here, reading
 from services.notify.inbox.api import PageOrder, ReadOrder, checked_order, order_in_query
 from services.notify.model import Locale
 from services.runtime.checked_files import Strict, read_toml
@@ -126,7 +126,9 @@ class Pages:
         if request.headers.get("Sec-Fetch-Site", "same-origin") != "same-origin":
             raise Refused(403, "The form is another site's.")
         check_size(request)
-        order = checked_order(ReadOrder.model_validate, dict(await request.post()))
+        async with reading():
+            form = dict(await request.post())
+        order = checked_order(ReadOrder.model_validate, form)
         async with self.lender.lend(customer_id) as connection:
             await store.mark_read(connection, customer_id, order.numbers, order.up_to, self.clock.now())
         return web.Response(status=303, headers=PRIVATE | {"Location": "/"})
