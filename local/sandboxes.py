@@ -67,6 +67,9 @@ class Places:
             "SLUICE_SMS_SANDBOX_SECRET": secret,
             "SLUICE_PUBLIC_PORT": str(self.public),
         }
+        if not os.environ.get("SLUICE_PUBLIC_URL"):
+            # Who reads a local run's mails does so on this machine.
+            told["SLUICE_PUBLIC_URL"] = f"http://127.0.0.1:{self.public}"
         if not os.environ.get("SLUICE_GATEWAYS"):
             path = home / "gateways.toml"
             write_privately(path, self._gateways(secret))

@@ -42,7 +42,7 @@ def build(rules: Rules, outside: Outside) -> Service:
         ),
         follow_up_topics=frozenset(),
         migrations=MIGRATIONS,
-        companions=(Delivering(outside, rules.policy, keys).run,),
+        companions=(Delivering(outside, rules, keys).run,),
         companion_connections=outside.connections,
     )
 

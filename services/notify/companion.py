@@ -17,8 +17,8 @@ from services.notify.receipt_desk import ReceiptDesk
 from services.notify.unsubscribe_desk import UnsubscribeDesk
 
 if TYPE_CHECKING:
+    from services.notify.decide import Rules
     from services.notify.gateways.config import Gateways
-    from services.notify.policy import Policy
     from services.notify.sealed import Keys
     from services.runtime.service import Surroundings
 
@@ -45,7 +45,7 @@ class Delivering:
     """The companion: `run` it for as long as the worker runs."""
 
     outside: Outside
-    policy: Policy
+    rules: Rules
     keys: Keys
 
     async def run(self, around: Surroundings) -> None:
@@ -56,12 +56,12 @@ class Delivering:
         leaving = UnsubscribeDesk(self.keys.master_key, around.pool)
         try:
             async with (
-                serve_public(outside.host, outside.port, [*desk.routes(), *leaving.routes(), *inbox.routes]) as address,
+                serve_public(outside.host, outside.port, [*desk.routes(), *leaving.routes(), *inbox.routes]),
                 asyncio.TaskGroup() as group,
             ):
                 group.create_task(inbox.live.run(around.stopping))
                 group.create_task(Purge(self.policy.erasing).run(around))
                 routes = outside.gateways.open(topic.keep, around.clock)
-                group.create_task(Dispatcher(routes, self.policy, self.keys, outside.url or address).run(around))
+                group.create_task(Dispatcher(routes, self.rules, self.keys, outside.url).run(around))
         finally:
             await topic.close()

@@ -91,6 +91,14 @@ class Rules:
     wording: Wording
     master_key: bytes
 
+    def as_sms(self, text: Text, locale: Locale, category: str) -> str:
+        """Return what a text says as a text message; marketing says how to get no more of it."""
+        sms, ending = self.policy.sms, ""
+        if category == Category.MARKETING:
+            leaving = self.wording.leaving(locale)
+            ending = leaving.reply.format(word=sms.reply_to_leave) if sms.reply_to_leave else leaving.in_app
+        return self.wording.as_sms(text, locale, sms.segments, ending)
+
 
 @dataclass(slots=True)
 class Facts:
@@ -389,7 +397,7 @@ def queue(
     policy, is_urgent = book.rules.policy, _never_waits(notice)
     within_s = policy.delivering.urgent_within_s if is_urgent else policy.delivering.normal_within_s
     if notice.channel == Channel.SMS:
-        text = Text("", book.rules.wording.as_sms(text, Locale(customer.locale), policy.sms.segments))
+        text = Text("", book.rules.as_sms(text, Locale(customer.locale), notice.category))
     book.deliveries.append(
         Delivery(
             delivery_id=delivery_id or notice.notice_id,

@@ -44,9 +44,10 @@ class Ladder(Strict):
 
 
 class Sms(Strict):
-    """How long a text message may be, and how many one number may get."""
+    """How long a text message may be, how marketing is answered to get no more of it, and how many a number may get."""
 
     segments: Annotated[int, Field(gt=0, le=10)] = 5
+    reply_to_leave: Annotated[str, Field(pattern="^[A-Za-z0-9]{0,10}$")] = ""
     ladder: Ladder = Ladder()
 
 

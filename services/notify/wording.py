@@ -65,12 +65,21 @@ class _Ending(Strict):
     plain: _Line
 
 
+class Leaving(Strict):
+    """How marketing says that a person can get no more of it: by a link, a text sent back, or in the app."""
+
+    link: _Line
+    reply: Annotated[str, Field(pattern=r"^[^{}]*\{word\}[^{}]*$")]
+    in_app: _Line
+
+
 class _File(Strict):
     """A language's file; `terms` are a field's values in words, `phrases` what several notices say alike."""
 
     support: _Line
     sms_signature: _Line
     sms_short: _Line
+    leaving: Leaving
     platform: _Line
     account: _Ending
     own: dict[str, _Ending]
@@ -171,16 +180,20 @@ class Wording:
         facts = {"count": len(texts), "titles": [text.title for text in texts], "support": language.words.support}
         return Text(language.digest.title.render(facts), language.digest.body.render(facts))
 
-    def as_sms(self, text: Text, locale: Locale, segments: int) -> str:
+    def leaving(self, locale: Locale) -> Leaving:
+        """Return how marketing says that a person can get no more of it."""
+        return self._languages[locale].words.leaving
+
+    def as_sms(self, text: Text, locale: Locale, segments: int, ending: str = "") -> str:
         """Return what a text says in at most so many segments: all of it, or its title and how to learn more.
 
-        A title that is too long by itself, as others may write it, is cut.
+        The ending is always there. A title that is too long by itself, as others may write it, is cut.
         """
         words = self._languages[locale].words
         short = words.sms_short.format(title=text.title, stop="" if text.title.endswith(_ENDS) else _STOP[locale])
-        said = [_plain_spaces(f"{words.sms_signature}{one}") for one in (text.body, short, text.title)]
+        said = [_plain_spaces(f"{words.sms_signature}{one}{ending}") for one in (text.body, short, text.title)]
         fitting = next((one for one in said if count_segments(one) <= segments), None)
-        return fitting or _cut(said[-1], segments)
+        return fitting or _cut(_plain_spaces(f"{words.sms_signature}{text.title}"), segments, _plain_spaces(ending))
 
 
 def _in_language(writer: _Writer, name: str, value: Any, locale: Locale) -> Any:
@@ -192,10 +205,11 @@ def _in_language(writer: _Writer, name: str, value: Any, locale: Locale) -> Any:
     return value[locale]
 
 
-def _cut(text: str, segments: int) -> str:
-    """Return as much of a text as so many segments hold; longer texts have no fewer segments."""
-    fits = bisect_right(range(len(text)), segments, key=lambda length: count_segments(f"{text[:length]}...")) - 1
-    return f"{text[:fits]}..."
+def _cut(text: str, segments: int, ending: str) -> str:
+    """Return as much of a text as so many segments hold with its ending; longer texts have no fewer segments."""
+    ending = f"...{ending}"
+    fits = bisect_right(range(len(text)), segments, key=lambda length: count_segments(f"{text[:length]}{ending}")) - 1
+    return f"{text[:fits]}{ending}"
 
 
 def _plain_spaces(text: str) -> str:

@@ -143,7 +143,7 @@ class Broadcasts:
         begun.timers.append(Timer(asked.message.lane, BROADCAST_TIMER, id_, not_before))
 
     def _texts(self, asked: _Asked) -> str:
-        wording, segments = self.rules.wording, self.rules.policy.sms.segments
+        wording = self.rules.wording
         texts: dict[str, BroadcastText] = {}
         for locale in Locale:
             if asked.is_event:
@@ -151,7 +151,7 @@ class Broadcasts:
                 text = wording.tell(asked.template, Role.CONCERNED, asked.facts, locale, HOME_ZONE)
             else:
                 text = wording.compose(asked.template, asked.facts, locale)
-            texts[locale] = BroadcastText(text.title, text.body, wording.as_sms(text, locale, segments))
+            texts[locale] = BroadcastText(text.title, text.body, self.rules.as_sms(text, locale, asked.category))
         return write_texts(texts)
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeVar
 
 import stamina
 import structlog
@@ -34,6 +34,7 @@ from services.runtime.log import error_fields
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from services.notify.decide import Rules
     from services.notify.gateways.gateway import Gateway
     from services.notify.policy import Policy
     from services.notify.sealed import Keys
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
     from services.runtime.service import Surroundings
 
 _LOOK_EVERY_S: Final = 1.0
-_UNSUBSCRIBE: Final = {Locale.CHINESE: "退订", Locale.ENGLISH: "Unsubscribe"}
 SENDERS: Final = (Priority.BROADCAST, Priority.BROADCAST, Priority.NORMAL)
 """The last priority that each of a gateway's senders takes: one is always free for what is not a broadcast."""
 CONNECTIONS_A_GATEWAY: Final = len(SENDERS)
@@ -58,6 +58,13 @@ _LOG = structlog.stdlib.get_logger(__name__)
 M = TypeVar("M", Sms, Email)
 
 
+class Leaving(NamedTuple):
+    """How a person gets no more of a kind of mail: by a link with these words, or as these words say by themselves."""
+
+    words: str
+    address: str | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Route(Generic[M]):
     """A gateway, the channel that it serves and how many messages a second it may be given; None is any number."""
@@ -65,31 +72,35 @@ class Route(Generic[M]):
     gateway: Gateway[M]
     channel: Channel
     rate_per_s: float | None
-    make: Callable[[str, Contacts, str, Text, str | None], M]
+    make: Callable[[str, Contacts, str, Text, Leaving | None], M]
 
 
-def make_sms(reference: str, contacts: Contacts, _locale: str, text: Text, _unsubscribe: str | None) -> Sms:
-    """Return a text for a person's phone."""
+def make_sms(reference: str, contacts: Contacts, _locale: str, text: Text, _leaving: Leaving | None) -> Sms:
+    """Return a text for a person's phone; that of marketing says by itself how to get no more of it."""
     return Sms(reference, contacts.phone or "", text.body)
 
 
-def make_email(reference: str, contacts: Contacts, locale: str, text: Text, unsubscribe: str | None) -> Email:
+def make_email(reference: str, contacts: Contacts, locale: str, text: Text, leaving: Leaving | None) -> Email:
     """Return a mail for a person's mailbox; marketing says how to get no more of it."""
-    links = [Link(_UNSUBSCRIBE[Locale(locale)], unsubscribe)] if unsubscribe else []
-    html = html_of(text.title, [text.body], language=locale, links=links)
-    body = f"{text.body}\n\n{_UNSUBSCRIBE[Locale(locale)]}: {unsubscribe}" if unsubscribe else text.body
-    return Email(reference, contacts.email or "", text.title, body, html, unsubscribe)
+    to = contacts.email or ""
+    if leaving is None:
+        return Email(reference, to, text.title, text.body, html_of(text.title, [text.body], language=locale))
+    words, address = leaving
+    links, footer = ([Link(words, address)], []) if address else ([], [words])
+    html = html_of(text.title, [text.body], language=locale, footer=footer, links=links)
+    said = f"{words}: {address}" if address else words
+    return Email(reference, to, text.title, f"{text.body}\n\n{said}", html, address)
 
 
 @dataclass(slots=True)
 class Dispatcher:
     """Runs beside the consumer: some senders for each gateway, and one who looks after what was left.
 
-    `url` is where people reach the notifier, for mails that say how to get no more of their kind.
+    `url` is where people reach the notifier, if they do, for mails that say how to get no more of their kind.
     """
 
     routes: Sequence[Route[Any]]
-    policy: Policy
+    rules: Rules
     keys: Keys
     url: str
     _wakes: list[asyncio.Event] = field(default_factory=list)
@@ -100,15 +111,13 @@ class Dispatcher:
         async with asyncio.TaskGroup() as group:
             for route in self.routes:
                 group.create_task(route.gateway.start())
-                health = Health(self.policy.failover)
+                health = Health(self.rules.policy.failover)
                 for last_priority in SENDERS:
                     wake = asyncio.Event()
                     self._wakes.append(wake)
-                    sender = _Sender(
-                        route, last_priority, health, self.policy, self.keys, texts, self.url, around, wake
-                    )
+                    sender = _Sender(route, last_priority, health, self.rules, self.keys, texts, self.url, around, wake)
                     group.create_task(sender.run())
-            group.create_task(_Caretaker(self.routes, self.policy, around).run())
+            group.create_task(_Caretaker(self.routes, self.rules.policy, around).run())
             group.create_task(listen(around.pool, "delivery", around.stopping, self._wake_all, begin=self._wake_all))
         for route in self.routes:
             await route.gateway.close()
@@ -123,7 +132,7 @@ class _Sender(Generic[M]):
     route: Route[M]
     last_priority: Priority
     health: Health
-    policy: Policy
+    rules: Rules
     keys: Keys
     texts: BroadcastTexts
     url: str
@@ -172,7 +181,7 @@ class _Sender(Generic[M]):
         if not ready:
             return []
         began_s = time.monotonic()
-        until = asyncio.get_running_loop().time() + self.policy.delivering.hand_over_within_s
+        until = asyncio.get_running_loop().time() + self.rules.policy.delivering.hand_over_within_s
         answers = await self.route.gateway.send([message for _, message in ready], until)
         ended_s = time.monotonic()
         self.health.note(answers, ended_s - began_s, ended_s)
@@ -199,14 +208,14 @@ class _Sender(Generic[M]):
             now,
             answered_by=_real_now() + timedelta(seconds=self._lease_s()),
             limit=limit,
-            ladder=self.policy.sms.ladder,
-            left_to_others=timedelta(seconds=self.policy.failover.left_to_others_s),
+            ladder=self.rules.policy.sms.ladder,
+            left_to_others=timedelta(seconds=self.rules.policy.failover.left_to_others_s),
             last_priority=self.last_priority,
         )
 
     def _lease_s(self) -> float:
         """Return how long nobody else touches what was taken: longer than handing it over can take."""
-        return self.policy.delivering.hand_over_within_s + self.route.gateway.longest_s + 2 * _MARGIN_S
+        return self.rules.policy.delivering.hand_over_within_s + self.route.gateway.longest_s + 2 * _MARGIN_S
 
     def _prepare(
         self, taken: Sequence[Taken], texts: Mapping[str, Texts]
@@ -222,9 +231,15 @@ class _Sender(Generic[M]):
             key = self.keys.unwrap(one.customer_id, one.wrapped_key)
             locale, text = self._words(one, key, texts)
             contacts = open_contacts(key, one.customer_id, one.contacts)
-            leave = unsubscribe_address(self.url, self.keys.master_key, one.customer_id) if one.is_marketing else None
-            ready.append((one, self.route.make(reference, contacts, locale, text, leave)))
+            leaving = self._leaving(one.customer_id, locale) if one.is_marketing else None
+            ready.append((one, self.route.make(reference, contacts, locale, text, leaving)))
         return ready, unusable
+
+    def _leaving(self, customer_id: str, locale: str) -> Leaving:
+        words = self.rules.wording.leaving(Locale(locale))
+        if not self.url:
+            return Leaving(words.in_app.strip())
+        return Leaving(words.link, unsubscribe_address(self.url, self.keys.master_key, customer_id))
 
     def _words(self, one: Taken, key: bytes, texts: Mapping[str, Texts]) -> tuple[str, Text]:
         """Return the language and the words of a message: its own, or those of its broadcast."""
@@ -258,7 +273,7 @@ class _Sender(Generic[M]):
 
     def _circumstances(self) -> Circumstances:
         return Circumstances(
-            policy=self.policy.delivering,
+            policy=self.rules.policy.delivering,
             now=self.around.clock.now(),
             real_now=_real_now(),
             can_inquire=self.route.gateway.can_inquire,
