@@ -92,7 +92,19 @@ class Audience(Wire):
     bank: Annotated[str, Field(pattern=r"^[A-Za-z0-9]{2,16}$", examples=["ICBC"])] | None = None
     tier: TierName | None = None
     locale: LocaleName | None = None
-    customers: Annotated[tuple[CustomerId, ...], Field(min_length=1, max_length=10_000, fail_fast=True)] | None = None
+    customers: (
+        Annotated[
+            tuple[CustomerId, ...],
+            Field(
+                min_length=1,
+                max_length=10_000,
+                fail_fast=True,
+                description="As many as the message's 256 KiB hold, which are about 6,700 UUIDs, and at most 10,000;"
+                " more people are told by several requests, each with an id of its own.",
+            ),
+        ]
+        | None
+    ) = None
 
     @model_validator(mode="after")
     def _is_one(self) -> Self:

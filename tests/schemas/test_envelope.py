@@ -6,6 +6,7 @@ import json
 import tracemalloc
 from datetime import UTC, datetime
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from hypothesis import given
@@ -266,6 +267,27 @@ def test_a_value_that_is_no_json_object(value: bytes | None, words: list[str]) -
 def test_the_largest_value_is_read() -> None:
     value = _body()
     assert _read(_headers(), value[:-1] + b" " * (LARGEST_VALUE - len(value)) + b"}").type == "transfer.request"
+
+
+def _telling(customers: list[str]) -> bytes:
+    said = {
+        "notification_id": str(uuid4()),
+        "audience": {"customers": customers},
+        "template": "t",
+        "category": "service",
+    }
+    return json.dumps(said, separators=(",", ":")).encode()
+
+
+def test_a_list_of_people_may_be_as_long_as_its_message_and_its_schema_allow() -> None:
+    headers = encode_headers("notification.request", id="1", source="test", time="2026-11-23T08:30:00Z", subject="1")
+    people, short = [str(uuid4()) for _ in range(6_700)], [f"c{number}" for number in range(10_000)]
+    for customers in (people, short):
+        assert isinstance(decode(headers, _telling(customers), TOPICS["notify.commands"]), Envelope)
+    for customers, why in (([*people, *people], "at most 262144 are allowed"), ([*short, "one more"], "at most 10000")):
+        found = decode(headers, _telling(customers), TOPICS["notify.commands"])
+        assert isinstance(found, Malformed)
+        assert why in found.detail
 
 
 @pytest.mark.parametrize(
