@@ -4,34 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
+from services.notify.inbox.pages import language_of, render, words_of
 from services.notify.inbox.tokens import UNSUBSCRIBE, NotGranted, check, issue
 from services.runtime.database import TRANSIENT, load_queries
 
 if TYPE_CHECKING:
+    from services.notify.model import Locale
     from services.runtime.database import Pool
 
 PATH: Final = "/unsubscribe"
 _GOOD_FOR: Final = timedelta(days=90)
 _QUERIES: Final = load_queries(Path(__file__).with_name("queries.sql"))
-_PAGE: Final = """<!doctype html>
-<html lang="{language}"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>{title}</title><main style="font: 1.1rem/1.6 system-ui; max-width: 32rem; margin: 4rem auto; padding: 0 1rem">
-{content}</main></html>
-"""
-_BUTTON: Final = (
-    '<form method="post"><button style="font: inherit; padding: .5rem 1rem">退订 · Unsubscribe</button></form>'
-)
-_HEADERS: Final = {
-    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'",
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-store",
-}
 
 
 def unsubscribe_address(base: str, master_key: bytes, customer_id: str) -> str:
@@ -53,25 +41,29 @@ class UnsubscribeDesk:
 
     async def show(self, request: web.Request) -> web.Response:
         """Ask whether it is meant."""
-        self._customer_of(request)
-        return _page("<p>不再接收营销信息？</p><p>No more marketing messages?</p>" + _BUTTON)
+        locale = language_of(request)
+        if self._customer_of(request) is None:
+            return _not_granted(locale)
+        return render("leave.html.j2", locale, sentence=words_of(locale).leave_question, asks=True)
 
     async def take(self, request: web.Request) -> web.Response:
         """Take note of it; a second time changes nothing."""
+        locale = language_of(request)
         customer_id = self._customer_of(request)
+        if customer_id is None:
+            return _not_granted(locale)
         try:
             await self.pool.execute(_QUERIES.unsubscribe, customer_id)
-        except TRANSIENT as error:
-            raise web.HTTPServiceUnavailable(text="Please try again.") from error
-        return _page("<p>已退订，您将不再收到营销信息。</p><p>Done: you will get no more marketing messages.</p>")
+        except TRANSIENT:
+            return render("leave.html.j2", locale, 503, sentence=words_of(locale).not_possible, asks=True)
+        return render("leave.html.j2", locale, sentence=words_of(locale).left, asks=False)
 
-    def _customer_of(self, request: web.Request) -> str:
+    def _customer_of(self, request: web.Request) -> str | None:
         try:
             return check(self.master_key, request.query.get("token", ""), datetime.now(UTC), UNSUBSCRIBE).customer_id
-        except NotGranted as error:
-            raise web.HTTPUnauthorized(text=escape(str(error))) from error
+        except NotGranted:
+            return None
 
 
-def _page(content: str) -> web.Response:
-    text = _PAGE.format(language="zh-CN", title="退订 · Unsubscribe", content=content)
-    return web.Response(text=text, content_type="text/html", headers=_HEADERS)
+def _not_granted(locale: Locale) -> web.Response:
+    return render("leave.html.j2", locale, 401, sentence=words_of(locale).leave_not_granted, asks=False)

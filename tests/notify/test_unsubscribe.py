@@ -76,6 +76,25 @@ async def test_one_click_is_enough_and_looking_is_not(pool: Pool, base: str) -> 
     assert await offer(pool) == {None}
 
 
+@pytest.mark.parametrize(
+    ("asked", "language", "button", "done"),
+    [("zh-CN,zh;q=0.9", "zh-CN", "退订", "已退订"), ("en", "en", "Unsubscribe", "no more marketing")],
+)
+async def test_the_page_is_in_the_readers_language(
+    pool: Pool, base: str, asked: str, language: str, button: str, done: str
+) -> None:
+    await hear(pool, reachable("a", **AGREES))
+    address = unsubscribe_address(base, MASTER_KEY, "a")
+    async with aiohttp.ClientSession(raise_for_status=True, headers={"Accept-Language": asked}) as http:
+        async with http.get(address) as page:
+            text = await page.text()
+            assert page.headers["Referrer-Policy"] == "no-referrer"
+        assert (f'<html lang="{language}">' in text, f"<button>{button}</button>" in text) == (True, True)
+        async with http.post(address) as page:
+            text = await page.text()
+        assert (done in text, "<button" in text) == (True, False)
+
+
 async def test_a_token_for_something_else_or_of_another_time_changes_nothing(pool: Pool, base: str) -> None:
     await hear(pool, reachable("a", **AGREES))
     tomorrow = datetime.now(UTC) + timedelta(days=1)
@@ -84,6 +103,7 @@ async def test_a_token_for_something_else_or_of_another_time_changes_nothing(poo
         for token in tokens:
             async with http.post(f"{base}/unsubscribe", params={"token": token}) as answer:
                 assert answer.status == 401
+                assert "turn off marketing messages in the app" in await answer.text()
     assert await offer(pool) == {None}
 
 

@@ -56,6 +56,11 @@ class Words(Strict):
     nothing_here: str
     not_granted: str
     not_possible: str
+    leave_title: str
+    leave_question: str
+    leave: str
+    left: str
+    leave_not_granted: str
 
 
 class _Languages(Strict):
@@ -83,10 +88,10 @@ def in_page(handler: Answering) -> Answering:
         try:
             return await handler(request)
         except Refused as refused:
-            locale = _language_of(request)
-            words = _words(locale)
+            locale = language_of(request)
+            words = words_of(locale)
             sentence = {401: words.not_granted, 404: words.nothing_here}.get(refused.status, words.not_possible)
-            response = _render("note.html.j2", locale, refused.status, hop=False, sentence=sentence)
+            response = render("note.html.j2", locale, refused.status, hop=False, sentence=sentence)
             response.headers.update(refused.headers)
             return response
 
@@ -140,7 +145,7 @@ def _hop(request: web.Request, grant: Grant, token: str) -> web.Response:
     A page of our own has to send the browser there: after a redirect from another site's link, a strict cookie would
     stay behind.
     """
-    response = _render("note.html.j2", _language_of(request), hop=True)
+    response = render("note.html.j2", language_of(request), hop=True)
     response.set_cookie(
         COOKIE,
         token,
@@ -155,7 +160,7 @@ def _hop(request: web.Request, grant: Grant, token: str) -> web.Response:
 def _page(page: Page, messages: list[Message], *, is_newest: bool) -> web.Response:
     locale = Locale(page.locale)
     fresh = [_shown(message, locale, page.time_zone) for message in messages if message.read_at is None]
-    return _render(
+    return render(
         "page.html.j2",
         locale,
         unread=page.unread,
@@ -181,14 +186,15 @@ def moment_in_words(moment: datetime, locale: Locale, time_zone: str) -> str:
     return str(get_datetime_format("medium", locale=babel)).format(time, day)
 
 
-def _language_of(request: web.Request) -> Locale:
+def language_of(request: web.Request) -> Locale:
     """Return the language that a browser asks for first."""
     return Locale.CHINESE if request.headers.get("Accept-Language", "").startswith("zh") else Locale.ENGLISH
 
 
-def _render(name: str, locale: Locale, status: int = 200, **facts: Any) -> web.Response:
+def render(name: str, locale: Locale, status: int = 200, **facts: Any) -> web.Response:
+    """Return a page in that language, as private as every answer to a reader."""
     nonce = secrets.token_urlsafe(16)
-    text = _templates().get_template(name).render(language=str(locale), words=_words(locale), nonce=nonce, **facts)
+    text = _templates().get_template(name).render(language=str(locale), words=words_of(locale), nonce=nonce, **facts)
     headers = PRIVATE | {"Content-Security-Policy": _POLICY.format(nonce)}
     return web.Response(text=text, status=status, headers=headers, content_type="text/html")
 
@@ -205,6 +211,7 @@ def _templates() -> Environment:
 
 
 @lru_cache(maxsize=2)
-def _words(locale: Locale) -> Words:
+def words_of(locale: Locale) -> Words:
+    """Return what pages say in that language."""
     languages = read_toml(Path(__file__).with_name("words.toml"), _Languages)
     return languages.zh_cn if locale == Locale.CHINESE else languages.en
