@@ -60,7 +60,7 @@ class Delivering:
                 asyncio.TaskGroup() as group,
             ):
                 group.create_task(inbox.live.run(around.stopping))
-                group.create_task(Purge(self.policy.erasing).run(around))
+                group.create_task(Purge(self.rules.policy.erasing).run(around))
                 routes = outside.gateways.open(topic.keep, around.clock)
                 group.create_task(Dispatcher(routes, self.rules, self.keys, outside.url).run(around))
         finally:
