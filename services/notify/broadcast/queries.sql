@@ -164,8 +164,8 @@ from chosen
 left join locked using (customer_id)
 order by chosen.customer_id
 
--- Make the notices of a chunk: told in the app, queued for a gateway, or suppressed with the reason. Returns how many
--- there are, are queued, and are in inboxes.
+-- Make the notices of a chunk: told in the app, queued for a gateway, or suppressed or failed with the reason. Returns
+-- how many there are, are queued, and are in inboxes.
 -- name: announce
 with person as (
     select
@@ -209,7 +209,10 @@ with person as (
 
 timely as (
     -- What a night puts off beyond its time is of no use in the morning.
-    select person.*, case when why_not is null and due_at >= $9 then 'expired' else why_not end as why_never
+    select
+        person.*,
+        case when why_not is not null then 'suppressed' when due_at >= $9 then 'failed' end as never,
+        case when why_not is not null then why_not when due_at >= $9 then 'expired' end as why_never
     from person
 ),
 
@@ -220,13 +223,13 @@ added as (
     )
     select
         id, $1, customer_id, channel, 'recipient', $4, case $4 when 'security' then 'urgent' else 'normal' end, $3,
-        case when why_never is null and channel <> 'in_app' then id end, $7, $8,
-        case when why_never is not null then 'suppressed' when channel = 'in_app' then 'delivered' else 'pending' end,
+        case when never is null and channel <> 'in_app' then id end, $7, $8,
+        coalesce(never, case channel when 'in_app' then 'delivered' else 'pending' end),
         case
-            when why_never is not null then why_never
+            when never is not null then why_never
             when channel <> 'in_app' then case when due_at > $6 then 'quiet_hours' else 'queued' end
         end,
-        null, true, $6, case when why_never is not null or channel = 'in_app' then $6 end
+        null, true, $6, case when never is not null or channel = 'in_app' then $6 end
     from timely
     cross join lateral (select md5($1 || chr(10) || customer_id || chr(10) || channel)::uuid as id) as named
     on conflict (event_id, customer_id, channel) do nothing

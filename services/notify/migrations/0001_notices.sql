@@ -73,7 +73,26 @@ create table notice (
     constraint notice_channel_is_known check (channel in ('in_app', 'email', 'sms')),
     constraint notice_status_is_known check (status in ('pending', 'sent', 'delivered', 'failed', 'suppressed')),
     constraint notice_waits_until_it_ends check ((status = 'pending') = (ended_at is null)),
-    constraint notice_says_why check (status not in ('pending', 'failed', 'suppressed') or why is not null),
+    -- A reason is one that the contract has a word for, in that status; that something waits is only said here.
+    constraint notice_says_why check (
+        case status
+            when 'pending' then coalesce(
+                why in ('profile_missing', 'queued', 'quiet_hours', 'scheduled', 'digest', 'standby'), false
+            )
+            when 'sent' then coalesce(why = 'unknown', true)
+            when 'delivered' then why is null
+            when 'failed' then coalesce(
+                why in ('expired', 'rejected', 'undelivered', 'gateway_failed', 'untellable'), false
+            )
+            when 'suppressed' then coalesce(
+                why in (
+                    'profile_missing', 'channel_off', 'no_consent', 'no_address', 'unverified', 'address_invalid',
+                    'address_dead', 'erased', 'not_needed', 'cancelled'
+                ),
+                false
+            )
+        end
+    ),
     constraint notice_leaves_by_a_delivery check (channel = 'in_app' or status in ('pending', 'suppressed', 'failed') or delivery_id is not null)
 )
 with (fillfactor = 80);
