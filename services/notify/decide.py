@@ -75,7 +75,7 @@ _NOTICES: Final = uuid.UUID("5f3c2f0e-6f4b-5d0a-9d0b-6a1c9b8f7e21")
 LAST: Final = datetime(9998, 1, 1, tzinfo=UTC)
 _RECEIPT: Final = "closure.erasing"
 _LOOK_AGAIN: Final = timedelta(seconds=10)
-NUMBER_USES_KEPT: Final = timedelta(days=1)
+TEXTED_NUMBERS_KEPT: Final = timedelta(days=1)
 """Operators count what a number gets in a day at the longest."""
 _MOVED: Final = frozenset(("sent", "settled"))
 _NO_TEXT: Final = Text("", "")
@@ -616,7 +616,7 @@ def _answer(book: Book, lane: Lane, erasure: Erasure) -> None:
         {
             "what": "a keyed hash of the number that text messages went to, not whose it is",
             "why": "operators allow a number only so many a day",
-            "until": (book.now + NUMBER_USES_KEPT).date().isoformat(),
+            "until": (book.now + TEXTED_NUMBERS_KEPT).date().isoformat(),
         },
     ]
     body = {"customer_id": erasure.customer_id, "service": "notify", "retained": retained}

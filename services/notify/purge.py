@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from services.notify.decide import NUMBER_USES_KEPT
+from services.notify.decide import TEXTED_NUMBERS_KEPT
 from services.notify.listening import wait_for
 from services.runtime.database import TRANSIENT, load_queries
 from services.runtime.log import error_fields
@@ -65,8 +65,8 @@ async def purge_some(connection: Connection, policy: Erasing, now: datetime, lim
         if chosen:
             await _purge_notices(connection, [row[0] for row in chosen], sorted({row[1] for row in chosen}))
         events = await connection.fetchval(_QUERIES.purge_announcements, before, limit)
-        uses = await connection.fetchval(_QUERIES.purge_number_uses, now - NUMBER_USES_KEPT, limit)
-    return limit in (len(chosen), events, uses)
+        numbers = await connection.fetchval(_QUERIES.purge_texted_numbers, now - TEXTED_NUMBERS_KEPT, limit)
+    return limit in (len(chosen), events, numbers)
 
 
 async def _purge_notices(connection: Connection, notices: list[object], customers: list[str]) -> None:

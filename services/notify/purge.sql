@@ -104,13 +104,30 @@ delete from bank_use
 using gone
 where bank_use.customer_id = gone.customer_id
 
--- Remove that text messages went to numbers longer ago than operators count. Returns how many.
--- name: purge_number_uses
-with gone as (
-    delete from number_use
-    where ctid = any(array(select ctid from number_use where at < $1 order by at limit $2))
-    returning 1
+-- Remove that text messages went to numbers longer ago than operators count; a row that somebody has waits for the next
+-- slice. Returns of how many numbers.
+-- name: purge_texted_numbers
+with chosen as materialized (
+    select number_hash
+    from texted_number
+    where oldest <= $1
+    order by oldest
+    limit $2
+    for update skip locked
+),
+
+gone as (
+    delete from texted_number
+    using chosen
+    where texted_number.number_hash = chosen.number_hash and recent[cardinality(recent)] <= $1
+),
+
+fewer as (
+    update texted_number
+    set (recent, oldest) = (select array_agg(at order by at), min(at) from unnest(recent) as at where at > $1)
+    from chosen
+    where texted_number.number_hash = chosen.number_hash and recent[cardinality(recent)] > $1
 )
 
 select count(*)
-from gone
+from chosen

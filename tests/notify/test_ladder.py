@@ -27,7 +27,7 @@ async def take(pool: Pool, now: datetime, ladder: Ladder) -> int:
     count = 0
     for _ in range(4):
         async with pool.acquire() as connection:
-            taken = await store.take(
+            turn = await store.take(
                 connection,
                 "sms",
                 "sms",
@@ -38,7 +38,7 @@ async def take(pool: Pool, now: datetime, ladder: Ladder) -> int:
                 left_to_others=timedelta(0),
                 last_priority=2,
             )
-            count += len(taken)
+            count += len(turn.taken)
     return count
 
 

@@ -49,7 +49,7 @@ async def left(pool: Pool, *tables: str) -> dict[str, int]:
 async def send_mails(pool: Pool, now: datetime) -> None:
     """Hand everything that is due to a gateway, which takes it."""
     async with pool.acquire() as connection, connection.transaction():
-        taken = await deliveries.take(
+        taken, _ = await deliveries.take(
             connection,
             "mail",
             "email",
@@ -145,12 +145,35 @@ async def test_who_was_never_told_anything_is_gone_once_erased(pool: Pool) -> No
 async def test_which_numbers_got_texts_is_kept_for_a_day(pool: Pool) -> None:
     async with pool.acquire() as connection:
         await connection.execute(
-            "insert into number_use (number_hash, at)"
-            " select 'h', $1::timestamptz + n * interval '1 hour' from generate_series(0, 9) n",
+            "insert into texted_number (number_hash, recent, oldest)"
+            " select sha256(n::text::bytea), array[at, at + interval '2 hours'], at from generate_series(0, 9) n,"
+            " lateral (select $1::timestamptz + n * interval '1 hour') as first (at)",
             NOW,
         )
-    await purge(pool, NOW + timedelta(days=1, hours=5))
-    assert await left(pool, "number_use") == {"number_use": 5}
+    later = NOW + timedelta(days=1, hours=5)
+    await purge(pool, later)
+    async with pool.acquire() as connection:
+        kept = await connection.fetch(
+            "select cardinality(recent), min(oldest) from texted_number group by 1 order by 1"
+        )
+    # Of two numbers the earlier message is forgotten, of four the later one too, and of the others none.
+    assert await left(pool, "texted_number") == {"texted_number": 6}
+    assert [(count, oldest > later - timedelta(days=1)) for count, oldest in kept] == [(1, True), (2, True)]
+
+
+async def test_a_number_that_is_being_given_a_text_is_waited_for_by_nobody(pool: Pool) -> None:
+    async with pool.acquire() as connection, pool.acquire() as other:
+        await connection.execute(
+            "insert into texted_number (number_hash, recent, oldest)"
+            " select sha256(n::text::bytea), array[$1::timestamptz], $1 from generate_series(0, 1) n",
+            NOW,
+        )
+        async with other.transaction():
+            await other.fetch("select from texted_number where number_hash = sha256('0') for update")
+            await purge(pool)
+            assert await left(pool, "texted_number") == {"texted_number": 1}
+    await purge(pool)
+    assert await left(pool, "texted_number") == {"texted_number": 0}
 
 
 async def test_one_worker_at_a_time(pool: Pool) -> None:
@@ -174,7 +197,7 @@ async def _plan(connection: Connection, query: str, *arguments: Any) -> str:
     return orjson.dumps(orjson.loads(rows[0][0])).decode()
 
 
-@pytest.mark.parametrize("name", ["choose_notices", "purge_announcements", "purge_number_uses"])
+@pytest.mark.parametrize("name", ["choose_notices", "purge_announcements", "purge_texted_numbers"])
 async def test_a_slice_does_not_read_what_is_young(pool: Pool, name: str) -> None:
     async with pool.acquire() as connection:
         await connection.execute(
@@ -190,13 +213,13 @@ async def test_a_slice_does_not_read_what_is_young(pool: Pool, name: str) -> Non
             NOW,
         )
         await connection.execute(
-            "insert into number_use (number_hash, at)"
-            " select sha256(n::text::bytea), $1::timestamptz + n * interval '1 minute'"
-            " from generate_series(1, 20000) n",
+            "insert into texted_number (number_hash, recent, oldest)"
+            " select sha256(n::text::bytea), array[at], at from generate_series(1, 20000) n,"
+            " lateral (select $1::timestamptz + n * interval '1 minute') as first (at)",
             NOW,
         )
-        await connection.execute("analyze announcement, notice, number_use")
+        await connection.execute("analyze announcement, notice, texted_number")
         plan = await _plan(connection, QUERIES[name], NOW + timedelta(hours=1), 500)
     assert "_oldest" in plan
     read = re.findall(r'"Seq Scan"[^{}]*?"Relation Name":"(\w+)"', plan)
-    assert not {"announcement", "notice", "number_use"} & set(read)
+    assert not {"announcement", "notice", "texted_number"} & set(read)

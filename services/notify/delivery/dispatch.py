@@ -20,7 +20,7 @@ from services.notify.contacts import Contacts, open_contacts
 from services.notify.delivery import store
 from services.notify.delivery.decide import SENDING, Circumstances, Step, after_answer, after_inquiry, give_up
 from services.notify.delivery.health import Health
-from services.notify.delivery.store import Advance, Early, Ending, Out, Taken
+from services.notify.delivery.store import Advance, Early, Ending, Out, Taken, Turn
 from services.notify.gateways.gateway import TOO_LATE, Answer, Email, Outcome, Sms
 from services.notify.gateways.mail import Link, html_of
 from services.notify.gateways.quoting import kept
@@ -142,12 +142,12 @@ class _Sender(Generic[M]):
     async def run(self) -> None:
         while not self.around.stopping.is_set():
             try:
-                has_sent = await self._send_some()
+                is_at_work = await self._send_some()
             except TRANSIENT as error:
                 _LOG.warning("dispatch_retried", gateway=self.route.gateway.name, **error_fields(error))
                 await wait_for(self.around.stopping, within_s=0.5)
                 continue
-            if not has_sent:
+            if not is_at_work:
                 await self._wait_for_work()
             elif (rest_s := self.health.rest_s()) > 0:
                 await wait_for(self.around.stopping, within_s=rest_s)
@@ -157,11 +157,12 @@ class _Sender(Generic[M]):
         self.wake.clear()
 
     async def _send_some(self) -> bool:
-        """Take messages, hand them over, and record what became of them; return whether there were any."""
+        """Take messages, hand them over, and record what became of them; return whether there may be more."""
         began_s = time.monotonic()
-        taken = await self._take()
+        taken, put_off = await self._take()
         if not taken:
-            return False
+            # What was put off is out of the way of what comes after it.
+            return put_off > 0
         try:
             texts = await self.texts.of(one.notification_id for one in taken)
         except TRANSIENT:
@@ -187,19 +188,21 @@ class _Sender(Generic[M]):
         self.health.note(answers, ended_s - began_s, ended_s)
         return [(one, kept(answer, message)) for (one, message), answer in zip(ready, answers, strict=True)]
 
-    async def _take(self) -> list[Taken]:
+    async def _take(self) -> Turn:
         limit = self.health.limit(self.route.gateway.batch_size)
         async with self.around.pool.acquire() as connection, connection.transaction():
             if self.route.rate_per_s is None:
                 return await self._take_of(connection, limit)
             now, name = self.around.clock.now(), self.route.gateway.name
             allowed = await store.fill_allowance(connection, name, self.route.rate_per_s, now)
-            taken = await self._take_of(connection, min(limit, allowed)) if allowed > 0 else []
-            if taken:
-                await store.draw_allowance(connection, name, len(taken))
-            return taken
+            if allowed <= 0:
+                return Turn([], 0)
+            turn = await self._take_of(connection, min(limit, allowed))
+            if turn.taken:
+                await store.draw_allowance(connection, name, len(turn.taken))
+            return turn
 
-    async def _take_of(self, connection: Connection, limit: int) -> list[Taken]:
+    async def _take_of(self, connection: Connection, limit: int) -> Turn:
         now = self.around.clock.now()
         return await store.take(
             connection,

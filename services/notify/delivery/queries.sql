@@ -16,9 +16,11 @@ update gateway_allowance
 set tokens = tokens - $2
 where gateway = $1
 
--- Give a gateway the most urgent messages that are due: of one address one at a time, and none to an address that has
--- had as many as its operator allows. Each is noted as an attempt before it leaves. A message that this gateway failed
--- with is left to others for a while.
+-- Give a gateway the most urgent messages that are due: of one address one at a time, and none to a number that has had
+-- as many as its operator allows. Each is noted as an attempt before it leaves, and a number's in its row, which is
+-- locked: whoever gives the same number something at the same moment waits, and counts this one too. What a number may
+-- not get yet is due when it may, so that it is not in others' way; the first column says how many that were. A message
+-- that this gateway failed with is left to others for a while.
 -- name: take_deliveries
 with due as (
     select delivery_id, customer_id, priority, due_at, is_marketing
@@ -43,6 +45,10 @@ with due as (
     for update skip locked
 ),
 
+step (most, within) as (
+    values ($6::integer, interval '1 minute'), ($7::integer, interval '1 hour'), ($8::integer, interval '1 day')
+),
+
 ranked as (
     select
         due.*,
@@ -59,32 +65,23 @@ ranked as (
             partition by case when $2 = 'sms' and customer.phone_hash <> '' then customer.phone_hash end,
             case when $2 <> 'sms' or customer.phone_hash = '' then due.delivery_id end
             order by due.priority, due.due_at
-        ) as place
+        )::integer as place
     from due
     join customer using (customer_id)
 ),
 
 allowed as (
+    -- When each may be had at the soonest: the first of a number when the number of messages before it allows, what
+    -- comes after as many as are allowed at once a whole time later. A place that is not taken yet counts as now.
     select ranked.*, free.at as free_at
     from ranked
+    left join texted_number using (number_hash)
     cross join lateral (
-        select greatest(
-            (
-                select at + interval '1 minute' from number_use
-                where number_hash = ranked.number_hash
-                order by at desc offset $6 - 1 limit 1
-            ),
-            (
-                select at + interval '1 hour' from number_use
-                where number_hash = ranked.number_hash
-                order by at desc offset $7 - 1 limit 1
-            ),
-            (
-                select at + interval '1 day' from number_use
-                where number_hash = ranked.number_hash
-                order by at desc offset $8 - 1 limit 1
-            )
+        select max(
+            greatest($3, recent[cardinality(recent) + (place - 1) % most + 1 - most] + within)
+            + (place - 1) / most * within
         ) as at
+        from step
     ) as free
 ),
 
@@ -93,39 +90,55 @@ put_off as (
     set due_at = allowed.free_at
     from allowed
     where delivery.delivery_id = allowed.delivery_id and allowed.free_at > $3
+    returning delivery.delivery_id
+),
+
+counted as (
+    insert into texted_number as known (number_hash, recent, oldest)
+    select number_hash, array[$3], $3
+    from allowed
+    where number_hash <> '' and place = 1 and free_at <= $3
+    order by number_hash
+    on conflict (number_hash) do update
+    set (recent, oldest) = (
+        select array_agg(at order by at), min(at)
+        from unnest(known.recent || excluded.recent) as at
+        where at > $3 - interval '1 day'
+    )
+    where not exists (
+        select
+        from step
+        where known.recent[cardinality(known.recent) + 1 - most] > $3 - within
+    )
+    returning number_hash
 ),
 
 taken as (
     update delivery
     set state = 'sending', gateway = $1, due_at = $4, attempts = attempts + 1
     from allowed
+    left join counted using (number_hash)
     where
         delivery.delivery_id = allowed.delivery_id
         and allowed.place = 1
-        and (allowed.free_at is null or allowed.free_at <= $3)
+        and (allowed.number_hash = '' or counted.number_hash is not null)
     returning
         delivery.delivery_id, delivery.customer_id, delivery.attempts, delivery.expires_at, delivery.sealed,
-        delivery.notification_id, delivery.is_marketing, allowed.contacts, allowed.wrapped_key, allowed.locale, allowed.reach,
-        allowed.number_hash, delivery.priority
+        delivery.notification_id, delivery.is_marketing, delivery.priority, allowed.contacts, allowed.wrapped_key,
+        allowed.locale, allowed.reach
 ),
 
 noted as (
     insert into attempt (delivery_id, number, gateway, started_at)
     select delivery_id, attempts, $1, $3
     from taken
-),
-
-counted as (
-    insert into number_use (number_hash, at)
-    select number_hash, $3
-    from taken
-    where number_hash <> ''
 )
 
 select
-    delivery_id, attempts, customer_id, expires_at, sealed, notification_id, is_marketing, contacts, wrapped_key, locale,
-    reach
-from taken
+    put_off_count, delivery_id, attempts, customer_id, expires_at, sealed, notification_id, is_marketing, contacts,
+    wrapped_key, locale, reach
+from (select count(*) as put_off_count from put_off) as counted_off
+left join taken on true
 order by priority
 
 -- What gateways said of attempts, as long as nothing was known of them.

@@ -38,6 +38,13 @@ class Taken(NamedTuple):
     reach: str
 
 
+class Turn(NamedTuple):
+    """What a gateway is given, and how many messages were put off because their number may not get them yet."""
+
+    taken: list[Taken]
+    put_off: int
+
+
 class Out(NamedTuple):
     """A message and where it is; the gateway is the one of its last attempt."""
 
@@ -107,7 +114,7 @@ async def take(
     ladder: Ladder,
     left_to_others: timedelta,
     last_priority: int,
-) -> list[Taken]:
+) -> Turn:
     """Give a gateway the most urgent messages that are due, each noted as an attempt."""
     rows = await connection.fetch(
         _QUERIES.take_deliveries,
@@ -122,7 +129,7 @@ async def take(
         left_to_others,
         last_priority,
     )
-    return [Taken(*row) for row in rows]
+    return Turn([Taken(*row[1:]) for row in rows if row[1] is not None], rows[0][0])
 
 
 async def lock(connection: Connection, ids: Collection[UUID]) -> dict[UUID, Out]:

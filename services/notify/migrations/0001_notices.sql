@@ -183,16 +183,6 @@ create table attempt (
 with (fillfactor = 80);
 create index attempt_of_provider on attempt (gateway, provider_message_id) where provider_message_id is not null;
 
--- That a text message went to a number, known by a keyed hash, and when: for a day, because operators allow one number
--- only so many. Nothing says whose number it is.
-create table number_use (
-    number_hash bytea not null,
-    at          timestamptz not null,
-    constraint number_use_is_of_a_number check (number_hash <> '')
-);
-create index number_use_latest on number_use (number_hash, at);
-create index number_use_oldest on number_use (at);
-
 -- A receipt that came before its attempt was recorded: whoever records the attempt looks here.
 create table early_receipt (
     gateway             text not null,
@@ -202,6 +192,19 @@ create table early_receipt (
     received_at         timestamptz not null,
     primary key (gateway, provider_message_id)
 );
+
+-- When a number was given text messages in the latest day, in order; a keyed hash stands for the number, and nothing says
+-- whose it is. Whoever gives it another locks its row, so that no more than operators allow are given, whoever gives
+-- them. What is older than a day goes: when the number is given another, or by the purge, which looks at `oldest`.
+create table texted_number (
+    number_hash bytea primary key,
+    recent      timestamptz[] not null,
+    oldest      timestamptz not null,
+    constraint texted_number_is_one check (number_hash <> ''),
+    constraint texted_number_knows_its_oldest check (coalesce(oldest = recent[1], false))
+)
+with (fillfactor = 80);
+create index texted_number_oldest on texted_number (oldest);
 
 -- How many messages a gateway may still be given just now: a bucket that fills at its rate.
 create table gateway_allowance (
