@@ -57,7 +57,7 @@ class Subscription:
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """A service: within a batch its subscriptions are handled in the order given.
+    """A service: of what is read at once its subscriptions are handled in the order given, each in a transaction.
 
     Messages to `follow_up_topics` are published only after all others of the batch are acknowledged.
     `companions` run beside the consumer, with `companion_connections` more to the database among them.

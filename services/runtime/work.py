@@ -95,8 +95,17 @@ class RecordWork:
 
     @property
     def is_heavy(self) -> bool:
-        """Whether the records' values come to too many bytes: one message may hold a thousand orders."""
-        return self.size > 1 and sum(part.value_bytes for part in self.parts) > _HEAVIEST_BYTES
+        """Whether they are of several subscriptions, or their values too many bytes: one may hold a thousand orders.
+
+        Each handler takes its locks in one order; two that take theirs after one another would have none.
+        """
+        is_mixed = len(self.of_subscriptions) > 1
+        return is_mixed or (self.size > 1 and sum(part.value_bytes for part in self.parts) > _HEAVIEST_BYTES)
+
+    @property
+    def of_subscriptions(self) -> Sequence[Sequence[Taken]]:
+        """The parts of each subscription."""
+        return [list(parts) for _, parts in groupby(self.parts, key=lambda part: part.subscription)]
 
     @property
     def lanes(self) -> Sequence[Lane]:
@@ -120,16 +129,13 @@ class RecordWork:
         return Counter((rejected.topic, rejected.reason) for rejected in chain(malformed, self.unfit))
 
     async def handle(self, connection: Connection, now: datetime) -> Effects:
-        """Dead-letter what was rejected, and give each subscription's handler its messages."""
+        """Dead-letter what was rejected, and give the subscription's handler its messages."""
         self.unfit.clear()
-        effects = [self._dead_letters(now)]
-        for subscription, parts in groupby(self.parts, key=lambda part: part.subscription):
-            messages = list(chain.from_iterable(part.messages for part in parts))
-            if messages:
-                await effects[-1].recorded()
-                found = await subscription.handler(connection, Batch(messages), now)
-                effects += [Effects(outgoing=[self._set_aside(unfit, now) for unfit in found.unfit]), found]
-        return merge(effects)
+        letters, messages = self._dead_letters(now), list(chain.from_iterable(part.messages for part in self.parts))
+        if not messages:
+            return letters
+        found = await self.parts[0].subscription.handler(connection, Batch(messages), now)
+        return merge([letters, Effects(outgoing=[self._set_aside(unfit, now) for unfit in found.unfit]), found])
 
     def _dead_letters(self, now: datetime) -> Effects:
         return Effects(
@@ -153,7 +159,10 @@ class RecordWork:
         return dead_letter(rejected, part.lane, self.letters.service, now, self.letters.max_bytes)
 
     def halves(self) -> tuple[Work, Work]:
-        """Return the first half of the records and the second."""
+        """Return the first half of the records and the second; of several subscriptions the first and the others."""
+        of_first, *of_others = self.of_subscriptions
+        if of_others:
+            return RecordWork(of_first, self.letters), RecordWork(list(chain.from_iterable(of_others)), self.letters)
         wanted = self.size // 2
         first: list[Taken] = []
         second: list[Taken] = []

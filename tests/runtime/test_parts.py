@@ -61,13 +61,13 @@ def test_the_outbox_gives_back_what_it_was_given(outgoing: list[Outgoing]) -> No
 class TestWork:
     PLACE = Place("t", 0)
 
-    def taken(self, first: int, count: int, value_bytes: int) -> Taken:
+    def taken(self, first: int, count: int, value_bytes: int, group: str = "g") -> Taken:
         value = b"x" * value_bytes
         records = [
             ConsumerRecord("t", 0, first + number, 0, 0, b"k", value, None, 1, value_bytes, ())
             for number in range(count)
         ]
-        return take(Subscription("g", {"t": {}}, self.handle), self.PLACE, records)
+        return take(Subscription(group, {"t": {}}, self.handle), self.PLACE, records)
 
     @staticmethod
     async def handle(_connection: object, _batch: Batch, _now: datetime) -> Effects:
@@ -87,6 +87,11 @@ class TestWork:
         ends = [part.next_offsets[self.PLACE] for part in parts]
         assert [part.starts[self.PLACE] for part in parts] == [0, *ends[:-1]]
         assert ends[-1] == 11
+
+    def test_each_subscription_has_a_transaction_of_its_own(self) -> None:
+        parts = [self.taken(first, 2, 10, group) for group, first in (("a", 0), ("a", 2), ("b", 4), ("c", 6))]
+        light = self.light_parts(RecordWork(parts, LetterPolicy("s", 1_000_000)))
+        assert [work.parts for work in light] == [parts[:2], parts[2:3], parts[3:]]
 
     @pytest.mark.parametrize(("count", "value_bytes"), [(1, 5_000_000), (2_334, 300)])
     def test_one_record_and_a_batch_of_ordinary_ones_are_one_transaction(self, count: int, value_bytes: int) -> None:
