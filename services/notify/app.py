@@ -24,7 +24,7 @@ MIGRATIONS: Final = Path(__file__).with_name("migrations")
 
 
 def build(rules: Rules, outside: Outside) -> Service:
-    """Return the service: profiles and wallets first, so that who is known in the same batch is told at once."""
+    """Return the service: profiles and wallets first, so that who is known from the same reading is told at once."""
     keys = Keys(rules.master_key)
     handlers = Handlers(rules, keys, Broadcasts(rules))
     return Service(

@@ -24,6 +24,7 @@ from services.notify.model import (
     DigestItem,
     ErasedBy,
     Gathered,
+    Gathering,
     InboxMessage,
     Locale,
     Notice,
@@ -60,13 +61,18 @@ PROFILE_TIMER: Final = "profile"
 SCHEDULED_TIMER: Final = "scheduled"
 """It is time for what a request asked for; the subject is the request."""
 DIGEST_TIMER: Final = "digest"
-"""A digest goes out; the subject is its delivery."""
+"""A digest goes out; the subject is its delivery. It is set once, with the first that is gathered."""
 ERASE_TIMER: Final = "erase"
 """The receipt of a closing was on its way; the subject is an erasure."""
+FORGET_TIMER: Final = "forget"
+"""Whoever had a broadcast to a list in their inbox is erased; the subject is the notice of it."""
 REST_TIMER: Final = "rest"
 """More waited for a customer than one batch takes; the subject is the customer."""
 REPORT_TIMER: Final = "report"
-"""Something became of a notice after its event's batch; the subject is the notice."""
+"""Something became of a notice after its event's batch; the subject is the notice and its new status.
+
+Each is set once. Who sets one waits for nobody who has taken it: a lane that holds it may wait for the notice.
+"""
 
 DEFAULT_CHANNELS: Final = (Channel.IN_APP, Channel.EMAIL)
 """How a request is told that does not say."""
@@ -109,8 +115,8 @@ class Facts:
     """What was accepted already, with a hash of its content where it was a request."""
     waiting: dict[str, list[Waiting]] = field(default_factory=dict)
     """By customer, the oldest first."""
-    digests: dict[tuple[str, str, str], datetime] = field(default_factory=dict)
-    """Until when notices of a kind are gathered: by customer, channel and template."""
+    digests: dict[tuple[str, str, str], Gathering] = field(default_factory=dict)
+    """By customer, channel and template."""
     items: dict[str, list[Gathered]] = field(default_factory=dict)
     """What was gathered, by delivery, the oldest first."""
     is_everything: bool = True
@@ -131,7 +137,7 @@ class Book:
         self.digests = facts.digests
         self.items = facts.items
         self.is_everything = facts.is_everything
-        self.opened: dict[tuple[str, str, str], datetime] = {}
+        self.opened: dict[tuple[str, str, str], Gathering] = {}
         self.gathered: list[DigestItem] = []
         self.changed: dict[str, Customer] = {}
         self.contacts: dict[str, Contacts] = {}
@@ -152,12 +158,23 @@ class Book:
         within_s = self.rules.policy.digest.within_s
         if not within_s or notice.role == Role.RECIPIENT:
             return None
-        kind = (notice.customer_id, notice.channel, notice.template)
-        closes_at = self.digests.get(kind)
-        if closes_at is not None and closes_at > self.now:
-            return closes_at
-        self.digests[kind] = self.opened[kind] = self.now + timedelta(seconds=within_s)
+        kind = _kind_of(notice)
+        gathering = self.digests.get(kind)
+        if gathering is not None and gathering.closes_at > self.now:
+            return gathering.closes_at
+        self.digests[kind] = self.opened[kind] = Gathering(self.now + timedelta(seconds=within_s), has_timer=False)
         return None
+
+    def needs_timer(self, notice: Notice) -> bool:
+        """Tell whether this is the first notice that is gathered of its kind; it is so once."""
+        gathering = self.digests[_kind_of(notice)]
+        if not gathering.has_timer:
+            self.digests[_kind_of(notice)] = self.opened[_kind_of(notice)] = gathering._replace(has_timer=True)
+        return not gathering.has_timer
+
+
+def _kind_of(notice: Notice) -> tuple[str, str, str]:
+    return notice.customer_id, notice.channel, notice.template
 
 
 # --- Events ---
@@ -379,7 +396,8 @@ class _Telling:
         kind = f"digest\n{notice.customer_id}\n{notice.channel}\n{notice.template}\n{as_text(closes_at)}"
         delivery_id = uuid.uuid5(_NOTICES, kind)
         self.book.gathered.append(DigestItem(delivery_id, notice.notice_id, notice.customer_id, self.text))
-        self.book.timers.append(Timer(notice.lane, DIGEST_TIMER, str(delivery_id), closes_at))
+        if self.book.needs_timer(notice):
+            self.book.timers.append(Timer(notice.lane, DIGEST_TIMER, str(delivery_id), closes_at))
         return notice._replace(why=Why.DIGEST, delivery_id=delivery_id)
 
 
@@ -461,10 +479,20 @@ def end(book: Book, notice: Notice, status: Status, why: Why | None) -> Notice:
     """Return the notice as it ends in this batch, and have that published: by the lane of its event, as everything."""
     ended = notice._replace(status=status, why=why, ended_at=book.now)
     if notice.lane not in book.lanes:
-        book.timers.append(Timer(notice.lane, REPORT_TIMER, str(notice.notice_id), book.now))
+        book.timers.append(report_timer(notice.lane, notice.notice_id, status, book.now))
         return ended
     book.outgoing.append(report(ended, book.now_text))
     return ended._replace(told=status)
+
+
+def report_timer(lane: Lane, notice_id: UUID, status: str, now: datetime) -> Timer:
+    """Return the timer by which a lane publishes what became of a notice."""
+    return Timer(lane, REPORT_TIMER, f"{notice_id}.{status}", now)
+
+
+def reported(timer: Timer) -> UUID:
+    """Return the notice that such a timer is about."""
+    return uuid.UUID(timer.subject.partition(".")[0])
 
 
 def report(notice: Notice, now_text: str) -> Outgoing:

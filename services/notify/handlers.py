@@ -12,10 +12,12 @@ from schemas.erasure import CustomerErase
 from schemas.fields import as_text
 from schemas.notify import NotificationRequest
 from services.notify import store
+from services.notify.broadcast import store as broadcasts
 from services.notify.broadcast.handlers import BROADCAST_TIMER, Broadcasts, go_on, hash_content
 from services.notify.decide import (
     DIGEST_TIMER,
     ERASE_TIMER,
+    FORGET_TIMER,
     PROFILE_TIMER,
     REPORT_TIMER,
     REST_TIMER,
@@ -33,19 +35,20 @@ from services.notify.decide import (
     read_erasure,
     recipients,
     report,
+    reported,
 )
 from services.notify.model import ErasedBy
 from services.notify.sealed import Keys
-from services.runtime.message import Effects, Unfit
+from services.runtime.message import Effects, Timer, Unfit
 from services.runtime.work import merge
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Sequence
     from datetime import datetime
 
     from services.notify.decide import Rules
     from services.runtime.database import Connection
-    from services.runtime.message import Batch, Message, Timer
+    from services.runtime.message import Batch, Message
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,17 +79,15 @@ class Handlers:
     async def on_commands(self, connection: Connection, batch: Batch, now: datetime) -> Effects:
         """Tell one person, or many, what other systems ask for."""
         if batch.timers:
-            chunks = [timer for timer in batch.timers if timer.kind == BROADCAST_TIMER]
-            others = [timer for timer in batch.timers if timer.kind != BROADCAST_TIMER]
-            gone_on = await go_on(connection, chunks, now)
-            return merge([await self._on_timers(connection, others, now), gone_on])
+            return await self._on_timers(connection, batch.timers, now)
+        locked = await self.broadcasts.lock(connection, batch.messages)
         told = await self._on_requests(connection, batch.messages, now)
-        return merge([told, await self.broadcasts.on_requests(connection, batch.messages, now)])
+        return merge([told, await self.broadcasts.on_requests(connection, batch.messages, locked, now)])
 
     async def on_events_for_many(self, connection: Connection, batch: Batch, now: datetime) -> Effects:
         """Tell people of events, and everybody of those that concern many, such as a window's."""
         if batch.timers:
-            return await self.on_commands(connection, batch, now)
+            return await self._on_timers(connection, batch.timers, now)
         told = await self.on_events(connection, batch, now)
         return merge([told, await self.broadcasts.on_events(connection, batch.messages, now)])
 
@@ -113,21 +114,30 @@ class Handlers:
         return customers, events
 
     async def _on_timers(self, connection: Connection, timers: Sequence[Timer], now: datetime) -> Effects:
-        kinds: dict[str, list[Timer]] = {}
-        for timer in timers:
-            kinds.setdefault(timer.kind, []).append(timer)
-        overdue = kinds.get(PROFILE_TIMER, []) + kinds.get(SCHEDULED_TIMER, [])
-        return merge(
-            [
-                await self._report(connection, {timer.subject for timer in kinds.get(REPORT_TIMER, ())}, now),
-                await self._on_overdue(connection, overdue, now),
-                await self._on_digests(connection, kinds.get(DIGEST_TIMER, []), now),
-            ]
-        )
+        """Do what the first is about, and its like; leave the others, as they were, to the next transactions.
+
+        So each transaction takes its locks in one order, and those of one chunk of one broadcast's audience.
+        """
+        kind = timers[0].kind
+        like = [timer for timer in timers if timer.kind == kind]
+        at_once = 1 if kind == BROADCAST_TIMER else len(like)
+        others = [*like[at_once:], *(timer for timer in timers if timer.kind != kind)]
+        handle = {
+            PROFILE_TIMER: self._on_overdue,
+            SCHEDULED_TIMER: self._on_overdue,
+            DIGEST_TIMER: self._on_digests,
+            REPORT_TIMER: self._report,
+            REST_TIMER: self._on_rest,
+            ERASE_TIMER: self._on_erase,
+            FORGET_TIMER: self._forget,
+            BROADCAST_TIMER: self._go_on,
+        }[kind]
+        return merge([Effects(timers_set=others), await handle(connection, like[:at_once], now)])
+
+    async def _go_on(self, connection: Connection, timers: Sequence[Timer], now: datetime) -> Effects:
+        return await go_on(connection, timers[0], now)
 
     async def _on_overdue(self, connection: Connection, overdue: Sequence[Timer], now: datetime) -> Effects:
-        if not overdue:
-            return Effects()
         events = {timer.subject for timer in overdue}
         facts = await store.load_for_timeouts(connection, events, self.keys, now)
         book = Book(facts, self.rules, now, {timer.lane for timer in overdue})
@@ -135,25 +145,21 @@ class Handlers:
         return await self._recorded(connection, book)
 
     async def _on_digests(self, connection: Connection, due: Sequence[Timer], now: datetime) -> Effects:
-        if not due:
-            return Effects()
         facts = await store.load_for_digests(connection, [UUID(timer.subject) for timer in due], self.keys, now)
         book = Book(facts, self.rules, now, {timer.lane for timer in due})
         decide_digests(book, due)
         return await self._recorded(connection, book)
 
-    async def _report(self, connection: Connection, ids: Collection[str], now: datetime) -> Effects:
+    async def _report(self, connection: Connection, due: Sequence[Timer], now: datetime) -> Effects:
         """Publish what became of notices since their event was handled."""
-        if not ids:
-            return Effects()
-        notices = await store.load_notices(connection, map(UUID, ids))
+        notices = await store.load_notices(connection, set(map(reported, due)))
         await store.mark_told(connection, notices)
         return Effects(outgoing=[report(notice, as_text(notice.ended_at or now)) for notice in notices])
 
     async def on_profiles(self, connection: Connection, batch: Batch, now: datetime) -> Effects:
         """Take note of how people want to be told, and tell what waited; a tombstone forgets them."""
         if batch.timers:
-            return await self._on_rest(connection, batch.timers, now)
+            return await self._on_timers(connection, batch.timers, now)
         said, unfit = _by_customer(batch.messages)
         customers = {customer_id for _, customer_id in said}
         erased = {customer_id for message, customer_id in said if message.data is None}
@@ -172,7 +178,7 @@ class Handlers:
     async def on_erasures(self, connection: Connection, batch: Batch, now: datetime) -> Effects:
         """Forget customers whose closing has come that far."""
         if batch.timers:
-            return await self._on_rest(connection, batch.timers, now)
+            return await self._on_timers(connection, batch.timers, now)
         asked = [(message, message.data) for message in batch.messages if isinstance(message.data, CustomerErase)]
         if not asked:
             return Effects()
@@ -184,32 +190,32 @@ class Handlers:
             decide_erasure(book, message.lane, erasure, ErasedBy.REQUEST)
         return await self._recorded(connection, book)
 
-    async def _on_rest(self, connection: Connection, timers: Sequence[Timer], now: datetime) -> Effects:
-        rest = [timer for timer in timers if timer.kind == REST_TIMER]
-        told = await self._go_on_with(connection, rest, now)
-        erasures = [(timer, read_erasure(timer.subject)) for timer in timers if timer.kind == ERASE_TIMER]
-        if not erasures:
-            return told
+    async def _on_erase(self, connection: Connection, due: Sequence[Timer], now: datetime) -> Effects:
+        erasures = [(timer, read_erasure(timer.subject)) for timer in due]
         customers = {erasure.customer_id for _, erasure in erasures}
         facts = await store.load_for_profiles(connection, customers, customers, self.keys, now)
-        book = Book(facts, self.rules, now, {timer.lane for timer, _ in erasures})
+        book = Book(facts, self.rules, now, {timer.lane for timer in due})
         for timer, erasure in erasures:
             go_on_erasing(book, timer.lane, erasure)
-        return merge([told, await self._recorded(connection, book)])
+        return await self._recorded(connection, book)
 
-    async def _go_on_with(self, connection: Connection, rest: Sequence[Timer], now: datetime) -> Effects:
-        if not rest:
-            return Effects()
-        customers = {timer.subject for timer in rest}
+    async def _on_rest(self, connection: Connection, due: Sequence[Timer], now: datetime) -> Effects:
+        customers = {timer.subject for timer in due}
         facts = await store.load_for_profiles(connection, customers, None, self.keys, now)
-        book = Book(facts, self.rules, now, {timer.lane for timer in rest})
-        for timer in rest:
+        book = Book(facts, self.rules, now, {timer.lane for timer in due})
+        for timer in due:
             decide_rest(book, timer)
         return await self._recorded(connection, book)
 
+    async def _forget(self, connection: Connection, due: Sequence[Timer], _now: datetime) -> Effects:
+        """Forget words that nobody has any more: in a transaction of its own, because broadcasts are locked first."""
+        await broadcasts.forget_words(connection, [UUID(timer.subject) for timer in due])
+        return Effects()
+
     async def _recorded(self, connection: Connection, book: Book) -> Effects:
-        await store.record(connection, book, self.keys)
-        return Effects(outgoing=book.outgoing, timers_set=book.timers, unfit=book.unfit)
+        told = await store.record(connection, book, self.keys)
+        forgetting = [Timer(min(book.lanes), FORGET_TIMER, str(notice_id), book.now) for notice_id in told]
+        return Effects(outgoing=book.outgoing, timers_set=[*book.timers, *forgetting], unfit=book.unfit)
 
 
 def _single(message: Message) -> NotificationRequest | None:

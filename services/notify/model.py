@@ -225,6 +225,13 @@ class DigestItem(NamedTuple):
     text: Text
 
 
+class Gathering(NamedTuple):
+    """Until when notices of a kind are gathered for a person, and whether a timer is set for what was."""
+
+    closes_at: datetime
+    has_timer: bool
+
+
 class Gathered(NamedTuple):
     """A notice that was kept for a digest which goes out now."""
 

@@ -16,11 +16,14 @@ from services.runtime.database import TRANSIENT, load_queries
 from services.runtime.log import error_fields
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
     from datetime import datetime
 
     from services.notify.policy import Erasing
     from services.runtime.database import Connection
     from services.runtime.service import Surroundings
+
+    _Purging = Callable[[Connection, datetime, int], Awaitable[int]]
 
 CONNECTIONS: Final = 1
 
@@ -57,20 +60,40 @@ async def purge_some(connection: Connection, policy: Erasing, now: datetime, lim
 
     Events go with their notices, which are counted out as they go: what remains adds up at every moment.
     """
+    before = now - timedelta(days=policy.accounting_kept_days)
+    # Each has a transaction of its own: it takes its locks in the order in which everybody does.
+    return any(
+        [
+            await _slice(connection, _purge_notices, before, limit),
+            await _slice(connection, _purge_announcements, before, limit),
+            await _slice(connection, _purge_texted_numbers, now - TEXTED_NUMBERS_KEPT, limit),
+        ]
+    )
+
+
+async def _slice(connection: Connection, purge: _Purging, before: datetime, limit: int) -> bool:
     async with connection.transaction():
-        if not await connection.fetchval(_QUERIES.claim):
-            return False
-        before = now - timedelta(days=policy.accounting_kept_days)
-        chosen = await connection.fetch(_QUERIES.choose_notices, before, limit)
-        if chosen:
-            await _purge_notices(connection, [row[0] for row in chosen], sorted({row[1] for row in chosen}))
-        events = await connection.fetchval(_QUERIES.purge_announcements, before, limit)
-        numbers = await connection.fetchval(_QUERIES.purge_texted_numbers, now - TEXTED_NUMBERS_KEPT, limit)
-    return limit in (len(chosen), events, numbers)
+        is_alone = await connection.fetchval(_QUERIES.claim)
+        return bool(is_alone and await purge(connection, before, limit) == limit)
 
 
-async def _purge_notices(connection: Connection, notices: list[object], customers: list[str]) -> None:
+async def _purge_announcements(connection: Connection, before: datetime, limit: int) -> int:
+    return int(await connection.fetchval(_QUERIES.purge_announcements, before, limit))
+
+
+async def _purge_texted_numbers(connection: Connection, before: datetime, limit: int) -> int:
+    return int(await connection.fetchval(_QUERIES.purge_texted_numbers, before, limit))
+
+
+async def _purge_notices(connection: Connection, before: datetime, limit: int) -> int:
+    chosen = await connection.fetch(_QUERIES.choose_notices, before, limit)
+    if not chosen:
+        return 0
+    notices, customers = [row[0] for row in chosen], sorted({row[1] for row in chosen})
     await connection.execute(_QUERIES.lock_customers, customers)
+    for query in (_QUERIES.lock_inboxes, _QUERIES.lock_attempts, _QUERIES.lock_notices):
+        await connection.execute(query, notices)
     left_by = [row[0] for row in await connection.fetch(_QUERIES.purge_notices, notices)]
     await connection.execute(_QUERIES.purge_attempts, left_by)
     await connection.execute(_QUERIES.purge_customers, customers)
+    return len(chosen)

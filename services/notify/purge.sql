@@ -24,6 +24,30 @@ where customer_id = any($1::text[])
 order by customer_id
 for update
 
+-- Lock what is in inboxes of these notices, in the order in which people note that they read it.
+-- name: lock_inboxes
+select
+from inbox_message
+where notice_id = any($1::uuid[])
+order by customer_id, number
+for update
+
+-- Lock the attempts at these notices' messages, in the order of their ids: receipts lock them before notices, too.
+-- name: lock_attempts
+select
+from attempt
+where delivery_id in (select notice.delivery_id from notice where notice_id = any($1::uuid[]))
+order by delivery_id, number
+for update
+
+-- Lock notices, in the order of their ids.
+-- name: lock_notices
+select
+from notice
+where notice_id = any($1::uuid[])
+order by notice_id
+for update
+
 -- Remove notices, with what is in inboxes of them, and count them out of what their events were accepted for. Returns
 -- the messages that they left by.
 -- name: purge_notices

@@ -1,10 +1,21 @@
 -- Every statement of the notifier's consumer. A batch runs each at most once, whatever its size.
 
--- Make rows for those who have none yet, and keys for those who have none any more, in the order of their ids.
+-- Make rows for those who have none yet, in the order of their ids. That comes before any lock: who waits here for
+-- somebody's new row holds no other row that anybody can see.
 -- name: add_customers
-insert into customer (customer_id, wrapped_key)
-select * from unnest($1::text[], $2::bytea[])
-on conflict (customer_id) do update set wrapped_key = coalesce(customer.wrapped_key, excluded.wrapped_key)
+insert into customer (customer_id)
+select customer_id
+from unnest($1::text[]) as wanted (customer_id)
+where not exists (select from customer where customer.customer_id = wanted.customer_id)
+order by customer_id collate "C"
+on conflict (customer_id) do nothing
+
+-- Give keys to customers who have none, or none any more; they are locked.
+-- name: add_keys
+update customer
+set wrapped_key = new.wrapped_key
+from unnest($1::text[], $2::bytea[]) as new (customer_id, wrapped_key)
+where customer.customer_id = new.customer_id
 
 -- Customers by id, locked in the order of their ids; the columns stand in the order of model.Customer.
 -- name: load_customers
@@ -50,6 +61,15 @@ join notice using (notice_id)
 where waiting.customer_id = any($1::text[]) and why is distinct from 'scheduled'
 order by created_at, notice.notice_id
 limit $2
+
+-- Lock what is on its way to these customers, in the order of the messages' ids: dispatchers lock messages before
+-- notices, too.
+-- name: lock_deliveries_of_customers
+select delivery_id
+from delivery
+where customer_id = any($1::text[])
+order by delivery_id
+for update
 
 -- Everything of these customers that is pending: what waits, with what it is about, what is gathered, and what is on
 -- its way. Few are erased at a time, and what is on its way is not much: it has no index for this.
@@ -123,29 +143,50 @@ where notice.notice_id = new.notice_id and notice.status = 'pending'
 delete from waiting
 where notice_id = any($1::uuid[])
 
--- Forget what erased customers were told; returns the broadcasts that were among it.
+-- Forget what erased customers were told, locked in the order in which they note that they read it. Returns the notices
+-- of broadcasts to lists that were among it.
 -- name: erase_inboxes
-with gone as (
-    delete from inbox_message
+with erased as (
+    select customer_id, number, notice_id, notification_id
+    from inbox_message
     where customer_id = any($1::text[])
-    returning notification_id
+    order by customer_id, number
+    for update
+),
+
+gone as (
+    delete from inbox_message
+    using erased
+    where inbox_message.customer_id = erased.customer_id and inbox_message.number = erased.number
 )
 
-select distinct notification_id
-from gone
-where notification_id is not null
+select notice_id
+from erased
+join broadcast using (notification_id)
+where audience_kind = 'customers'
 
 -- Forget what was on its way to erased customers; what a gateway has is still accounted for by its attempts.
 -- name: erase_deliveries
 delete from delivery
 where customer_id = any($1::text[])
 
--- Forget why attempts at erased customers failed, in so far as it is more than a code: a provider may have said it.
+-- Forget why attempts at erased customers failed, in so far as it is more than a code: a provider may have said it. They
+-- are locked in the order of their ids, as by receipts.
 -- name: erase_reasons
+with told as (
+    select delivery_id, number
+    from attempt
+    where
+        delivery_id in (select notice.delivery_id from notice where notice.customer_id = any($1::text[]))
+        and why is not null
+    order by delivery_id, number
+    for no key update
+)
+
 update attempt
 set why = null
-from notice
-where notice.customer_id = any($1::text[]) and attempt.delivery_id = notice.delivery_id and attempt.why is not null
+from told
+where attempt.delivery_id = told.delivery_id and attempt.number = told.number
 
 -- Forget erased customers about whom nothing is kept at all.
 -- name: erase_strangers
@@ -171,7 +212,7 @@ select
 from notice
 where notice_id = any($1::uuid[]) and status <> 'pending' and told is distinct from status
 order by notice_id
-for update
+for no key update
 
 -- What was published of notices.
 -- name: mark_told
@@ -205,17 +246,18 @@ where wallet.version < excluded.version
 
 -- Until when notices are gathered for these customers.
 -- name: load_digests
-select customer_id, channel, template, closes_at
+select customer_id, channel, template, closes_at, has_timer
 from digest
 where customer_id = any($1::text[]) and closes_at > $2
 
--- Begin to gather, or begin again.
+-- Begin to gather, or begin again, or note that the timer is set.
 -- name: open_digests
-insert into digest (customer_id, channel, template, closes_at)
-select customer_id, channel, template, closes_at
-from unnest($1::text[], $2::text[], $3::text[], $4::timestamptz[]) as new (customer_id, channel, template, closes_at)
+insert into digest (customer_id, channel, template, closes_at, has_timer)
+select customer_id, channel, template, closes_at, has_timer
+from unnest($1::text[], $2::text[], $3::text[], $4::timestamptz[], $5::boolean[])
+    as new (customer_id, channel, template, closes_at, has_timer)
 on conflict (customer_id, channel, template) do update
-set closes_at = excluded.closes_at
+set closes_at = excluded.closes_at, has_timer = excluded.has_timer
 
 -- Whom these digests are for.
 -- name: load_digest_customers
@@ -250,11 +292,21 @@ with closed as (
 delete from digest_item
 where customer_id = any($1::text[])
 
--- Forget with which banks erased customers moved money, and which wallets were theirs.
+-- Forget with which banks erased customers moved money, and which wallets were theirs; these are locked in the order of
+-- their ids, in which they are noted.
 -- name: erase_ties
-with wallets as (
-    delete from wallet
+with owned as (
+    select account_id
+    from wallet
     where customer_id = any($1::text[])
+    order by account_id
+    for update
+),
+
+wallets as (
+    delete from wallet
+    using owned
+    where wallet.account_id = owned.account_id
 )
 
 delete from bank_use

@@ -7,10 +7,11 @@ from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from services.notify.broadcast import store as broadcasts
+import asyncpg
+
 from services.notify.contacts import seal_contacts
 from services.notify.decide import Facts
-from services.notify.model import Announcement, Customer, Delivery, ErasedBy, Gathered, Notice, Waiting
+from services.notify.model import Announcement, Customer, Delivery, ErasedBy, Gathered, Gathering, Notice, Waiting
 from services.notify.sealed import Keys, open_event, open_text, seal_event, seal_text
 from services.runtime.database import columns_of, copy_rows, execute_rows, load_queries
 from services.runtime.personal_data import new_key, wrap_key
@@ -78,6 +79,7 @@ async def load_for_profiles(
     known = [customer for customer in customers if customer not in erased]
     rows = await connection.fetch(_QUERIES.load_waiting_of_customers, known, most)
     if erased:
+        await connection.execute(_QUERIES.lock_deliveries_of_customers, list(erased))
         rows += await connection.fetch(_QUERIES.load_pending_of_customers, list(erased), most)
     _add_waiting(facts, rows, keys)
     facts.is_everything = most is None or len(rows) < most
@@ -112,9 +114,9 @@ async def load_for_digests(connection: Connection, deliveries: Collection[UUID],
 
 async def _load_digests(
     connection: Connection, customers: Collection[str], now: datetime
-) -> dict[tuple[str, str, str], datetime]:
+) -> dict[tuple[str, str, str], Gathering]:
     rows = await connection.fetch(_QUERIES.load_digests, list(customers), now)
-    return {(row[0], row[1], row[2]): row[3] for row in rows}
+    return {(row[0], row[1], row[2]): Gathering(row[3], row[4]) for row in rows}
 
 
 async def load_notices(connection: Connection, ids: Iterable[UUID]) -> list[Notice]:
@@ -124,26 +126,28 @@ async def load_notices(connection: Connection, ids: Iterable[UUID]) -> list[Noti
 
 
 async def _lock_customers(connection: Connection, ids: Collection[str], keys: Keys) -> dict[str, Customer]:
-    ordered = sorted(ids)
-    customers = await _load_customers(connection, ordered)
-    missing = [id_ for id_ in ordered if id_ not in customers or customers[id_].wrapped_key is None]
-    if missing:
-        wrapped = [wrap_key(keys.master_key, new_key(), id_) for id_ in missing]
-        await connection.execute(_QUERIES.add_customers, missing, wrapped)
-        customers = await _load_customers(connection, ordered)
+    await connection.execute(_QUERIES.add_customers, list(ids))
+    rows = await connection.fetch(_QUERIES.load_customers, list(ids))
+    customers = {row[0]: Customer(*row) for row in rows}
+    if len(customers) < len(ids):
+        # A row is made before any lock is taken, so that nobody waits in a circle: not now.
+        raise asyncpg.SerializationError("somebody who is not known was removed meanwhile")
+    keyless = [one for one in customers.values() if one.wrapped_key is None]
+    for customer in keyless:
+        customer.wrapped_key = wrap_key(keys.master_key, new_key(), customer.customer_id)
+    await execute_rows(connection, _QUERIES.add_keys, [(one.customer_id, one.wrapped_key) for one in keyless])
     return customers
-
-
-async def _load_customers(connection: Connection, ordered: Sequence[str]) -> dict[str, Customer]:
-    rows = await connection.fetch(_QUERIES.load_customers, ordered)
-    return {row[0]: Customer(*row) for row in rows}
 
 
 # --- Recording ---
 
 
-async def record(connection: Connection, book: Book, keys: Keys) -> None:
-    """Record everything a batch changed; what did not change costs no statement."""
+async def record(connection: Connection, book: Book, keys: Keys) -> list[UUID]:
+    """Record everything a batch changed; what did not change costs no statement.
+
+    Return the notices by which those who are erased had broadcasts to lists in their inboxes.
+    """
+    told: list[UUID] = []
     for customer_id, contacts in book.contacts.items():
         customer = book.customers[customer_id]
         if customer.wrapped_key is None:
@@ -152,13 +156,12 @@ async def record(connection: Connection, book: Book, keys: Keys) -> None:
         customer.contacts = seal_contacts(keys.of(customer), customer_id, contacts)
     await execute_rows(connection, _QUERIES.update_customers, [_CUSTOMER(one) for one in book.changed.values()])
     if book.erased:
-        told = await connection.fetch(_QUERIES.erase_inboxes, list(book.erased))
-        await broadcasts.forget_words(connection, [row[0] for row in told])
+        told = [row[0] for row in await connection.fetch(_QUERIES.erase_inboxes, list(book.erased))]
         await connection.execute(_QUERIES.erase_deliveries, list(book.erased))
         await connection.execute(_QUERIES.erase_reasons, list(book.erased))
         await connection.execute(_QUERIES.erase_digest_items, list(book.erased))
         await connection.execute(_QUERIES.erase_ties, list(book.erased))
-    await copy_rows(connection, "announcement", Announcement._fields, book.announcements)
+    await copy_rows(connection, "announcement", Announcement._fields, sorted(book.announcements))
     await copy_rows(connection, "notice", Notice._fields, book.notices)
     uses = sorted((bank, customer_id, on) for (bank, customer_id), on in book.bank_uses.items())
     await execute_rows(connection, _QUERIES.note_bank_uses, uses)
@@ -168,6 +171,7 @@ async def record(connection: Connection, book: Book, keys: Keys) -> None:
     await _record_inbox(connection, book, keys)
     if book.erased:
         await connection.execute(_QUERIES.erase_strangers, list(book.erased))
+    return told
 
 
 async def _record_waiting(connection: Connection, book: Book, keys: Keys) -> None:
@@ -189,7 +193,7 @@ async def _record_waiting(connection: Connection, book: Book, keys: Keys) -> Non
 
 
 async def _record_digests(connection: Connection, book: Book, keys: Keys) -> None:
-    opened = sorted((*kind, closes_at) for kind, closes_at in book.opened.items())
+    opened = sorted((*kind, *gathering) for kind, gathering in book.opened.items())
     await execute_rows(connection, _QUERIES.open_digests, opened)
     items = [
         (one.notice_id, one.delivery_id, one.customer_id, _seal_item(keys, book.customers[one.customer_id], one))

@@ -14,6 +14,7 @@ from schemas.examples import EXAMPLES
 from schemas.registry import TOPICS
 from services.notify.broadcast import store
 from services.notify.broadcast.handlers import BROADCAST_TIMER, Broadcasts
+from services.notify.decide import FORGET_TIMER
 from services.notify.handlers import Handlers
 from services.runtime.message import Batch, Effects, Lane, Message, Timer
 from tests.notify.test_notices import KEYS, POLICY, RULES, erasure, hear, inboxes, profile, published, settled
@@ -44,9 +45,9 @@ async def handle(pool: Pool, *messages: Message, timers: tuple[Timer, ...] = (),
 
 async def run(pool: Pool, effects: Effects, now: datetime = NOW) -> list[dict[str, Any]]:
     """Take broadcasts on until they only wait; return what was published of them."""
-    said = []
+    said, kinds = [], (BROADCAST_TIMER, FORGET_TIMER)
     for _ in range(20):
-        due = tuple(timer for timer in effects.timers_set if timer.kind == BROADCAST_TIMER and timer.due_at <= now)
+        due = tuple(timer for timer in effects.timers_set if timer.kind in kinds and timer.due_at <= now)
         if not due:
             return said
         async with pool.acquire() as connection:
@@ -149,9 +150,9 @@ async def test_a_broadcast_that_is_over_keeps_no_list_and_its_words_while_somebo
     # The same again is a repeat as ever.
     again = await handle(pool, asked)
     assert (again.timers_set, again.unfit) == ([], [])
-    await hear(pool, erasure("a"))
+    await run(pool, await hear(pool, erasure("a")))
     assert await left_of_broadcasts(pool) == (True, False)
-    await hear(pool, erasure("b"))
+    await run(pool, await hear(pool, erasure("b")))
     assert await left_of_broadcasts(pool) == (False, False)
     assert sum((await notices(pool)).values()) == 3
 

@@ -23,7 +23,7 @@ from services.notify.wording import WordingError
 from services.runtime.message import Effects, Outgoing, Timer, Unfit
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from datetime import datetime
 
     from pydantic import BaseModel
@@ -69,19 +69,26 @@ class Broadcasts:
 
     rules: Rules
 
-    async def on_requests(self, connection: Connection, messages: Sequence[Message], now: datetime) -> Effects:
-        """Begin the broadcasts that are asked for, and pause, resume and cancel them."""
+    async def on_requests(
+        self, connection: Connection, messages: Sequence[Message], locked: Collection[str], now: datetime
+    ) -> Effects:
+        """Begin the broadcasts that are asked for; pause, resume and cancel these and those that are locked."""
         asked = [
             _asked_by(message, message.data, message.data.audience, self.rules.master_key)
             for message in messages
             if isinstance(message.data, NotificationRequest) and message.data.audience is not None
         ]
         controls = [message for message in messages if isinstance(message.data, BroadcastControl)]
-        known = await store.load_known(connection, map(_subject, controls)) if controls else set()
         begun = await self._begin(connection, asked, now)
-        unknown = _unknown(messages, known, begun.unfit)
+        unknown = _unknown(messages, locked, begun.unfit)
         await _control(connection, [message for message in controls if message not in unknown], now)
         return replace(begun, unfit=[*begun.unfit, *(Unfit(message, _NO_BROADCAST) for message in unknown)])
+
+    @staticmethod
+    async def lock(connection: Connection, messages: Sequence[Message]) -> list[str]:
+        """Lock and return the broadcasts that are to be paused, resumed or cancelled, before anything else."""
+        ids = [_subject(one) for one in messages if isinstance(one.data, BroadcastControl)]
+        return await store.lock_all(connection, ids) if ids else []
 
     async def on_events(self, connection: Connection, messages: Sequence[Message], now: datetime) -> Effects:
         """Begin the broadcasts of events that concern many, such as a window's."""
@@ -208,19 +215,17 @@ def _told_of(message: Message, rule: Rule, audience: Reached, key: bytes) -> _As
 # --- Going on ---
 
 
-async def go_on(connection: Connection, timers: Sequence[Timer], now: datetime) -> Effects:
-    """Take broadcasts a chunk further, each; publish how they stand every few seconds, and when they are over."""
-    outgoing: list[Outgoing] = []
-    later: list[Timer] = []
-    for timer in timers:
-        broadcast = await store.lock(connection, timer.subject)
-        if broadcast is None or broadcast.is_over:
-            continue
-        due_at = await _resolve(connection, broadcast, timer.lane, now)
-        said = await _tell(connection, broadcast, timer.lane, now)
-        outgoing += [said.message] if said.message is not None else []
-        later += [] if said.is_over else [timer._replace(due_at=due_at)]
-    return Effects(outgoing=outgoing, timers_set=later)
+async def go_on(connection: Connection, timer: Timer, now: datetime) -> Effects:
+    """Take a broadcast a chunk further; publish how it stands every few seconds, and when it is over."""
+    broadcast = await store.lock(connection, timer.subject)
+    if broadcast is None or broadcast.is_over:
+        return Effects()
+    due_at = await _resolve(connection, broadcast, timer.lane, now)
+    said = await _tell(connection, broadcast, timer.lane, now)
+    return Effects(
+        outgoing=[said.message] if said.message is not None else [],
+        timers_set=[] if said.is_over else [timer._replace(due_at=due_at)],
+    )
 
 
 async def _resolve(connection: Connection, broadcast: Broadcast, lane: Lane, now: datetime) -> datetime:
@@ -228,7 +233,7 @@ async def _resolve(connection: Connection, broadcast: Broadcast, lane: Lane, now
     id_ = broadcast.notification_id
     if broadcast.state != State.RUNNING:
         # What a gateway had at that moment, and gave back.
-        await store.act(connection, State(broadcast.state), [id_], now)
+        await store.apply_states(connection, [id_], now)
     if broadcast.resolved_at is None and now >= broadcast.expires_at:
         await store.move_on(connection, id_, broadcast.reached, 0, now)
         return now + _LOOK_AGAIN
@@ -238,10 +243,10 @@ async def _resolve(connection: Connection, broadcast: Broadcast, lane: Lane, now
         return now + _ROOM_AGAIN
     if not broadcast.reached:
         await store.expect(connection, broadcast, now)
-    customers = await store.choose(connection, broadcast, _CHUNK, now)
-    is_last = len(customers) < _CHUNK
-    accepted = await store.announce(connection, broadcast, customers, lane, now) if customers else 0
-    reached = customers[-1] if customers else broadcast.reached
+    chosen = await store.choose(connection, broadcast, _CHUNK, now)
+    is_last = len(chosen) < _CHUNK
+    accepted = await store.announce(connection, broadcast, chosen, lane, now) if chosen else 0
+    reached = chosen[-1][0] if chosen else broadcast.reached
     await store.move_on(connection, id_, reached, accepted, now if is_last else None)
     return now + _LOOK_AGAIN if is_last else now
 
@@ -267,7 +272,7 @@ async def _tell(connection: Connection, broadcast: Broadcast, lane: Lane, now: d
     return _Said(_progress(broadcast, counts, lane, now, is_over=is_over), is_over)
 
 
-def _unknown(messages: Sequence[Message], known: Iterable[str], unfit: Sequence[Unfit]) -> list[Message]:
+def _unknown(messages: Sequence[Message], known: Collection[str], unfit: Sequence[Unfit]) -> list[Message]:
     """Return what is asked of broadcasts that nobody has asked for before it, in the order of the messages."""
     unknown: list[Message] = []
     there, refused = set(known), [one.message for one in unfit]
@@ -295,9 +300,9 @@ async def _control(connection: Connection, controls: Sequence[Message], now: dat
     wanted: dict[State, list[str]] = {}
     for id_, message in asked.items():
         wanted.setdefault(_state(message), []).append(id_)
-    for state, ids in wanted.items():
-        if changed := await store.set_states(connection, ids, state, now):
-            await store.act(connection, state, changed, now)
+    changed = [id_ for state, ids in wanted.items() for id_ in await store.set_states(connection, ids, state, now)]
+    if changed:
+        await store.apply_states(connection, changed, now)
 
 
 def _state(message: Message) -> State:

@@ -6,12 +6,6 @@ select event_id, content_hash
 from announcement
 where event_id = any($1::text[])
 
--- Which of these are broadcasts.
--- name: load_known
-select notification_id
-from broadcast
-where notification_id = any($1::text[])
-
 -- name: insert_targets
 insert into broadcast_target (notification_id, customer_id)
 select notification_id, customer_id
@@ -35,7 +29,15 @@ from broadcast
 where notification_id = $1
 for update
 
--- Pause, resume or cancel broadcasts that are not over; a cancelled one stays so. Returns which that changed.
+-- Lock broadcasts, in the order of their ids.
+-- name: lock_broadcasts
+select notification_id
+from broadcast
+where notification_id = any($1::text[])
+order by notification_id
+for update
+
+-- Pause, resume or cancel broadcasts that are locked and not over; a cancelled one stays so. Returns which that changed.
 -- name: set_states
 update broadcast
 set state = $2, resolved_at = case $2 when 'cancelled' then coalesce(resolved_at, $3) else resolved_at end
@@ -86,7 +88,7 @@ where notification_id = $1
 
 -- The next of everybody, of a tier or of a language, locked in the order of their ids.
 -- name: choose_customers
-select customer_id
+select customer_id, true
 from customer
 where
     customer_id > $1
@@ -99,7 +101,7 @@ for update
 
 -- The next of those who moved money with one of these banks, and have a wallet in one of the currencies, if any.
 -- name: choose_bank
-select customer.customer_id
+select customer.customer_id, true
 from (
     select distinct customer_id
     from bank_use
@@ -124,7 +126,7 @@ for update of customer
 
 -- The next of those who have a wallet that stands like this, in one of the currencies, if any.
 -- name: choose_holders
-select customer_id
+select customer_id, true
 from customer
 where
     customer_id > $1
@@ -141,7 +143,8 @@ order by customer_id
 limit $2
 for update
 
--- The next of those who were listed; who has no profile is accounted for as suppressed.
+-- The next of those who were listed, and whether they are locked: who is not is accounted for as suppressed, also where
+-- their profile comes just now.
 -- name: choose_listed
 with chosen as (
     select customer_id
@@ -159,7 +162,7 @@ locked as (
     for update of customer
 )
 
-select chosen.customer_id
+select chosen.customer_id, locked.customer_id is not null
 from chosen
 left join locked using (customer_id)
 order by chosen.customer_id
@@ -199,9 +202,9 @@ with person as (
                 then (local.day + case when local.at >= quiet_to then 1 else 0 end + quiet_to) at time zone time_zone
             else $6::timestamptz
         end as due_at
-    from unnest($2::text[]) as listed (customer_id)
+    from unnest($2::text[], $10::boolean[]) as listed (customer_id, is_locked)
     cross join unnest($5::text[]) as channel
-    left join customer using (customer_id)
+    left join customer on listed.is_locked and customer.customer_id = listed.customer_id
     left join lateral (
         select ($6::timestamptz at time zone time_zone)::time as at, ($6::timestamptz at time zone time_zone)::date as day
     ) as local on true
@@ -284,23 +287,36 @@ update broadcast
 set progress_at = $2, is_over = $3
 where notification_id = $1
 
--- Take back, or give again, what waits to be taken of broadcasts.
--- name: hold_deliveries
-update delivery
-set state = 'held'
-where notification_id = any($1::text[]) and state = 'queued'
+-- Do to what waits of broadcasts what their states ask for: take it back, give it again, or end it. It is locked in the
+-- order of its ids, of all of them.
+-- name: apply_states
+with changed as (
+    select delivery_id, broadcast.state as asked
+    from delivery
+    join broadcast using (notification_id)
+    where
+        notification_id = any($1::text[])
+        and (
+            (delivery.state = 'queued' and broadcast.state = 'paused')
+            or (delivery.state = 'held' and broadcast.state = 'running')
+            or (delivery.state in ('queued', 'held') and broadcast.state = 'cancelled')
+        )
+    order by delivery_id
+    for update of delivery
+),
 
--- name: release_deliveries
-update delivery
-set state = 'queued'
-where notification_id = any($1::text[]) and state = 'held'
+moved as (
+    update delivery
+    set state = case asked when 'paused' then 'held' else 'queued' end
+    from changed
+    where delivery.delivery_id = changed.delivery_id and asked <> 'cancelled'
+),
 
--- What has not left of cancelled broadcasts ends.
--- name: cancel_deliveries
-with gone as (
+gone as (
     delete from delivery
-    where notification_id = any($1::text[]) and state in ('queued', 'held')
-    returning delivery_id
+    using changed
+    where delivery.delivery_id = changed.delivery_id and asked = 'cancelled'
+    returning delivery.delivery_id
 )
 
 update notice
@@ -337,12 +353,14 @@ from broadcast_count
 join announcement on event_id = notification_id
 where notification_id = $1
 
--- Those of these broadcasts that are to lists, locked in the order of their ids: whoever ends one or erases one of its
--- readers sees what the other did.
--- name: lock_listed
+-- The broadcasts to lists that these notices told, locked in the order of their ids: whoever ends one and whoever was
+-- told of it and is erased see what the other did.
+-- name: lock_told
 select notification_id
 from broadcast
-where notification_id = any($1::text[]) and audience_kind = 'customers'
+where
+    notification_id in (select event_id from notice where notice_id = any($1::uuid[]))
+    and audience_kind = 'customers'
 order by notification_id
 for update
 

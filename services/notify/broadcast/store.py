@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Final
 from services.notify.broadcast.model import Broadcast, Counts, State
 from services.notify.model import Announcement
 from services.notify.store import wake_dispatchers, wake_readers
-from services.runtime.database import copy_rows, execute_rows, load_queries
+from services.runtime.database import columns_of, copy_rows, execute_rows, load_queries
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
     from datetime import date, datetime
+    from uuid import UUID
 
     from services.runtime.database import Connection
     from services.runtime.message import Lane
@@ -25,11 +26,6 @@ _BANK_USED_WITHIN: Final = timedelta(days=90)
 async def load_hashes(connection: Connection, ids: Sequence[str]) -> dict[str, bytes]:
     """Return a hash of what was asked for, of the broadcasts that are known."""
     return {row[0]: row[1] for row in await connection.fetch(_QUERIES.load_hashes, list(ids))}
-
-
-async def load_known(connection: Connection, ids: Iterable[str]) -> set[str]:
-    """Return which of these are broadcasts."""
-    return {row[0] for row in await connection.fetch(_QUERIES.load_known, list(ids))}
 
 
 async def insert(
@@ -54,21 +50,20 @@ async def lock(connection: Connection, notification_id: str) -> Broadcast | None
     return None if row is None else Broadcast(*row)
 
 
+async def lock_all(connection: Connection, ids: Sequence[str]) -> list[str]:
+    """Lock broadcasts, before anybody or anything that they concern; return those that there are."""
+    return [row[0] for row in await connection.fetch(_QUERIES.lock_broadcasts, list(ids))]
+
+
 async def set_states(connection: Connection, ids: Sequence[str], state: State, now: datetime) -> list[str]:
     """Pause, resume or cancel broadcasts; return those that this changed."""
     return [row[0] for row in await connection.fetch(_QUERIES.set_states, list(ids), state, now)]
 
 
-async def act(connection: Connection, state: State, ids: Sequence[str], now: datetime) -> None:
-    """Do to what waits of broadcasts what their new state asks for."""
-    match state:
-        case State.PAUSED:
-            await connection.execute(_QUERIES.hold_deliveries, list(ids))
-        case State.RUNNING:
-            await connection.execute(_QUERIES.release_deliveries, list(ids))
-            await wake_dispatchers(connection)
-        case State.CANCELLED:
-            await connection.execute(_QUERIES.cancel_deliveries, list(ids), now)
+async def apply_states(connection: Connection, ids: Sequence[str], now: datetime) -> None:
+    """Do to what waits of broadcasts what their states ask for."""
+    await connection.execute(_QUERIES.apply_states, list(ids), now)
+    await wake_dispatchers(connection)
 
 
 async def count_queued(connection: Connection, notification_id: str, most: int, now: datetime) -> int:
@@ -95,8 +90,8 @@ def _bank_used_since(now: datetime) -> date:
     return (now - _BANK_USED_WITHIN).date()
 
 
-async def choose(connection: Connection, broadcast: Broadcast, count: int, now: datetime) -> list[str]:
-    """Return the next people of a broadcast's audience, in the order of their ids."""
+async def choose(connection: Connection, broadcast: Broadcast, count: int, now: datetime) -> list[tuple[str, bool]]:
+    """Return the next people of a broadcast's audience, in the order of their ids, and whether they are locked."""
     kind, values, currencies = broadcast.audience_kind, broadcast.audience_values, broadcast.currencies
     after = broadcast.reached
     if kind == "customers":
@@ -108,17 +103,18 @@ async def choose(connection: Connection, broadcast: Broadcast, count: int, now: 
         rows = await connection.fetch(_QUERIES.choose_holders, after, count, values, currencies)
     else:
         rows = await connection.fetch(_QUERIES.choose_customers, after, count, kind, values)
-    return [row[0] for row in rows]
+    return [(row[0], row[1]) for row in rows]
 
 
 async def announce(
-    connection: Connection, broadcast: Broadcast, customers: Sequence[str], lane: Lane, now: datetime
+    connection: Connection, broadcast: Broadcast, chosen: Sequence[tuple[str, bool]], lane: Lane, now: datetime
 ) -> int:
-    """Make the notices of a chunk; return how many there are."""
+    """Make the notices of a chunk, as it was chosen; return how many there are."""
+    customers, are_locked = columns_of(chosen)
     row = await connection.fetchrow(
         _QUERIES.announce,
         broadcast.notification_id,
-        list(customers),
+        customers,
         broadcast.template,
         broadcast.category,
         broadcast.channels,
@@ -126,6 +122,7 @@ async def announce(
         lane.group,
         lane.partition,
         broadcast.expires_at,
+        are_locked,
     )
     accepted, queued, put_in = row or (0, 0, 0)
     if queued:
@@ -153,14 +150,13 @@ async def close(connection: Connection, notification_id: str) -> None:
     await connection.execute(_QUERIES.forget_texts, [notification_id])
 
 
-async def forget_words(connection: Connection, ids: Sequence[str]) -> None:
-    """Forget the words of broadcasts to lists that were in the inboxes of nobody but erased customers.
+async def forget_words(connection: Connection, told: Sequence[UUID]) -> None:
+    """Forget the words of broadcasts to lists, told by these notices, that are in nobody's inbox any more.
 
     What was said to a list may be about its people; what was said to everybody is about nobody.
     """
-    if ids:
-        listed = [row[0] for row in await connection.fetch(_QUERIES.lock_listed, list(ids))]
-        await connection.execute(_QUERIES.forget_texts, listed)
+    listed = [row[0] for row in await connection.fetch(_QUERIES.lock_told, list(told))]
+    await connection.execute(_QUERIES.forget_texts, listed)
 
 
 async def load_counts(connection: Connection, notification_id: str) -> Counts | None:

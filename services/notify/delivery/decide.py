@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from services.notify.policy import Delivering
 
 QUEUED: Final = "queued"
+HELD: Final = "held"
 SENDING: Final = "sending"
 UNKNOWN: Final = "unknown"
 AWAITING: Final = "awaiting"

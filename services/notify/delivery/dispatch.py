@@ -18,7 +18,16 @@ from services.notify.broadcast import store as broadcasts
 from services.notify.broadcast.texts import BroadcastTexts, Texts
 from services.notify.contacts import Contacts, open_contacts
 from services.notify.delivery import store
-from services.notify.delivery.decide import SENDING, Circumstances, Step, after_answer, after_inquiry, give_up
+from services.notify.delivery.decide import (
+    HELD,
+    QUEUED,
+    SENDING,
+    Circumstances,
+    Step,
+    after_answer,
+    after_inquiry,
+    give_up,
+)
 from services.notify.delivery.health import Health
 from services.notify.delivery.store import Advance, Early, Ending, Out, Taken, Turn
 from services.notify.gateways.gateway import TOO_LATE, Answer, Email, Outcome, Sms
@@ -371,7 +380,9 @@ class _Caretaker:
     async def _expire(self) -> bool:
         now = self.around.clock.now()
         async with self.around.pool.acquire() as connection, connection.transaction():
-            expired = await store.take_expired(connection, now, _OVERDUE_AT_ONCE)
+            found = await store.find_expired(connection, now, _OVERDUE_AT_ONCE)
+            out = await store.lock(connection, found) if found else {}
+            expired = [id_ for id_ in found if id_ in out and out[id_].state in (QUEUED, HELD)]
             advances = [Advance(id_, Status.FAILED, Why.EXPIRED) for id_ in expired]
             await store.record(connection, now, finished=expired, advances=advances)
         return bool(expired)

@@ -141,22 +141,32 @@ from (select count(*) as put_off_count from put_off) as counted_off
 left join taken on true
 order by priority
 
--- What gateways said of attempts, as long as nothing was known of them.
+-- What gateways said of attempts, as long as nothing was known of them; locked in the order of their ids, because
+-- receipts also come of messages that are gone, whose locks nobody holds.
 -- name: end_attempts
-update attempt
-set outcome = new.outcome, provider_message_id = new.provider_message_id, code = new.code, why = new.why, ended_at = $7
-from unnest($1::uuid[], $2::integer[], $3::text[], $4::text[], $5::text[], $6::text[])
-    as new (delivery_id, number, outcome, provider_message_id, code, why)
-where
-    attempt.delivery_id = new.delivery_id
-    and attempt.number = new.number
-    and (attempt.outcome is null or attempt.outcome in ('accepted', 'unknown'))
+with ended as (
+    select attempt.delivery_id, attempt.number, new.outcome, new.provider_message_id, new.code, new.why
+    from attempt
+    join unnest($1::uuid[], $2::integer[], $3::text[], $4::text[], $5::text[], $6::text[])
+        as new (delivery_id, number, outcome, provider_message_id, code, why)
+        on attempt.delivery_id = new.delivery_id and attempt.number = new.number
+    where attempt.outcome is null or attempt.outcome in ('accepted', 'unknown')
+    order by attempt.delivery_id, attempt.number
+    for no key update of attempt
+)
 
--- Lock messages, in the order of their ids.
+update attempt
+set
+    outcome = ended.outcome, provider_message_id = ended.provider_message_id, code = ended.code, why = ended.why,
+    ended_at = $7
+from ended
+where attempt.delivery_id = ended.delivery_id and attempt.number = ended.number
+
+-- Lock messages and what stands in for them, in the order of their ids.
 -- name: lock_deliveries
 select delivery_id, attempts, gateway, state, expires_at
 from delivery
-where delivery_id = any($1::uuid[])
+where delivery_id = any($1::uuid[]) or stands_in_for = any($1::uuid[])
 order by delivery_id
 for update
 
@@ -172,28 +182,35 @@ where delivery.delivery_id = new.delivery_id
 delete from delivery
 where delivery_id = any($1::uuid[])
 
--- What became of the notices in messages: forward only, from pending over sent to an end; returns those that changed
--- and are told of one by one.
+-- What became of the notices in messages: forward only, from pending over sent to an end; locked in the order of their
+-- ids. Returns those with another status than before that are told of one by one.
 -- name: advance_notices
-with advanced as (
-    update notice
-    set status = new.status, why = new.why, ended_at = $4
-    from unnest($1::uuid[], $2::text[], $3::text[]) as new (delivery_id, status, why)
+with found as (
+    select notice_id, notice.status as status_before, new.status, new.why
+    from notice
+    join unnest($1::uuid[], $2::text[], $3::text[]) as new (delivery_id, status, why)
+        on notice.delivery_id = new.delivery_id
     where
-        notice.delivery_id = new.delivery_id
-        and (
-            notice.status = 'pending'
-            or (notice.status = 'sent' and new.status in ('delivered', 'failed'))
-            or (notice.status = 'sent' and notice.why = 'unknown' and new.status = 'sent' and new.why is null)
-        )
-    returning notice_id, lane_group, partition, is_broadcast
+        notice.status = 'pending'
+        or (notice.status = 'sent' and new.status in ('delivered', 'failed'))
+        or (notice.status = 'sent' and notice.why = 'unknown' and new.status = 'sent' and new.why is null)
+    order by notice_id
+    for no key update of notice
+),
+
+advanced as (
+    update notice
+    set status = found.status, why = found.why, ended_at = $4
+    from found
+    where notice.notice_id = found.notice_id
+    returning notice.notice_id, lane_group, partition, notice.status, status_before, is_broadcast
 )
 
-select notice_id, lane_group, partition
+select notice_id, lane_group, partition, status
 from advanced
-where not is_broadcast
+where status <> status_before and not is_broadcast
 
--- What stood in for messages that have arrived is not needed.
+-- What stood in for messages that have arrived is not needed; it is locked with these.
 -- name: end_stand_ins
 with gone as (
     delete from delivery
@@ -205,28 +222,46 @@ update notice
 set status = 'suppressed', why = 'not_needed', ended_at = $2
 from gone
 where notice.delivery_id = gone.delivery_id
-returning notice_id, lane_group, partition
+returning notice_id, lane_group, partition, status
 
--- What stands in for messages that have failed goes out now.
+-- What stands in for messages that have failed goes out now; it is locked with these.
 -- name: send_stand_ins
 update delivery
 set due_at = least(due_at, $2)
 where stands_in_for = any($1::uuid[]) and state = 'queued'
 
--- Receipts that came before the attempts that these are about.
+-- Receipts that came before the attempts that these are about, locked in the order of their names.
 -- name: take_early_receipts
+with found as (
+    select early_receipt.gateway, early_receipt.provider_message_id
+    from early_receipt
+    join unnest($1::text[], $2::text[]) as sent (gateway, provider_message_id)
+        on early_receipt.gateway = sent.gateway and early_receipt.provider_message_id = sent.provider_message_id
+    order by early_receipt.gateway, early_receipt.provider_message_id
+    for update of early_receipt
+)
+
 delete from early_receipt
-using unnest($1::text[], $2::text[]) as sent (gateway, provider_message_id)
-where early_receipt.gateway = sent.gateway and early_receipt.provider_message_id = sent.provider_message_id
+using found
+where early_receipt.gateway = found.gateway and early_receipt.provider_message_id = found.provider_message_id
 returning early_receipt.gateway, early_receipt.provider_message_id, outcome, code, received_at
 
--- Keep receipts whose attempts are not recorded yet.
+-- Keep receipts whose attempts are not recorded yet, in the order of their names. Returns those that are new: of the
+-- others somebody looks for the attempt already.
 -- name: keep_receipts
-insert into early_receipt (gateway, provider_message_id, outcome, code, received_at)
-select gateway, provider_message_id, outcome, code, $5
-from unnest($1::text[], $2::text[], $3::text[], $4::text[]) as new (gateway, provider_message_id, outcome, code)
-on conflict (gateway, provider_message_id) do update
-set outcome = excluded.outcome, code = excluded.code
+with kept as (
+    insert into early_receipt (gateway, provider_message_id, outcome, code, received_at)
+    select gateway, provider_message_id, outcome, code, $5
+    from unnest($1::text[], $2::text[], $3::text[], $4::text[]) as new (gateway, provider_message_id, outcome, code)
+    order by gateway, provider_message_id
+    on conflict (gateway, provider_message_id) do update
+    set outcome = excluded.outcome, code = excluded.code
+    returning new.gateway, new.provider_message_id, old.gateway is null as is_new
+)
+
+select gateway, provider_message_id
+from kept
+where is_new
 
 -- Receipts that were kept, by the gateway's ids, and since when.
 -- name: load_early_receipts
@@ -234,7 +269,6 @@ select early_receipt.gateway, early_receipt.provider_message_id, outcome, code, 
 from early_receipt
 join unnest($1::text[], $2::text[]) as wanted (gateway, provider_message_id)
     on early_receipt.gateway = wanted.gateway and early_receipt.provider_message_id = wanted.provider_message_id
-for update of early_receipt
 
 -- The attempts that receipts are about: by the gateway's ids, or by our references.
 -- name: find_attempts
@@ -269,14 +303,13 @@ from overdue
 where delivery.delivery_id = overdue.delivery_id
 returning delivery.delivery_id, delivery.attempts, delivery.gateway, delivery.state, delivery.expires_at
 
--- Messages that did not leave in time.
--- name: take_expired
+-- Messages that did not leave in time; not locked, because that is done in the order of their ids.
+-- name: find_expired
 select delivery_id
 from delivery
 where state in ('queued', 'held') and expires_at <= $1
 order by expires_at
 limit $2
-for update skip locked
 
 -- Use no more an address by which nobody is reached, unless a profile has named another meanwhile; the customers are
 -- locked in the order of their ids.

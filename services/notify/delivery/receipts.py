@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 from uuid import UUID
 
 from services.notify.delivery import store
@@ -52,9 +52,10 @@ async def on_receipts(connection: Connection, batch: Batch, now: datetime) -> Ef
     if batch.timers:
         return await _match_kept(connection, batch.timers, now)
     said = [_read(message) for message in batch.messages]
-    kept = await _apply(connection, said, now)
-    await store.keep_receipts(connection, list({_name(one): one.receipt for one in kept}.values()), now)
-    return Effects(timers_set=[_match_later(one, now, now) for one in kept])
+    found = await _find(connection, said)
+    kept = await store.keep_receipts(connection, list({_name(one): one.receipt for one in found.others}.values()), now)
+    await _apply(connection, found, now)
+    return Effects(timers_set=[_match_later(one, now, now) for one in found.others if _name(one) in kept])
 
 
 async def _match_kept(connection: Connection, timers: Sequence[Timer], now: datetime) -> Effects:
@@ -62,28 +63,41 @@ async def _match_kept(connection: Connection, timers: Sequence[Timer], now: date
     early = await store.load_early_receipts(connection, list(lanes))
     said = [_Said(receipt, None, lanes[receipt.gateway, receipt.provider_message_id]) for receipt, _ in early]
     too_old = {(receipt.gateway, receipt.provider_message_id) for receipt, came in early if now - came > _KEPT}
-    kept = [one for one in await _apply(connection, said, now) if _name(one) not in too_old]
+    found = await _find(connection, said)
+    kept = [one for one in found.others if _name(one) not in too_old]
     left = {_name(one) for one in kept}
     await store.take_early_receipts(connection, [name for one in said if (name := _name(one)) not in left])
+    await _apply(connection, found, now)
     since = {(receipt.gateway, receipt.provider_message_id): came for receipt, came in early}
     return Effects(timers_set=[_match_later(one, now, since[_name(one)]) for one in kept])
 
 
-async def _apply(connection: Connection, said: Sequence[_Said], now: datetime) -> list[_Said]:
-    """Record the receipts whose attempts are known; return the others."""
+class _Found(NamedTuple):
+    """The latest receipt of each attempt that is known, the messages still out, locked, and the other receipts."""
+
+    latest: Mapping[tuple[UUID, int], Early]
+    out: Mapping[UUID, Out]
+    others: Sequence[_Said]
+
+
+async def _find(connection: Connection, said: Sequence[_Said]) -> _Found:
     attempts = await store.find_attempts(connection, [(one.receipt, one.ours) for one in said])
     # Of several about one attempt the last counts.
     latest = {attempt: said[place].receipt for place, attempt in sorted(attempts.items())}
     out = await store.lock(connection, {delivery_id for delivery_id, _ in latest})
+    return _Found(latest, out, [one for place, one in enumerate(said) if place not in attempts])
+
+
+async def _apply(connection: Connection, found: _Found, now: datetime) -> None:
+    """Record the receipts whose attempts are known."""
     endings: list[Ending] = []
     advances: dict[UUID, Advance] = {}
-    for attempt, receipt in latest.items():
+    for attempt, receipt in found.latest.items():
         ending, advance = after_receipt(attempt, receipt)
         endings.append(ending)
-        if _counts(attempt, receipt, out):
+        if _counts(attempt, receipt, found.out):
             advances.setdefault(attempt[0], advance)
     await store.record(connection, now, endings=endings, finished=list(advances), advances=list(advances.values()))
-    return [one for place, one in enumerate(said) if place not in attempts]
 
 
 def _counts(attempt: tuple[UUID, int], receipt: Early, out: Mapping[UUID, Out]) -> bool:

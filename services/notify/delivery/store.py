@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from uuid import UUID
 
-from services.notify.decide import REPORT_TIMER
+from services.notify.decide import report_timer
 from services.notify.model import Status
 from services.runtime import timers
 from services.runtime.database import columns_of, execute_rows, load_queries
-from services.runtime.message import Effects, Lane, Timer
+from services.runtime.message import Effects, Lane
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -133,8 +133,8 @@ async def take(
 
 
 async def lock(connection: Connection, ids: Collection[UUID]) -> dict[UUID, Out]:
-    """Lock messages, in the order of their ids; those that ended are not among them."""
-    rows = await connection.fetch(_QUERIES.lock_deliveries, sorted(ids))
+    """Lock messages and what stands in for them, in the order of their ids; those that ended are not among them."""
+    rows = await connection.fetch(_QUERIES.lock_deliveries, list(ids))
     return {row[0]: Out(*row) for row in rows}
 
 
@@ -143,9 +143,9 @@ async def take_overdue(connection: Connection, now: datetime, *, until: datetime
     return [Out(*row) for row in await connection.fetch(_QUERIES.take_overdue, now, until, limit)]
 
 
-async def take_expired(connection: Connection, now: datetime, limit: int) -> list[UUID]:
-    """Lock and return messages that did not leave in time."""
-    return [row[0] for row in await connection.fetch(_QUERIES.take_expired, now, limit)]
+async def find_expired(connection: Connection, now: datetime, limit: int) -> list[UUID]:
+    """Return messages that did not leave in time; they are not locked yet."""
+    return [row[0] for row in await connection.fetch(_QUERIES.find_expired, now, limit)]
 
 
 async def take_early_receipts(connection: Connection, sent: Sequence[tuple[str, str]]) -> list[Early]:
@@ -156,14 +156,16 @@ async def take_early_receipts(connection: Connection, sent: Sequence[tuple[str, 
     return [Early(*row[:4]) for row in rows]
 
 
-async def keep_receipts(connection: Connection, receipts: Sequence[Early], now: datetime) -> None:
-    """Keep receipts whose attempts are not recorded yet."""
-    if receipts:
-        await connection.execute(_QUERIES.keep_receipts, *columns_of(receipts), now)
+async def keep_receipts(connection: Connection, receipts: Sequence[Early], now: datetime) -> set[tuple[str, str]]:
+    """Keep receipts whose attempts are not recorded yet; return which were not kept before, by gateway and its id."""
+    if not receipts:
+        return set()
+    rows = await connection.fetch(_QUERIES.keep_receipts, *columns_of(receipts), now)
+    return {(row[0], row[1]) for row in rows}
 
 
 async def load_early_receipts(connection: Connection, names: Sequence[tuple[str, str]]) -> list[tuple[Early, datetime]]:
-    """Lock receipts that were kept, by gateways and provider's ids; each with when it came."""
+    """Return receipts that were kept, by gateways and provider's ids; each with when it came."""
     rows = await connection.fetch(_QUERIES.load_early_receipts, *columns_of(names))
     return [(Early(*row[:4]), row[4]) for row in rows]
 
@@ -197,7 +199,7 @@ async def record(
     finished: Collection[UUID] = (),
     advances: Sequence[Advance] = (),
 ) -> None:
-    """Record what became of attempts, messages and notices; what changed of notices is published by their lanes."""
+    """Record what became of attempts, of messages, which are locked, and of notices, whose lanes publish it."""
     if endings:
         await connection.execute(_QUERIES.end_attempts, *columns_of(endings), now)
     await execute_rows(connection, _QUERIES.move_deliveries, moves)
@@ -206,7 +208,7 @@ async def record(
     if advances:
         rows = await connection.fetch(_QUERIES.advance_notices, *columns_of(advances), now)
         rows += await _tell_stand_ins(connection, advances, now)
-        reports = [Timer(Lane(row[1], row[2]), REPORT_TIMER, str(row[0]), now) for row in rows]
+        reports = [report_timer(Lane(row[1], row[2]), row[0], row[3], now) for row in rows]
         await timers.record(connection, Effects(timers_set=reports))
 
 

@@ -110,12 +110,14 @@ create table waiting (
 create index waiting_of_customer on waiting (customer_id);
 create index waiting_of_event on waiting (event_id);
 
--- Until when notices of one kind are gathered for one person, into the message that then goes out.
+-- Until when notices of one kind are gathered for one person, into the message that then goes out, and whether a timer
+-- is set for it: with the first that is gathered.
 create table digest (
     customer_id text collate "C" not null,
     channel     text not null,
     template    text not null,
     closes_at   timestamptz not null,
+    has_timer   boolean not null,
     primary key (customer_id, channel, template)
 );
 
