@@ -121,7 +121,7 @@ async def deliver(pool: Pool, clock: SetClock, *routes: Route[Any]) -> None:
     stopping = asyncio.Event()
     settings = RuntimeSettings.model_construct()
     around = Surroundings(settings, pool, clock, stopping)
-    running = asyncio.create_task(Dispatcher(routes, POLICY, KEYS, "http://sluice.example").run(around))
+    running = asyncio.create_task(Dispatcher(routes, RULES, KEYS, "http://sluice.example").run(around))
 
     async def all_were_tried() -> bool:
         query = (
