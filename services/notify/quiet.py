@@ -30,4 +30,5 @@ def end_of_quiet(customer: Customer, now: datetime) -> datetime:
     if not is_quiet:
         return now
     day = local.date() + timedelta(days=1 if at >= end else 0)
-    return datetime.combine(day, end, zone).astimezone(now.tzinfo)
+    # A time that the clocks show twice, or skip, is the later of its two readings: so it is for the database, too.
+    return max(datetime.combine(day, end.replace(fold=fold), zone).astimezone(now.tzinfo) for fold in (0, 1))
