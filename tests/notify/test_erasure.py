@@ -14,9 +14,10 @@ from schemas.registry import TOPICS
 from services.notify.broadcast import store as broadcasts
 from services.notify.broadcast.handlers import BROADCAST_TIMER, Broadcasts
 from services.notify.decide import DIGEST_TIMER, ERASE_TIMER, Rules
-from services.notify.delivery.dispatch import Dispatcher, Route, make_email, make_sms
+from services.notify.delivery.dispatch import Dispatcher
 from services.notify.delivery.receipts import on_receipts
 from services.notify.gateways.gateway import Answer, Email, Outcome, Sms
+from services.notify.gateways.route import Route, make_email, make_sms
 from services.notify.handlers import Handlers
 from services.notify.model import Channel
 from services.runtime.message import Batch, Effects, Lane, Message, Timer

@@ -16,16 +16,10 @@ import pytest
 from schemas.registry import TOPICS
 from services.notify.broadcast.handlers import Broadcasts
 from services.notify.decide import Rules
-from services.notify.delivery.dispatch import (
-    CONNECTIONS_A_GATEWAY,
-    OWN_CONNECTIONS,
-    Dispatcher,
-    Route,
-    make_email,
-    make_sms,
-)
+from services.notify.delivery.dispatch import CONNECTIONS_A_GATEWAY, OWN_CONNECTIONS, Dispatcher
 from services.notify.delivery.receipts import on_receipts
 from services.notify.gateways.gateway import Answer, Outcome
+from services.notify.gateways.route import Route, make_email, make_sms
 from services.notify.handlers import Handlers
 from services.notify.inbox.store import mark_read
 from services.notify.model import Channel

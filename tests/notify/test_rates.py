@@ -14,9 +14,10 @@ import pytest_asyncio
 
 from services.notify.decide import Rules
 from services.notify.delivery import store
-from services.notify.delivery.dispatch import CONNECTIONS_A_GATEWAY, OWN_CONNECTIONS, Dispatcher, Route, make_sms
+from services.notify.delivery.dispatch import CONNECTIONS_A_GATEWAY, OWN_CONNECTIONS, Dispatcher
 from services.notify.delivery.store import Turn
 from services.notify.gateways.gateway import Answer, Outcome, Sms
+from services.notify.gateways.route import Route, make_sms
 from services.notify.model import Channel, Priority
 from services.notify.policy import Ladder
 from services.runtime.database import create_pool

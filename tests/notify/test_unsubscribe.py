@@ -14,15 +14,9 @@ import pytest
 from local.sandboxes import Places
 from services.notify.broadcast.texts import read_texts
 from services.notify.contacts import Contacts
-from services.notify.delivery.dispatch import (
-    CONNECTIONS_A_GATEWAY,
-    OWN_CONNECTIONS,
-    Dispatcher,
-    Leaving,
-    Route,
-    make_email,
-)
+from services.notify.delivery.dispatch import CONNECTIONS_A_GATEWAY, OWN_CONNECTIONS, Dispatcher
 from services.notify.gateways.gateway import Answer, Email, Outcome
+from services.notify.gateways.route import Leaving, Route, make_email
 from services.notify.gateways.segments import count_segments
 from services.notify.inbox.tokens import issue
 from services.notify.model import Channel, Locale, Text

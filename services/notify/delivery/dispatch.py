@@ -1,51 +1,38 @@
-"""Takes messages that are due, hands them to gateways, and looks after those of which nothing was heard."""
+"""Takes messages that are due, hands them to gateways, and records what these answer."""
 
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from itertools import groupby
-from operator import attrgetter
-from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeVar
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final, Generic
 
 import stamina
 import structlog
 
-from services.notify.broadcast import store as broadcasts
 from services.notify.broadcast.texts import BroadcastTexts, Texts
-from services.notify.contacts import Contacts, open_contacts
+from services.notify.contacts import open_contacts
 from services.notify.delivery import store
-from services.notify.delivery.decide import (
-    HELD,
-    QUEUED,
-    SENDING,
-    Circumstances,
-    Step,
-    after_answer,
-    after_inquiry,
-    give_up,
-)
+from services.notify.delivery.attempts import circumstances, real_now, record_steps, reference_of
+from services.notify.delivery.caretaker import Caretaker
+from services.notify.delivery.decide import SENDING, after_answer
 from services.notify.delivery.health import Health
-from services.notify.delivery.store import Advance, Early, Ending, Out, Taken, Turn
-from services.notify.gateways.gateway import TOO_LATE, Answer, Email, Outcome, Sms
-from services.notify.gateways.mail import Link, html_of
+from services.notify.delivery.store import Early, Out, Taken, Turn
+from services.notify.gateways.gateway import TOO_LATE, Answer, Outcome
 from services.notify.gateways.quoting import kept
+from services.notify.gateways.route import Leaving, M, Route
 from services.notify.listening import listen, wait_for
-from services.notify.model import Channel, Locale, Priority, Status, Text, Why
+from services.notify.model import Channel, Locale, Priority, Text
 from services.notify.sealed import open_text
 from services.notify.unsubscribe_desk import unsubscribe_address
 from services.runtime.database import TRANSIENT
 from services.runtime.log import error_fields
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from services.notify.decide import Rules
-    from services.notify.gateways.gateway import Gateway
-    from services.notify.policy import Policy
     from services.notify.sealed import Keys
     from services.runtime.database import Connection
     from services.runtime.service import Surroundings
@@ -57,48 +44,10 @@ CONNECTIONS_A_GATEWAY: Final = len(SENDERS)
 """Each sender uses a connection to the database."""
 OWN_CONNECTIONS: Final = 2
 """One is listened on, and one is for what is looked after."""
-_OVERDUE_AT_ONCE: Final = 500
-_COUNT_SHARE: Final = 20
 _MARGIN_S: Final = 5.0
 """How long it may take from taking messages to handing them over, and from the answers to recording these."""
 
 _LOG = structlog.stdlib.get_logger(__name__)
-
-M = TypeVar("M", Sms, Email)
-
-
-class Leaving(NamedTuple):
-    """How a person gets no more of a kind of mail: by a link with these words, or as these words say by themselves."""
-
-    words: str
-    address: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Route(Generic[M]):
-    """A gateway, the channel that it serves and how many messages a second it may be given; None is any number."""
-
-    gateway: Gateway[M]
-    channel: Channel
-    rate_per_s: float | None
-    make: Callable[[str, Contacts, str, Text, Leaving | None], M]
-
-
-def make_sms(reference: str, contacts: Contacts, _locale: str, text: Text, _leaving: Leaving | None) -> Sms:
-    """Return a text for a person's phone; that of marketing says by itself how to get no more of it."""
-    return Sms(reference, contacts.phone or "", text.body)
-
-
-def make_email(reference: str, contacts: Contacts, locale: str, text: Text, leaving: Leaving | None) -> Email:
-    """Return a mail for a person's mailbox; marketing says how to get no more of it."""
-    to = contacts.email or ""
-    if leaving is None:
-        return Email(reference, to, text.title, text.body, html_of(text.title, [text.body], language=locale))
-    words, address = leaving
-    links, footer = ([Link(words, address)], []) if address else ([], [words])
-    html = html_of(text.title, [text.body], language=locale, footer=footer, links=links)
-    said = f"{words}: {address}" if address else words
-    return Email(reference, to, text.title, f"{text.body}\n\n{said}", html, address)
 
 
 @dataclass(slots=True)
@@ -126,7 +75,7 @@ class Dispatcher:
                     self._wakes.append(wake)
                     sender = _Sender(route, last_priority, health, self.rules, self.keys, texts, self.url, around, wake)
                     group.create_task(sender.run())
-            group.create_task(_Caretaker(self.routes, self.rules.policy, around).run())
+            group.create_task(Caretaker(self.routes, self.rules.policy, around).run())
             group.create_task(listen(around.pool, "delivery", around.stopping, self._wake_all, begin=self._wake_all))
         for route in self.routes:
             await route.gateway.close()
@@ -218,7 +167,7 @@ class _Sender(Generic[M]):
             self.route.gateway.name,
             self.route.channel,
             now,
-            answered_by=_real_now() + timedelta(seconds=self._lease_s()),
+            answered_by=real_now() + timedelta(seconds=self._lease_s()),
             limit=limit,
             ladder=self.rules.policy.sms.ladder,
             left_to_others=timedelta(seconds=self.rules.policy.failover.left_to_others_s),
@@ -275,38 +224,18 @@ class _Sender(Generic[M]):
                 if one.delivery_id in out and _is_at(out[one.delivery_id], one)
             ]
             present = await _with_early_receipts(connection, present)
-            around = self._circumstances()
+            around = circumstances(self.route, self.rules.policy, self.around.clock)
             steps = [after_answer(one, answer, around) for one, answer in present]
-            await _record_steps(connection, steps, around)
+            await record_steps(connection, steps, around)
         if dead := [(one.customer_id, one.contacts) for one, answer in answers if answer.is_dead]:
             # By itself: whoever erases somebody locks customers before messages.
             async with self.around.pool.acquire() as connection:
                 await store.mark_dead(connection, self.route.channel, dead)
 
-    def _circumstances(self) -> Circumstances:
-        return Circumstances(
-            policy=self.rules.policy.delivering,
-            now=self.around.clock.now(),
-            real_now=_real_now(),
-            can_inquire=self.route.gateway.can_inquire,
-            has_receipts=self.route.channel == Channel.SMS,
-            jitter=random.random(),  # noqa: S311 - it only spreads load
-        )
-
-
-def _real_now() -> datetime:
-    """Return the world's time: whatever the services' clock is moved to, gateways take as long as they take."""
-    return datetime.now(UTC)
-
 
 def _not_begun(taken: Sequence[Taken]) -> list[tuple[Taken, Answer]]:
     """Return that messages were not handed over at all."""
     return [(one, Answer(reference_of(one.delivery_id, one.number), Outcome.TECHNICAL, why=TOO_LATE)) for one in taken]
-
-
-def reference_of(delivery_id: object, number: int) -> str:
-    """Return our name for an attempt, which gateways keep and say again."""
-    return f"{delivery_id}.{number}"
 
 
 def _is_at(out: Out, taken: Taken) -> bool:
@@ -336,106 +265,3 @@ def _said(answer: Answer, receipt: Early | None) -> Answer:
     if receipt is None:
         return answer
     return answer._replace(outcome=Outcome(receipt.outcome), code=receipt.code)
-
-
-async def _record_steps(connection: Connection, steps: Sequence[Step], around: Circumstances) -> None:
-    await store.record(
-        connection,
-        around.now,
-        endings=[step.ending for step in steps],
-        moves=[step.move for step in steps if step.move is not None],
-        finished=[step.ending.delivery_id for step in steps if step.move is None],
-        advances=[step.advance for step in steps if step.advance is not None],
-    )
-
-
-@dataclass(slots=True)
-class _Caretaker:
-    """Looks after messages whose gateway has not answered, whose receipts have not come, or that did not leave."""
-
-    routes: Sequence[Route[Any]]
-    policy: Policy
-    around: Surroundings
-    _next_count_s: float = 0.0
-
-    async def run(self) -> None:
-        while not self.around.stopping.is_set():
-            try:
-                while await self._expire() or await self._look_after():
-                    pass
-                await self._count_broadcasts()
-            except TRANSIENT as error:
-                _LOG.warning("care_retried", **error_fields(error))
-            await wait_for(self.around.stopping, within_s=_LOOK_EVERY_S)
-
-    async def _count_broadcasts(self) -> None:
-        began_s = time.monotonic()
-        if began_s < self._next_count_s:
-            return
-        async with self.around.pool.acquire() as connection:
-            await broadcasts.count_all(connection, self.around.clock.now())
-        # However many there are to count, that is a small part of all work.
-        self._next_count_s = began_s + max(_LOOK_EVERY_S, _COUNT_SHARE * (time.monotonic() - began_s))
-
-    async def _expire(self) -> bool:
-        now = self.around.clock.now()
-        async with self.around.pool.acquire() as connection, connection.transaction():
-            found = await store.find_expired(connection, now, _OVERDUE_AT_ONCE)
-            out = await store.lock(connection, found) if found else {}
-            expired = [id_ for id_ in found if id_ in out and out[id_].state in (QUEUED, HELD)]
-            advances = [Advance(id_, Status.FAILED, Why.EXPIRED) for id_ in expired]
-            await store.record(connection, now, finished=expired, advances=advances)
-        return bool(expired)
-
-    async def _look_after(self) -> bool:
-        now = _real_now()
-        until = now + timedelta(seconds=self.policy.delivering.answer_within_s)
-        async with self.around.pool.acquire() as connection:
-            overdue = await store.take_overdue(connection, now, until=until, limit=_OVERDUE_AT_ONCE)
-        gateways = {route.gateway.name: route for route in self.routes}
-        for name, of_gateway in groupby(sorted(overdue, key=attrgetter("gateway")), key=attrgetter("gateway")):
-            route, messages = gateways.get(name), list(of_gateway)
-            at_once = route.gateway.batch_size if route is not None else len(messages)
-            for start in range(0, len(messages), at_once):
-                await self._ask(route, messages[start : start + at_once])
-        return bool(overdue)
-
-    async def _ask(self, route: Route[Any] | None, overdue: Sequence[Out]) -> None:
-        """Ask a gateway of messages; one that cannot be asked, or is no longer there, will not say more."""
-        if route is None or not route.gateway.can_inquire:
-            await self._give_up(overdue)
-            return
-        references = [reference_of(one.delivery_id, one.number) for one in overdue]
-        said = [kept(answer, None) for answer in await route.gateway.inquire(references)]
-        answers = dict(zip((one.delivery_id for one in overdue), said, strict=True))
-        async with self.around.pool.acquire() as connection, connection.transaction():
-            around = self._circumstances(route)
-            present = await self._unchanged(connection, overdue)
-            steps = [after_inquiry(one, answers[one.delivery_id], around) for one in present]
-            await _record_steps(connection, steps, around)
-
-    async def _give_up(self, overdue: Sequence[Out]) -> None:
-        async with self.around.pool.acquire() as connection, connection.transaction():
-            present = await self._unchanged(connection, overdue)
-            await store.record(
-                connection,
-                self.around.clock.now(),
-                endings=[Ending(one.delivery_id, one.number, Outcome.UNKNOWN) for one in present if give_up(one)],
-                finished=[one.delivery_id for one in present],
-                advances=[advance for one in present if (advance := give_up(one)) is not None],
-            )
-
-    async def _unchanged(self, connection: Connection, overdue: Sequence[Out]) -> list[Out]:
-        """Lock messages and return those of which nothing was heard meanwhile."""
-        now_out = await store.lock(connection, [one.delivery_id for one in overdue])
-        return [one for one in overdue if now_out.get(one.delivery_id) == one]
-
-    def _circumstances(self, route: Route[Any]) -> Circumstances:
-        return Circumstances(
-            policy=self.policy.delivering,
-            now=self.around.clock.now(),
-            real_now=_real_now(),
-            can_inquire=True,
-            has_receipts=route.channel == Channel.SMS,
-            jitter=random.random(),  # noqa: S311 - it only spreads load
-        )

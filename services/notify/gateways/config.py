@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Self
 
 from pydantic import Field, model_validator
 
-from services.notify.delivery.dispatch import Route, make_email, make_sms
 from services.notify.gateways.http_sms import HttpSmsConfig, HttpSmsGateway
+from services.notify.gateways.route import Route, make_email, make_sms
 from services.notify.gateways.smpp import SmppConfig, SmppGateway
 from services.notify.gateways.smtp import SmtpGateway, SmtpSettings
 from services.notify.model import Channel
