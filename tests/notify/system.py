@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import sys
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import aiohttp
@@ -83,22 +83,23 @@ class System(NamedTuple):
     sms: Sandbox
     log: Path
 
-    @contextmanager
-    def notifier(self) -> Iterator[subprocess.Popen[bytes]]:
-        with self.log.open("ab") as errors:
-            child = subprocess.Popen(
-                [sys.executable, "-m", "services.notify"],
-                env=self.environment,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-            )
-        try:
-            assert child.stdout is not None
-            assert json.loads(child.stdout.readline())["service"] == "notify"
-            yield child
-        finally:
-            child.kill()
-            child.wait()
+    def notifier(self) -> AbstractContextManager[subprocess.Popen[bytes]]:
+        return notifier(self.environment, self.log)
+
+
+@contextmanager
+def notifier(environment: dict[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    with log.open("ab") as errors:
+        child = subprocess.Popen(
+            [sys.executable, "-m", "services.notify"], env=environment, stdout=subprocess.PIPE, stderr=errors
+        )
+    try:
+        assert child.stdout is not None
+        assert json.loads(child.stdout.readline())["service"] == "notify"
+        yield child
+    finally:
+        child.kill()
+        child.wait()
 
 
 @contextmanager

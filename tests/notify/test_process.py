@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import base64
-import json
 import os
-import subprocess
-import sys
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
@@ -18,11 +14,11 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from schemas.envelope import encode_headers
 from schemas.examples import EXAMPLES
 from tests.conftest import PARTITIONS
+from tests.notify.system import notifier
 from tests.notify.test_notices import MASTER_KEY, closing, profile, settled
 from tests.waiting import wait_for, wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from services.runtime.message import Message
@@ -39,21 +35,6 @@ def environment(kafka: str, topic_prefix: str, database: str) -> dict[str, str]:
         "SLUICE_LOG_LEVEL": "warning",
         "SLUICE_MASTER_KEY": base64.b64encode(MASTER_KEY).decode(),
     }
-
-
-@contextmanager
-def notifier(environment: dict[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    with log.open("ab") as errors:
-        child = subprocess.Popen(
-            [sys.executable, "-m", "services.notify"], env=environment, stdout=subprocess.PIPE, stderr=errors
-        )
-    try:
-        assert child.stdout is not None
-        assert json.loads(child.stdout.readline())["service"] == "notify"
-        yield child
-    finally:
-        child.kill()
-        child.wait()
 
 
 def publish(environment: dict[str, str], *messages: Message) -> None:

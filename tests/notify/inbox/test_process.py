@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from aiohttp import ClientError, ClientSession
 
 from tests.notify.inbox.readers import as_reader, follow
+from tests.notify.system import notifier
 from tests.notify.test_notices import profile, settled
-from tests.notify.test_process import environment, notifier, publish
+from tests.notify.test_process import environment, publish
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
