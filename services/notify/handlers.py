@@ -88,6 +88,7 @@ class Handlers:
         """Tell people of events, and everybody of those that concern many, such as a window's."""
         if batch.timers:
             return await self._on_timers(connection, batch.timers, now)
+        await self.broadcasts.lock_told_before(connection, batch.messages)
         told = await self.on_events(connection, batch, now)
         return merge([told, await self.broadcasts.on_events(connection, batch.messages, now)])
 

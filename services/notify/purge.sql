@@ -80,27 +80,39 @@ where
     delivery_id = any($1::uuid[])
     and not exists (select from notice where notice.delivery_id = attempt.delivery_id)
 
--- Remove the oldest events and broadcasts of which no notice is left and none will be made. Returns how many.
+-- Remove the oldest events and broadcasts of which no notice is left and none will be made; broadcasts are locked in the
+-- order of their ids. Returns how many.
 -- name: purge_announcements
-with gone as (
-    delete from announcement
-    where event_id in (
-        select event_id
-        from announcement
-        where
-            accepted_at < $1
-            and accepted = 0
-            and not exists (select from broadcast where notification_id = event_id and not is_over)
-        order by accepted_at
-        limit $2
-    )
-    returning event_id
+with chosen as materialized (
+    select event_id
+    from announcement
+    where
+        accepted_at < $1
+        and accepted = 0
+        and not exists (select from broadcast where notification_id = event_id and not is_over)
+    order by accepted_at
+    limit $2
+),
+
+locked as (
+    select notification_id
+    from broadcast
+    where notification_id in (select event_id from chosen)
+    order by notification_id
+    for update
 ),
 
 ended as (
     delete from broadcast
-    using gone
-    where notification_id = gone.event_id
+    using locked
+    where broadcast.notification_id = locked.notification_id
+),
+
+gone as (
+    delete from announcement
+    using chosen
+    where announcement.event_id = chosen.event_id
+    returning announcement.event_id
 ),
 
 uncounted as (

@@ -14,10 +14,22 @@ from schemas.examples import EXAMPLES
 from schemas.registry import TOPICS
 from services.notify.broadcast import store
 from services.notify.broadcast.handlers import BROADCAST_TIMER, Broadcasts
-from services.notify.decide import FORGET_TIMER
+from services.notify.decide import FORGET_TIMER, Rules
 from services.notify.handlers import Handlers
 from services.runtime.message import Batch, Effects, Lane, Message, Timer
-from tests.notify.test_notices import KEYS, POLICY, RULES, erasure, hear, inboxes, profile, published, settled
+from tests.notify.test_notices import (
+    KEYS,
+    MASTER_KEY,
+    POLICY,
+    RULES,
+    WORDING,
+    erasure,
+    hear,
+    inboxes,
+    profile,
+    published,
+    settled,
+)
 
 if TYPE_CHECKING:
     from services.runtime.database import Pool
@@ -25,6 +37,8 @@ if TYPE_CHECKING:
 NOW = datetime(2026, 11, 23, 8, 30, tzinfo=UTC)
 LANE = Lane("command", 0)
 HANDLERS = Handlers(RULES, KEYS, Broadcasts(RULES))
+ALL_CHANNELS = Rules(POLICY, WORDING, MASTER_KEY)
+BY_ALL_CHANNELS = Handlers(ALL_CHANNELS, KEYS, Broadcasts(ALL_CHANNELS))
 TEXT = {"title": {"zh-CN": "服务更新", "en": "Update"}, "body": {"zh-CN": "内容。", "en": "What is new."}}
 
 
@@ -353,9 +367,9 @@ async def told_of(pool: Pool, message: Message) -> set[tuple[str, str]]:
     return {tuple(row) for row in rows}
 
 
-async def announce(pool: Pool, *messages: Message) -> Effects:
+async def announce(pool: Pool, *messages: Message, handlers: Handlers = HANDLERS) -> Effects:
     async with pool.acquire() as connection, connection.transaction():
-        return await HANDLERS.on_events_for_many(connection, Batch(messages), NOW)
+        return await handlers.on_events_for_many(connection, Batch(messages), NOW)
 
 
 @pytest.mark.parametrize(
@@ -373,6 +387,90 @@ async def test_a_window_is_told_to_everybody_whom_it_concerns_once(pool: Pool, t
             rows = await connection.fetch("select distinct customer_id from notice where event_id = $1", message.id)
         assert {row[0] for row in rows} == told
         assert (await announce(pool, message)).timers_set == []
+
+
+TO_ALL = {"banks": [], "currencies": []}
+
+
+async def test_what_is_newer_of_a_window_ends_what_was_told_before_and_else_nothing(pool: Pool) -> None:
+    await hear(pool, reachable("a"), *(reachable(f"c{number:05}") for number in range(1_000)))
+    planned = window("window.scheduled", scope=TO_ALL, revision=1)
+    another = window("window.scheduled", scope=TO_ALL, revision=1, window_id=str(uuid.uuid4()))
+    asked = request(audience={"customers": ["a"]}, channels=["sms"])
+    await run(pool, await handle(pool, asked))
+    await run(pool, await announce(pool, another, handlers=BY_ALL_CHANNELS))
+    # The first chunk of it is on its way, the others are not told at all.
+    begun = await announce(pool, planned, handlers=BY_ALL_CHANNELS)
+    begun = await handle(pool, timers=tuple(begun.timers_set))
+    assert await became_of(pool, planned) == {
+        ("in_app", "delivered", None): 500,
+        ("email", "pending", "queued"): 500,
+        ("sms", "pending", "queued"): 500,
+    }
+    called_off = window("window.cancelled", scope=TO_ALL, revision=2)
+    effects = await announce(pool, called_off, handlers=BY_ALL_CHANNELS)
+    # At once nothing more is taken of it; what waits ends in the next transaction about it.
+    assert await left_to_take(pool) == {str(asked.data.notification_id): 1, another.id: 2_002}  # type: ignore[union-attr]
+    await run(pool, begun)
+    assert await became_of(pool, planned) == {
+        ("in_app", "delivered", None): 500,
+        ("email", "suppressed", "cancelled"): 500,
+        ("sms", "suppressed", "cancelled"): 500,
+    }
+    await run(pool, effects)
+    assert sum((await became_of(pool, called_off)).values()) == 3_003
+    assert sum((await became_of(pool, another)).values()) == 3_003
+    later = NOW + timedelta(seconds=30)
+    said = await run(pool, Effects(timers_set=[begun.timers_set[0]._replace(due_at=later)]), now=later)
+    assert [(one["type"], one["status"], one["accepted"], one["suppressed"]) for one in said] == [
+        ("broadcast.finished", "cancelled", 1_500, 1_000)
+    ]
+
+
+async def became_of(pool: Pool, message: Message) -> dict[tuple[str, str, str | None], int]:
+    """Return how many notices of an event stand how, which is for how many it was accepted."""
+    async with pool.acquire() as connection:
+        rows = await connection.fetch(
+            "select channel, status, why, count(*) from notice where event_id = $1 group by 1, 2, 3", message.id
+        )
+        accepted = await connection.fetchval("select accepted from announcement where event_id = $1", message.id)
+    assert sum(row[3] for row in rows) == accepted
+    return {(row[0], row[1], row[2]): row[3] for row in rows}
+
+
+async def left_to_take(pool: Pool) -> dict[str, int]:
+    """Return how many messages of each broadcast a gateway could be given."""
+    async with pool.acquire() as connection:
+        rows = await connection.fetch(
+            "select notification_id, count(*) from delivery join broadcast using (notification_id)"
+            " where delivery.state = 'queued' and broadcast.state = 'running' group by 1"
+        )
+    return {row[0]: row[1] for row in rows}
+
+
+@pytest.mark.parametrize("at_once", [1, 2])
+@pytest.mark.parametrize("order", [(1, 2), (2, 1)])
+async def test_what_is_older_of_a_window_is_never_told_beside_what_is_newer(
+    pool: Pool, order: tuple[int, int], at_once: int
+) -> None:
+    await hear(pool, reachable("a"))
+    types = {1: "window.scheduled", 2: "window.cancelled"}
+    messages = [window(types[revision], scope=TO_ALL, revision=revision) for revision in order]
+    batches = [messages[start : start + at_once] for start in range(0, 2, at_once)]
+    begun = [timer for batch in batches for timer in (await announce(pool, *batch)).timers_set]
+    await run(pool, Effects(timers_set=begun))
+    told = {message.type: sum((await became_of(pool, message)).values()) for message in messages}
+    assert told == {"window.scheduled": 0, "window.cancelled": 1}
+
+
+async def test_a_survey_and_a_repeat_end_nothing_and_a_clearance_is_told_as_it_is_now(pool: Pool) -> None:
+    await hear(pool, reachable("a"))
+    await hold(pool, wallet("a"))
+    ended, survey = window("window.ended", scope=TO_ALL, revision=4), window("survey.requested", revision=5)
+    clearances = [clearance(revision=revision) for revision in (1, 2)]
+    begun = [timer for one in (ended, survey, ended, *clearances) for timer in (await announce(pool, one)).timers_set]
+    await run(pool, Effects(timers_set=begun))
+    assert [sum((await became_of(pool, one)).values()) for one in (ended, *clearances)] == [1, 0, 1]
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import uuid
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
@@ -28,7 +29,7 @@ from services.runtime import timers
 from services.runtime.database import Connection, create_pool
 from services.runtime.message import Batch, Effects, Lane, Message
 from tests.notify.system import reachable, restricted
-from tests.notify.test_broadcast import command, request
+from tests.notify.test_broadcast import command, request, window
 from tests.notify.test_notices import KEYS, MASTER_KEY, NOW, POLICY, WORDING, erasure, settled
 from tests.waiting import wait_until
 
@@ -40,13 +41,15 @@ if TYPE_CHECKING:
 PEOPLE = range(30)
 WORKERS = range(2)
 TURNS = 40
+WINDOWS = [str(uuid.UUID(int=number)) for number in range(2)]
 MUCH_LATER = timedelta(days=POLICY.erasing.accounting_kept_days)
-GROUPS = ("profile", "transfer", "command", "receipt")
+GROUPS = ("profile", "transfer", "maintenance", "command", "receipt")
 RULES = Rules(POLICY, WORDING, MASTER_KEY)
 HANDLERS = Handlers(RULES, KEYS, Broadcasts(RULES))
 HANDLE: dict[str, Callable[[Connection, Batch, datetime], Awaitable[Effects]]] = {
     "profile": HANDLERS.on_profiles,
     "transfer": HANDLERS.on_events,
+    "maintenance": HANDLERS.on_events_for_many,
     "command": HANDLERS.on_commands,
     "receipt": on_receipts,
 }
@@ -129,6 +132,7 @@ class Rush:
                         self._receipts,
                         self._reading,
                         self._purging,
+                        self._windows,
                     ):
                         group.create_task(self._turns(act, worker, random.Random(f"{act.__name__}{worker}")))
             self.over.set()
@@ -198,6 +202,13 @@ class Rush:
             said.append(command(type_, {"notification_id": id_}))
         await self._handle(worker, "command", said)
 
+    async def _windows(self, worker: int, chance: random.Random, turn: int) -> None:
+        if turn % 10 == 0:
+            told = [
+                window("window.scheduled", scope={}, revision=1 + chance.randrange(9), window_id=id_) for id_ in WINDOWS
+            ]
+            await self._handle(worker, "maintenance", [one._replace(id=f"w{worker}.{turn}.{one.id}") for one in told])
+
     async def _receipts(self, worker: int, chance: random.Random, _turn: int) -> None:
         await wait_until(self._has_receipts)
         latest = self.receipts[-60:]
@@ -219,7 +230,7 @@ class Rush:
 
 
 async def test_no_deadlock_whatever_happens_at_once(notifier_dsn: str) -> None:
-    size = 2 * (OWN_CONNECTIONS + 3 * CONNECTIONS_A_GATEWAY) + 7 * len(WORKERS)
+    size = 2 * (OWN_CONNECTIONS + 3 * CONNECTIONS_A_GATEWAY) + 8 * len(WORKERS)
     pool = await create_pool(notifier_dsn, "notify", "test", size=size)
     rush = Rush(pool)
     await rush.run()

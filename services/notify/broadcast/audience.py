@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from schemas.closure import ClearanceAnnounced
-from schemas.maintenance import WindowEvent
+from schemas.maintenance import SurveyRequested, WindowEvent
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -43,6 +43,15 @@ def concerned_by(data: Any) -> Reached | None:
     if isinstance(data, ClearanceAnnounced) and not data.dry_run:
         named = () if data.subjects == "all" else data.subjects
         return Reached("customers", wallets=named) if named else Reached("holders", ("open", "closing"))
+    return None
+
+
+def told_about(data: Any) -> tuple[str, int] | None:
+    """Return which window or clearance an event tells as it is now, and the revision; a survey tells nothing of one."""
+    if isinstance(data, WindowEvent) and not isinstance(data, SurveyRequested):
+        return str(data.window_id), data.revision
+    if isinstance(data, ClearanceAnnounced):
+        return str(data.clearance_id), data.revision
     return None
 
 

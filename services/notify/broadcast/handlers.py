@@ -14,7 +14,7 @@ from schemas.envelope import encode_headers
 from schemas.fields import as_text
 from schemas.notify import BroadcastCancel, BroadcastControl, BroadcastPause, NotificationRequest
 from services.notify.broadcast import store
-from services.notify.broadcast.audience import asked_for, concerned_by
+from services.notify.broadcast.audience import asked_for, concerned_by, told_about
 from services.notify.broadcast.model import Broadcast, State
 from services.notify.broadcast.texts import BroadcastText, write_texts
 from services.notify.decide import DEFAULT_CHANNELS, EVENTS, HOME_ZONE, SOURCE, other_content
@@ -90,8 +90,17 @@ class Broadcasts:
         ids = [_subject(one) for one in messages if isinstance(one.data, BroadcastControl)]
         return await store.lock_all(connection, ids) if ids else []
 
+    @staticmethod
+    async def lock_told_before(connection: Connection, messages: Sequence[Message]) -> None:
+        """Lock what is still being told of the same windows and clearances, before anything else."""
+        if abouts := [about for message in messages if (about := told_about(message.data)) is not None]:
+            await store.lock_about(connection, [about for about, _ in abouts])
+
     async def on_events(self, connection: Connection, messages: Sequence[Message], now: datetime) -> Effects:
-        """Begin the broadcasts of events that concern many, such as a window's."""
+        """Begin the broadcasts of events that concern many, such as a window's, and end what is told of it still.
+
+        What is told of it still is locked.
+        """
         asked = []
         for message in messages:
             rule = self.rules.policy.events.get(message.type)
@@ -113,6 +122,7 @@ class Broadcasts:
                 begun.unfit.append(other_content(one.message, id_))
         if begun.broadcasts:
             await store.insert(connection, begun.broadcasts, begun.targets, begun.wallets)
+            await store.cancel_outdated(connection, [one.about for one in begun.broadcasts if one.about], now)
         return Effects(timers_set=begun.timers, unfit=begun.unfit)
 
     def _add(self, begun: _Begun, asked: _Asked, now: datetime) -> None:
@@ -133,6 +143,8 @@ class Broadcasts:
                 audience_kind=asked.audience.kind,
                 audience_values=list(asked.audience.values),
                 currencies=list(asked.audience.currencies),
+                about=asked.about,
+                revision=asked.revision,
                 texts=texts,
                 not_before=not_before,
                 expires_at=asked.expires_at or not_before + patience,
@@ -176,6 +188,8 @@ class _Asked(NamedTuple):
     audience: Reached
     not_before: datetime | None
     expires_at: datetime | None
+    about: str | None = None
+    revision: int | None = None
 
 
 def _asked_by(message: Message, request: NotificationRequest, audience: Audience, key: bytes) -> _Asked:
@@ -196,6 +210,7 @@ def _asked_by(message: Message, request: NotificationRequest, audience: Audience
 
 def _told_of(message: Message, rule: Rule, audience: Reached, key: bytes) -> _Asked:
     data: Any = message.data
+    about, revision = told_about(data) or (None, None)
     return _Asked(
         message=message,
         notification_id=message.id,
@@ -209,6 +224,8 @@ def _told_of(message: Message, rule: Rule, audience: Reached, key: bytes) -> _As
         not_before=None,
         # What was said of a window is of no use once it is over; that it is over is.
         expires_at=None if message.type in _AFTERWARDS else getattr(data, "ends_at", None),
+        about=about,
+        revision=revision,
     )
 
 

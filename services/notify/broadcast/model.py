@@ -21,7 +21,8 @@ class Broadcast(NamedTuple):
     """A broadcast: `texts` are what is read, by language, while anybody can; `audience_values` are of one kind.
 
     `reached` is the last customer whom it was resolved for, of about as many as `expected`; `resolved_at` is when it
-    was for the last. It `is_over` once nothing of it is on its way and that was published.
+    was for the last. It `is_over` once nothing of it is on its way and that was published. `about` is the window or the
+    clearance whose `revision` it tells.
     """
 
     notification_id: str
@@ -32,6 +33,8 @@ class Broadcast(NamedTuple):
     audience_kind: str
     audience_values: list[str]
     currencies: list[str]
+    about: str | None
+    revision: int | None
     texts: str | None
     not_before: datetime
     expires_at: datetime

@@ -23,8 +23,8 @@ on conflict do nothing
 -- A broadcast, locked; the columns stand in the order of model.Broadcast.
 -- name: lock_broadcast
 select
-    notification_id, content_hash, template, category, channels, audience_kind, audience_values, currencies, texts,
-    not_before, expires_at, state, reached, expected, resolved_at, progress_at, is_over, created_at
+    notification_id, content_hash, template, category, channels, audience_kind, audience_values, currencies, about,
+    revision, texts, not_before, expires_at, state, reached, expected, resolved_at, progress_at, is_over, created_at
 from broadcast
 where notification_id = $1
 for update
@@ -286,6 +286,28 @@ where notification_id = $1
 update broadcast
 set progress_at = $2, is_over = $3
 where notification_id = $1
+
+-- Lock what is still told of these windows and clearances, in the order of the broadcasts' ids.
+-- name: lock_about
+select
+from broadcast
+where about = any($1::text[]) and not is_over
+order by notification_id
+for update
+
+-- Cancel what is still told of these, where something of a higher revision is told or was; it is locked or new.
+-- name: cancel_outdated
+update broadcast
+set state = 'cancelled', resolved_at = coalesce(resolved_at, $2)
+where
+    about = any($1::text[])
+    and not is_over
+    and state <> 'cancelled'
+    and exists (
+        select
+        from broadcast as newer
+        where newer.about = broadcast.about and newer.revision > broadcast.revision
+    )
 
 -- Do to what waits of broadcasts what their states ask for: take it back, give it again, or end it. It is locked in the
 -- order of its ids, of all of them.

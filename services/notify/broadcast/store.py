@@ -60,6 +60,20 @@ async def set_states(connection: Connection, ids: Sequence[str], state: State, n
     return [row[0] for row in await connection.fetch(_QUERIES.set_states, list(ids), state, now)]
 
 
+async def lock_about(connection: Connection, abouts: Sequence[str]) -> None:
+    """Lock the broadcasts about these windows and clearances that are not over."""
+    await connection.execute(_QUERIES.lock_about, list(abouts))
+
+
+async def cancel_outdated(connection: Connection, abouts: Sequence[str], now: datetime) -> None:
+    """Cancel the broadcasts about these, locked or new, of which there is one of a higher revision.
+
+    Nothing more is taken of them; what waits ends when each goes on.
+    """
+    if abouts:
+        await connection.execute(_QUERIES.cancel_outdated, list(abouts), now)
+
+
 async def apply_states(connection: Connection, ids: Sequence[str], now: datetime) -> None:
     """Do to what waits of broadcasts what their states ask for."""
     await connection.execute(_QUERIES.apply_states, list(ids), now)

@@ -253,7 +253,8 @@ create table wallet (
 create index wallet_of_customer on wallet (customer_id);
 
 -- The same told to many. `texts` has what is read in each language, the same for everybody; one that is over keeps it
--- no longer than somebody has it in their inbox.
+-- no longer than somebody has it in their inbox. One `about` a window or a clearance tells its `revision`: one of a
+-- higher revision cancels it.
 create table broadcast (
     notification_id text collate "C" primary key,
     content_hash    bytea not null,
@@ -263,6 +264,8 @@ create table broadcast (
     audience_kind   text not null,
     audience_values text[] not null,
     currencies      text[] not null,
+    about           text collate "C",
+    revision        bigint,
     texts           text,
     not_before      timestamptz not null,
     expires_at      timestamptz not null,
@@ -273,11 +276,13 @@ create table broadcast (
     progress_at     timestamptz,
     is_over         boolean not null default false,
     created_at      timestamptz not null,
+    constraint broadcast_about_has_a_revision check ((about is null) = (revision is null)),
     constraint broadcast_has_words_until_it_is_over check (is_over or texts is not null),
     constraint broadcast_audience_is_known check (audience_kind in ('all', 'bank', 'tier', 'locale', 'customers', 'holders')),
     constraint broadcast_state_is_known check (state in ('running', 'paused', 'cancelled'))
 );
 create index broadcast_open on broadcast (notification_id) where not is_over;
+create index broadcast_about on broadcast (about, revision) where about is not null;
 
 -- Whom a broadcast to a list is for, until it is over: then its notices say so.
 create table broadcast_target (
