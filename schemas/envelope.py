@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias
 
 import orjson
 from pydantic import BaseModel, ValidationError, create_model
@@ -49,6 +49,7 @@ _KINDS: Final[Mapping[type, str]] = {
 }
 
 Headers = list[tuple[str, bytes]]
+Models: TypeAlias = "Mapping[str, type[BaseModel] | None]"
 
 
 class Envelope(NamedTuple):
@@ -72,15 +73,18 @@ class Malformed:
     detail: str
 
 
+PASSED_OVER: Final = Malformed("unknown_type", "")
+"""What a record is whose type its reader knows and has no use for: it is not looked into."""
+
+
 class _Unreadable(Exception):
     """The record cannot be read; the text is the detail."""
 
 
-def decode(
-    headers: Sequence[tuple[str, bytes | None]], value: bytes | None, models: Mapping[str, type[BaseModel]]
-) -> Envelope | Malformed:
+def decode(headers: Sequence[tuple[str, bytes | None]], value: bytes | None, models: Models) -> Envelope | Malformed:
     """Read a record of a topic whose types are `models`; never raises, whatever the bytes.
 
+    A type without a model is known and not read: the answer is PASSED_OVER itself.
     Of a header that occurs twice, the last counts, as Kafka's own clients have it. A record without a content
     type is read as JSON.
     """
@@ -107,9 +111,7 @@ def _is_binary_mode(content_type: bytes) -> bool:
     return media_type == b"application/json"
 
 
-def _decode_binary(
-    attributes: Mapping[str, bytes | None], value: bytes, models: Mapping[str, type[BaseModel]]
-) -> Envelope | Malformed:
+def _decode_binary(attributes: Mapping[str, bytes | None], value: bytes, models: Models) -> Envelope | Malformed:
     for name in _REQUIRED_HEADERS:
         if not attributes.get(name):
             raise _missing([name for name in _REQUIRED_HEADERS if not attributes.get(name)])
@@ -119,7 +121,7 @@ def _decode_binary(
     short = short_type(full_type)
     model = models.get(short)
     if model is None:
-        return _unknown(full_type, models)
+        return PASSED_OVER if short in models else _unknown(full_type, models)
     time = _header(attributes, "ce_time")
     return Envelope(
         short,
@@ -133,9 +135,7 @@ def _decode_binary(
     )
 
 
-def _decode_structured(
-    attributes: Mapping[str, bytes | None], value: bytes, models: Mapping[str, type[BaseModel]]
-) -> Envelope | Malformed:
+def _decode_structured(attributes: Mapping[str, bytes | None], value: bytes, models: Models) -> Envelope | Malformed:
     event = _json_object(value)
     members = {name: _member(event, name) for name in _MEMBERS}
     missing = [name for name in _REQUIRED_MEMBERS if not members[name]]
@@ -149,7 +149,7 @@ def _decode_structured(
     short = short_type(full_type)
     model = models.get(short)
     if model is None:
-        return _unknown(full_type, models)
+        return PASSED_OVER if short in models else _unknown(full_type, models)
     if not isinstance(event.get("data"), dict):
         raise _Unreadable("data is missing or no JSON object")
     return Envelope(
@@ -193,7 +193,7 @@ def short_type(full_type: str) -> str:
     return ""
 
 
-def _unknown(full_type: str, models: Mapping[str, type[BaseModel]]) -> Malformed:
+def _unknown(full_type: str, models: Models) -> Malformed:
     known = ", ".join(sorted(models))
     shown = ascii(full_type[:_LONGEST_ECHO])
     detail = f"ce_type {shown} is unknown here; it must be {_PREFIX}<name>{_VERSION} with a name of: {known}"

@@ -294,6 +294,17 @@ EXAMPLES: Final[Mapping[str, Sequence[Body]]] = {
     "transfer.cancelled": [_event("cancelled", seq=2)],
     "transfer.expired": [_event("expired", seq=2, reason=_reason("expired", "DS24", retryable=True))],
     "transfer.discrepancy": [_payout("refunded", seq=4, expected="payout.failed", found="payout.settled")],
+    "fee.waived": [
+        {
+            "transfer_id": _TRANSFER,
+            "customer_id": "customer-1",
+            "window_id": _WINDOW,
+            "compensation_id": "0192f3a4-5b6c-7d8e-9fa0-b1c2d3e4f50d",
+            "fee_minor": 10,
+            "currency": "CNY",
+            "occurred_at": "2026-11-29T22:00:00.000000Z",
+        }
+    ],
     "transfer.quoted": [
         {
             "quote_id": _QUOTE,
@@ -429,6 +440,7 @@ EXAMPLES: Final[Mapping[str, Sequence[Body]]] = {
         change_reason_in=[{"locale": "zh-CN", "text": "检查所需时间较长"}],
     ),
     "window.overrun": _window(ends="confirmed"),
+    "window.escalated": _window(ends="confirmed"),
     "window.ended": _window(),
     "window.cancelled": _window(
         change_reason="The upgrade is not ready", change_reason_in=[{"locale": "zh-CN", "text": "升级尚未就绪"}]

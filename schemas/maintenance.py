@@ -7,7 +7,7 @@ from uuid import UUID
 
 from pydantic import Field
 
-from schemas.fields import BankCode, Currency, CustomerId, Moment, Revision, ShortText, Text, Translations, Wire
+from schemas.fields import BankCode, Currency, CustomerId, Items, Moment, Revision, ShortText, Text, Translations, Wire
 from schemas.reasons import WindowReason
 from schemas.transfer import Alternative
 
@@ -19,8 +19,8 @@ Before = Literal["7d", "1d", "1h"]
 class Scope(Wire):
     """Which banks and currencies a window closes; an empty list is all of them."""
 
-    banks: tuple[BankCode, ...] = ()
-    currencies: tuple[Currency, ...] = ()
+    banks: Items[BankCode] = ()
+    currencies: Items[Currency] = ()
 
 
 class Compensation(Wire):
@@ -33,8 +33,8 @@ class Compensation(Wire):
     text_in: Translations = ()
 
 
-class Plan(Wire):
-    """When what is closed, and what becomes of transfers meanwhile; a drill touches no customer.
+class _Outline(Wire):
+    """What a plan says of a window, besides what it closes.
 
     Customers read its texts in their own language alone: say each in every language, in the field beside it, `…_in`.
     """
@@ -45,25 +45,43 @@ class Plan(Wire):
     starts_at: Moment
     ends_at: Moment
     ends: Literal["automatic", "confirmed"] = "automatic"
-    functions: Annotated[tuple[Function, ...], Field(min_length=1)]
-    scope: Scope = Scope()
     treatment: Literal["hold", "reject"]
-    alternatives: tuple[Alternative, ...] = ()
+    alternatives: Items[Alternative] = ()
     drill: bool = False
     compensation: Compensation | None = None
+
+
+class Plan(_Outline):
+    """When what is closed, and what becomes of transfers meanwhile; a drill touches no customer."""
+
+    functions: Annotated[Items[Function], Field(min_length=1)]
+    scope: Scope = Scope()
 
 
 # --- Commands ---
 
 
-class WindowSchedule(Plan):
-    """Plan a window; one that starts now or earlier is an emergency, and starts without notice."""
+class AskedScope(Wire):
+    """Which banks and currencies a window is to close; one that is none is refused."""
+
+    banks: Items[ShortText] = ()
+    currencies: Items[ShortText] = ()
+
+
+class WindowSchedule(_Outline):
+    """Plan a window; one that starts now is an emergency, and starts without notice.
+
+    `functions` are those of `window.scheduled`; what is none of them is refused by `window.refused`, like every plan
+    that cannot be kept.
+    """
 
     window_id: UUID
+    functions: Items[ShortText]
+    scope: AskedScope = AskedScope()
 
 
 class WindowReschedule(Wire):
-    """Move a window that has not started."""
+    """Move a window, at any time before its end; one that has started and is to start later opens until then."""
 
     window_id: UUID
     starts_at: Moment
@@ -121,11 +139,15 @@ class Times(Wire):
 
 
 class WindowEvent(Plan):
-    """One change of a window, with the whole window as it is after it."""
+    """One change of a window, with the whole window as it is after it.
+
+    `skipped` are the reminders that its new times leave no time for.
+    """
 
     window_id: UUID
     revision: Revision
     occurred_at: Moment
+    skipped: Items[Before] = ()
 
 
 class WindowChange(WindowEvent):
@@ -160,6 +182,10 @@ class WindowExtended(WindowChange):
 
 class WindowOverrun(WindowEvent):
     """`ends_at` has passed, and nobody has confirmed the end yet: the functions stay closed."""
+
+
+class WindowEscalated(WindowEvent):
+    """The overrun has lasted longer than the policy allows: an operator has to see to it."""
 
 
 class WindowEnded(WindowEvent):

@@ -115,7 +115,16 @@ class Reason(Wire):
 
 # --- Windows ---
 
-WindowReasonCode = Literal["window_unknown", "times_invalid", "duplicate_id_conflict", "state_conflict"]
+WindowReasonCode = Literal[
+    "window_unknown",
+    "times_invalid",
+    "function_unknown",
+    "bank_unknown",
+    "currency_unknown",
+    "compensation_invalid",
+    "duplicate_id_conflict",
+    "state_conflict",
+]
 
 
 class WindowReason(Wire):

@@ -151,18 +151,21 @@ class TransferSettled(TransferEvent):
     """The money has arrived."""
 
 
-class TransferFailed(TransferEvent):
-    """Refused at the start: nothing moved, or what a bank had handed over goes back to it."""
-
-    reason: Reason
-
-
 class Alternative(Wire):
     """Another way to do what is not possible now; readers of a language that its texts do not have are not told."""
 
     kind: ShortText
     text: Text
     text_in: Translations = ()
+
+
+class TransferFailed(TransferEvent):
+    """Refused: nothing moved, or what a bank had handed over goes back to it; maintenance names its window."""
+
+    reason: Reason
+    window_id: UUID | None = None
+    resume_at: Moment | None = None
+    alternatives: Items[Alternative] = ()
 
 
 class TransferHeld(TransferEvent):
@@ -235,6 +238,18 @@ class TransferDiscrepancy(TransferEvent):
     refund_id: UUID | None = None
     expected: Text
     found: Text
+
+
+class FeeWaived(Wire):
+    """A transfer cost its payer no fee, because of what they got for a maintenance window."""
+
+    transfer_id: UUID
+    customer_id: CustomerId
+    window_id: UUID
+    compensation_id: UUID
+    fee_minor: NonNegativeMinor
+    currency: Currency
+    occurred_at: Moment
 
 
 class LimitsLeft(Wire):

@@ -195,10 +195,13 @@ def test_a_refund_of_everything_names_no_amount() -> None:
 @pytest.mark.parametrize(
     ("name", "change", "accepted"),
     [
-        ("window.schedule", {"functions": []}, False),
-        ("window.schedule", {"functions": ["loans"]}, False),
+        ("window.schedule", {"functions": ["loans"]}, True),
+        ("window.schedule", {"functions": "transfer"}, False),
+        ("window.started", {"functions": []}, False),
+        ("window.started", {"functions": ["loans"]}, False),
         ("window.schedule", {"scope": {}}, True),
-        ("window.schedule", {"scope": {"banks": ["I-C"]}}, False),
+        ("window.schedule", {"scope": {"banks": ["I-C"]}}, True),
+        ("window.started", {"scope": {"banks": ["I-C"]}}, False),
         ("window.schedule", {"treatment": None}, False),
         ("window.schedule", {"drill": "true"}, False),
         ("window.schedule", {"compensation": None}, True),
