@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from schemas.envelope import Malformed, decode
+from schemas.envelope import PASSED_OVER, Malformed, decode
 from services.runtime.dead_letters import Rejected
 from services.runtime.message import Lane, Message
 from services.runtime.unpacking import StillPacked
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """Records taken from one partition in order, at least one, and what was made of each."""
+    """Records taken from one partition in order, at least one, and what was made of those that are read."""
 
     subscription: Subscription
     place: Place
@@ -83,6 +83,8 @@ def take(subscription: Subscription, place: Place, records: Sequence[Record]) ->
             messages.append(_tombstone(lane, place, record))
             continue
         found = decode(record.headers, value, models)
+        if found is PASSED_OVER:
+            continue
         if isinstance(found, Malformed):
             rejected.append(reject(place, record, found.reason, found.detail))
             continue

@@ -45,12 +45,13 @@ Companion = Callable[[Surroundings], Awaitable[None]]
 class Subscription:
     """Topics handled together; with several, they are co-partitioned and partition n of each is one lane.
 
-    `group` names the lanes. `topics` maps each logical topic to its message types and their models.
+    `group` names the lanes. `topics` maps each logical topic to its message types and their models; types without one
+    are passed over.
     Timers set in the group's lanes come back to the same handler.
     """
 
     group: str
-    topics: Mapping[str, Mapping[str, type[BaseModel]]]
+    topics: Mapping[str, Mapping[str, type[BaseModel] | None]]
     handler: Handler
     tombstones: bool = False
 
