@@ -12,6 +12,7 @@ from ops.console import console
 from ops.database import CANNOT_CONNECT, why_not_connected
 from ops.errors import UserError
 from ops.running import find_running
+from services.maintenance.app import MIGRATIONS as MAINTENANCE_MIGRATIONS
 from services.notify.app import MIGRATIONS as NOTIFY_MIGRATIONS
 from services.runtime.app import MIGRATIONS as RUNTIME_MIGRATIONS
 from services.runtime.database import MigrationError, migrate
@@ -19,7 +20,11 @@ from services.runtime.kafka import admin_options
 from services.runtime.settings import SettingsError
 from services.transfer.app import MIGRATIONS as TRANSFER_MIGRATIONS
 
-SERVICES: Final = {"transfer": TRANSFER_MIGRATIONS, "notify": NOTIFY_MIGRATIONS}
+SERVICES: Final = {
+    "transfer": TRANSFER_MIGRATIONS,
+    "maintenance": MAINTENANCE_MIGRATIONS,
+    "notify": NOTIFY_MIGRATIONS,
+}
 """Every service with its migrations; its module is `services.<name>` and its schema its name."""
 
 
