@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from schemas import registry
 from services.runtime.service import Service, Subscription
 from services.transfer.decide.rules import Rules
-from services.transfer.handlers import Handlers
+from services.transfer.handlers import LANES, Handlers
 from services.transfer.settings import load_settings
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ MIGRATIONS: Final = Path(__file__).with_name("migrations")
 
 
 def build(settings: TransferSettings, policy: Policy) -> Service:
-    """Return the service: profiles first, so that a name given in the same batch is known."""
+    """Return the service: profiles and windows first, so that what they say in the same batch is known."""
     master_key, name_key = settings.key_bytes()
     handlers = Handlers(Rules(policy, name_key), master_key)
     return Service(
@@ -34,7 +34,12 @@ def build(settings: TransferSettings, policy: Policy) -> Service:
                 tombstones=True,
             ),
             Subscription(
-                group="wallet",
+                group="maintenance",
+                topics={"maintenance.events": registry.TOPICS["maintenance.events"]},
+                handler=handlers.on_windows,
+            ),
+            Subscription(
+                group=LANES,
                 topics={
                     "transfer.commands": registry.TOPICS["transfer.commands"],
                     "rail.results": registry.TOPICS["rail.results"],

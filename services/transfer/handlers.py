@@ -5,30 +5,38 @@ from __future__ import annotations
 import asyncio
 import math
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Final
 
 from schemas.customer import CustomerProfile, erased_customer
 from services.runtime.idle import make_beside
-from services.runtime.message import Effects, TimerKey, Unfit
+from services.runtime.message import Effects, Lane, Timer, TimerKey, Unfit
 from services.runtime.metrics import MIS_KEYED
 from services.transfer import store
 from services.transfer.decide.dispatch import decide_message, decide_timer
 from services.transfer.decide.drafts import draft_message
 from services.transfer.decide.ledger import Ledger
-from services.transfer.decide.subjects import subjects_of
+from services.transfer.decide.subjects import held_by, subjects_of
+from services.transfer.decide.windows import read_waiver, read_window
+from services.transfer.model import RELEASE_TIMER
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
     from typing import TypeAlias
+    from uuid import UUID
 
     from services.runtime.database import Connection
     from services.runtime.message import Batch, Message
+    from services.transfer.decide.gate import Gate
     from services.transfer.decide.rules import Rules
-    from services.transfer.model import Transfer
+    from services.transfer.model import Hold, Transfer
     from services.transfer.store import BatchStore
 
     _Drafted: TypeAlias = tuple[Message, Transfer | None]
+
+LANES: Final = "wallet"
+"""The group of the lanes in which transfers are decided."""
 
 # A large batch is decided in up to four parts, so that most of it is loaded and written while others are decided.
 _PARTS: Final = 4
@@ -44,15 +52,21 @@ class Handlers:
     master_key: bytes
     smallest_part: int = 200
     """How many messages are worth being loaded and written while others are decided."""
+    released_at_once: int = 500
+    """How many transfers that a window held go on in one batch: as few as new ones hardly notice."""
 
     async def on_commands_and_results(self, connection: Connection, batch: Batch, now: datetime) -> Effects:
         """Handle commands, banks' answers and timers of the same lanes, in their order."""
         parts = _parts(batch.messages, self.smallest_part)
         subjects = subjects_of(parts, batch.timers)
+        gate = await store.load_gate(connection, now)
+        releasing = await self._releasing(connection, gate, batch.timers)
+        subjects.transfers.update(chain.from_iterable(releasing.values()))
         # Before the accounts are locked, because no other batch about them goes on until this one is committed.
         facts, drafted = await make_beside(
             store.load_facts(connection, subjects, self.master_key), _draft(parts, self.rules, now)
         )
+        facts.gate, facts.releasing = gate, releasing
         ledger = Ledger(facts, self.rules, now)
         async with store.BatchStore(connection, ledger, subjects, self.master_key) as batch_store:
             for number, part in enumerate(drafted):
@@ -64,6 +78,23 @@ class Handlers:
         for topic, count in ledger.mis_keyed.items():
             MIS_KEYED.labels(topic).inc(count)
         return effects_of(ledger, batch_store.recording)
+
+    async def _releasing(self, connection: Connection, gate: Gate, timers: Sequence[Timer]) -> dict[Hold, list[UUID]]:
+        holds = [held_by(timer) for timer in timers if timer.kind == RELEASE_TIMER]
+        opened = [hold for hold in holds if hold.window_id not in gate.closed]
+        return await store.load_held(connection, opened, self.released_at_once)
+
+    async def on_windows(self, connection: Connection, batch: Batch, now: datetime) -> Effects:
+        """Keep this service's copy of the windows, and look at what they hold when it may go on."""
+        changes = [change for message in batch.messages if (change := read_window(message.type, message.data))]
+        waivers = [waiver for message in batch.messages if (waiver := read_waiver(message.data))]
+        await store.record_waivers(connection, waivers)
+        changed = await store.record_windows(connection, changes)
+        timers = [
+            Timer(Lane(LANES, hold.partition), RELEASE_TIMER, f"{hold.window_id}/{hold.partition}", max(due_at, now))
+            for hold, due_at in (await store.load_holds(connection, changed, now)).items()
+        ]
+        return Effects(timers_set=timers)
 
     async def on_profiles(self, connection: Connection, batch: Batch, _now: datetime) -> Effects:
         """Keep the hash of each holder's name; a tombstone forgets it, and is unfit if its key is nobody's."""

@@ -81,6 +81,9 @@ class RefundStatus(StrEnum):
     FAILED = "failed"
 
 
+RELEASE_TIMER: Final = "release"
+"""Looks whether what a window holds in a lane may go on; its subject is `<window id>/<partition>`."""
+
 FEES_ACCOUNT: Final = "platform:fees"
 SUSPENSE_ACCOUNT: Final = "platform:suspense"
 
@@ -95,6 +98,65 @@ class Refusal:
     shortfall_minor: int | None = None
     limit_minor: int | None = None
     available_at: datetime | None = None
+    closed_by: ClosedWindow | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ClosedWindow:
+    """A maintenance window as this service knows it; without banks or currencies it closes all of them."""
+
+    window_id: UUID
+    functions: tuple[str, ...]
+    banks: tuple[str, ...]
+    currencies: tuple[str, ...]
+    starts_at: datetime
+    ends_at: datetime
+    is_confirmed: bool
+    holds: bool
+    alternatives: list[dict[str, str]]
+
+    def closes_at(self, moment: datetime) -> bool:
+        """Tell whether it is in force: to its end, or where that has to be confirmed until somebody says so."""
+        return self.starts_at <= moment and (self.is_confirmed or moment < self.ends_at)
+
+    def resumes_after(self, moment: datetime) -> datetime | None:
+        """Return when it is expected to open; None when that has passed and nobody knows."""
+        return self.ends_at if self.ends_at > moment else None
+
+
+class WindowChange(NamedTuple):
+    """How a window stands after one of its events."""
+
+    window: ClosedWindow
+    revision: int
+    is_over: bool
+
+
+class Hold(NamedTuple):
+    """Which window a transfer waits for, and in which lane."""
+
+    window_id: UUID
+    partition: int
+
+
+@dataclass(slots=True)
+class Tally:
+    """How many transfers a window held, refused and released."""
+
+    held: int = 0
+    refused: int = 0
+    released: int = 0
+
+
+@dataclass(slots=True)
+class Waiver:
+    """Fees that a customer need not pay."""
+
+    compensation_id: UUID
+    customer_id: str
+    window_id: UUID
+    remaining: int
+    expires_at: datetime
 
 
 @dataclass(slots=True)
@@ -172,6 +234,7 @@ class Transfer:
     refunded_minor: int = 0
     refunded_fee_minor: int = 0
     contradiction: str | None = None
+    may_be_held: bool = True
 
     @property
     def key(self) -> str:

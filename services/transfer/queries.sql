@@ -1,5 +1,126 @@
 -- Every statement of the transfer service. A batch runs each at most once, or once a part, whatever its size.
 
+-- Decide beside other batches, but not while windows change: whoever changes them waits until what was decided by the
+-- old ones is committed, and so sees all that they hold. The next statement sees the windows as they are.
+-- name: share_gate
+select pg_advisory_xact_lock_shared('closed_window'::regclass::integer, 0)
+
+-- Change windows while no batch decides by them.
+-- name: take_gate
+select pg_advisory_xact_lock('closed_window'::regclass::integer, 0)
+
+-- The windows in force at a moment; the columns stand in the order of model.ClosedWindow.
+-- name: load_windows_in_force
+select
+    window_id, functions, banks, currencies, starts_at, ends_at, is_confirmed, holds, alternatives,
+    exists (select from fee_waiver where remaining > 0) as has_waivers
+from (values (1)) as one (row)
+left join closed_window on not is_over and starts_at <= $1 and (is_confirmed or ends_at > $1)
+
+-- What windows hold in lanes, the next of each in its order: so many of each at most.
+-- name: load_held
+select asked.window_id, asked.partition, held.transfer_id
+from unnest($1::uuid[], $2::integer[]) as asked (window_id, partition)
+cross join lateral (
+    select held_transfer.transfer_id, held_transfer.number
+    from held_transfer
+    where held_transfer.window_id = asked.window_id and held_transfer.partition = asked.partition
+    order by held_transfer.number
+    limit $3
+) as held
+order by asked.window_id, asked.partition, held.number
+
+-- Keep windows as their latest events have them; an event of a lower revision changes nothing.
+-- name: upsert_windows
+insert into closed_window (
+    window_id, functions, banks, currencies, starts_at, ends_at, is_confirmed, holds, alternatives, revision, is_over
+)
+select
+    window_id,
+    array(select jsonb_array_elements_text(functions)),
+    array(select jsonb_array_elements_text(banks)),
+    array(select jsonb_array_elements_text(currencies)),
+    starts_at, ends_at, is_confirmed, holds, alternatives, revision, is_over
+from unnest(
+    $1::uuid[], $2::jsonb[], $3::jsonb[], $4::jsonb[], $5::timestamptz[], $6::timestamptz[],
+    $7::boolean[], $8::boolean[], $9::jsonb[], $10::bigint[], $11::boolean[]
+) as new (
+    window_id, functions, banks, currencies, starts_at, ends_at, is_confirmed, holds, alternatives, revision, is_over
+)
+on conflict (window_id) do update
+set
+    functions = excluded.functions,
+    banks = excluded.banks,
+    currencies = excluded.currencies,
+    starts_at = excluded.starts_at,
+    ends_at = excluded.ends_at,
+    is_confirmed = excluded.is_confirmed,
+    holds = excluded.holds,
+    alternatives = excluded.alternatives,
+    revision = excluded.revision,
+    is_over = excluded.is_over
+where closed_window.revision < excluded.revision
+returning closed_window.window_id
+
+-- In which lanes windows hold something, and when it may go on: at once where a window is over or has not begun.
+-- name: load_holds
+select
+    held.window_id,
+    held.partition,
+    case when not closed_window.is_over and closed_window.starts_at <= $2 then closed_window.ends_at else $2 end as due_at
+from (
+    select distinct window_id, partition
+    from held_transfer
+    where window_id = any($1::uuid[])
+) as held
+join closed_window on closed_window.window_id = held.window_id
+
+-- Have transfers wait for windows, after those that wait already; one that waited for another keeps its place.
+-- name: upsert_held
+insert into held_transfer (transfer_id, window_id, partition)
+select transfer_id, window_id, partition
+from unnest($1::uuid[], $2::uuid[], $3::integer[]) with ordinality as new (transfer_id, window_id, partition, place)
+order by place
+on conflict (transfer_id) do update
+set window_id = excluded.window_id, partition = excluded.partition
+
+-- Forget transfers that wait no more.
+-- name: delete_held
+delete from held_transfer
+where transfer_id = any($1::uuid[])
+
+-- Count what windows did to transfers, each lane in its own row.
+-- name: add_to_tallies
+insert into window_tally (window_id, stripe, held, refused, released)
+select * from unnest($1::uuid[], $2::integer[], $3::bigint[], $4::bigint[], $5::bigint[])
+on conflict (window_id, stripe) do update
+set
+    held = window_tally.held + excluded.held,
+    refused = window_tally.refused + excluded.refused,
+    released = window_tally.released + excluded.released
+
+-- Keep the fees that customers need not pay; granted once.
+-- name: insert_waivers
+insert into fee_waiver (compensation_id, customer_id, window_id, remaining, expires_at)
+select * from unnest($1::uuid[], $2::text[], $3::uuid[], $4::bigint[], $5::timestamptz[])
+order by 1
+on conflict (compensation_id) do nothing
+
+-- The fees that these customers need not pay, locked in the order of their ids.
+-- name: load_waivers
+select compensation_id, customer_id, window_id, remaining, expires_at
+from fee_waiver
+where customer_id = any($1::text[]) and remaining > 0 and expires_at > $2
+order by compensation_id
+for update
+
+-- Use up what was waived.
+-- name: use_waivers
+update fee_waiver
+set remaining = remaining - used.count
+from unnest($1::uuid[], $2::bigint[]) as used (compensation_id, count)
+where fee_waiver.compensation_id = used.compensation_id
+
 -- Refunds by id, locked in the order of their ids.
 -- name: load_refunds
 select
@@ -17,7 +138,7 @@ select
     amount_minor, fee_minor, currency, reference, case_id, correlation_id, traceparent,
     requested_at, execute_at, expires_at, occurred_at, status, seq, event_type, event_body,
     verified, attempts_left, resends_left, verification_expires_at, used_on, inquiries, unknown_answers,
-    refund_due_on, refunding_minor, refunded_minor, refunded_fee_minor, contradiction,
+    refund_due_on, refunding_minor, refunded_minor, refunded_fee_minor, contradiction, may_be_held,
     payee_name_sealed
 from transfer
 where transfer_id = any($1::uuid[])

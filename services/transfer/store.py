@@ -9,29 +9,37 @@ from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+import orjson
+
 from services.runtime.database import columns_of, copy_rows, execute_rows, load_queries
 from services.runtime.idle import give_up
 from services.runtime.personal_data import PersonalDataError, decrypt, encrypt, new_key, unwrap_key, wrap_key
+from services.transfer.decide.gate import Gate
 from services.transfer.decide.ledger import Facts
 from services.transfer.model import (
     Account,
     AccountEvent,
     Answer,
     AnswerKey,
+    ClosedWindow,
+    Hold,
     Movement,
     Refund,
     Step,
     Transfer,
+    Waiver,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
+    from datetime import datetime
     from typing import Self, TypeAlias
     from uuid import UUID
 
     from services.runtime.database import Connection
     from services.transfer.decide.ledger import Ledger, Recordable
     from services.transfer.decide.subjects import Subjects
+    from services.transfer.model import WindowChange
 
     Row: TypeAlias = tuple[Any, ...]
 
@@ -40,6 +48,104 @@ _QUERIES: Final = load_queries(Path(__file__).with_name("queries.sql"))
 
 # Two batches of so many accounts have some in common.
 _MANY_ACCOUNTS: Final = 400
+
+
+# --- Maintenance ---
+
+
+async def load_gate(connection: Connection, now: datetime) -> Gate:
+    """Return what is closed now; until the transaction ends, nobody changes it."""
+    await connection.execute(_QUERIES.share_gate)
+    rows = await connection.fetch(_QUERIES.load_windows_in_force, now)
+    windows = [
+        ClosedWindow(
+            row[0], tuple(row[1]), tuple(row[2]), tuple(row[3]), row[4], row[5], row[6], row[7], orjson.loads(row[8])
+        )
+        for row in rows
+        if row[0] is not None
+    ]
+    return Gate(windows, now, has_waivers=rows[0]["has_waivers"])
+
+
+async def load_held(connection: Connection, holds: Sequence[Hold], at_most: int) -> dict[Hold, list[UUID]]:
+    """Return what windows hold in lanes, the next of each in its order, about so many in all."""
+    if not holds:
+        return {}
+    each = max(1, at_most // len(holds))
+    held: dict[Hold, list[UUID]] = {}
+    for row in await connection.fetch(_QUERIES.load_held, *columns_of(holds), each):
+        held.setdefault(Hold(row[0], row[1]), []).append(row[2])
+    return held
+
+
+async def record_windows(connection: Connection, changes: Iterable[WindowChange]) -> set[UUID]:
+    """Keep windows as their events of the highest revision have them; return those that changed."""
+    latest: dict[UUID, WindowChange] = {}
+    for change in changes:
+        known = latest.get(change.window.window_id)
+        if known is None or known.revision < change.revision:
+            latest[change.window.window_id] = change
+    if not latest:
+        return set()
+    await connection.execute(_QUERIES.take_gate)
+    rows = [_window_row(change) for _, change in sorted(latest.items())]
+    return {row["window_id"] for row in await connection.fetch(_QUERIES.upsert_windows, *columns_of(rows))}
+
+
+def _window_row(change: WindowChange) -> Row:
+    window = change.window
+    lists = (window.functions, window.banks, window.currencies)
+    return (
+        window.window_id,
+        *(_as_json(list(names)) for names in lists),
+        window.starts_at,
+        window.ends_at,
+        window.is_confirmed,
+        window.holds,
+        _as_json(window.alternatives),
+        change.revision,
+        change.is_over,
+    )
+
+
+def _as_json(value: list[Any]) -> str:
+    return orjson.dumps(value).decode()
+
+
+async def load_holds(connection: Connection, windows: Collection[UUID], now: datetime) -> dict[Hold, datetime]:
+    """Return in which lanes windows hold something, and from when on it may go on."""
+    if not windows:
+        return {}
+    rows = await connection.fetch(_QUERIES.load_holds, list(windows), now)
+    return {Hold(row["window_id"], row["partition"]): row["due_at"] for row in rows}
+
+
+async def record_waivers(connection: Connection, waivers: Sequence[Waiver]) -> None:
+    """Keep the fees that customers need not pay; one that is known already stays as it is."""
+    rows = [
+        (waiver.compensation_id, waiver.customer_id, waiver.window_id, waiver.remaining, waiver.expires_at)
+        for waiver in waivers
+    ]
+    await execute_rows(connection, _QUERIES.insert_waivers, rows)
+
+
+async def _load_waivers(connection: Connection, customers: Collection[str], now: datetime) -> dict[str, list[Waiver]]:
+    waivers: dict[str, list[Waiver]] = {}
+    for row in await connection.fetch(_QUERIES.load_waivers, list(customers), now):
+        waivers.setdefault(row["customer_id"], []).append(Waiver(*row))
+    for known in waivers.values():
+        known.sort(key=attrgetter("expires_at"))
+    return waivers
+
+
+async def _write_maintenance(connection: Connection, ledger: Ledger) -> None:
+    held = [(id_, *hold) for id_, hold in ledger.held.items() if hold is not None]
+    await execute_rows(connection, _QUERIES.upsert_held, held)
+    if gone := [id_ for id_, hold in ledger.held.items() if hold is None]:
+        await connection.execute(_QUERIES.delete_held, gone)
+    tallies = [(*hold, tally.held, tally.refused, tally.released) for hold, tally in sorted(ledger.tallies.items())]
+    await execute_rows(connection, _QUERIES.add_to_tallies, tallies)
+    await execute_rows(connection, _QUERIES.use_waivers, sorted(ledger.waived.items()))
 
 
 # --- Loading ---
@@ -84,7 +190,9 @@ async def _load_transfers(
     return transfers, {row[0]: row[-1] for row in rows if row[-1] is not None}
 
 
-async def _load_accounts(connection: Connection, ids: Collection[str], *, has_names: bool) -> Facts:
+async def _load_accounts(
+    connection: Connection, ids: Collection[str], now: datetime, *, has_names: bool, has_waivers: bool
+) -> Facts:
     facts = Facts()
     if ids:
         rows = await connection.fetch(_QUERIES.load_accounts, list(ids))
@@ -93,6 +201,9 @@ async def _load_accounts(connection: Connection, ids: Collection[str], *, has_na
     if has_names:
         customers = {account.customer_id for account in facts.accounts.values()}
         facts.holders = await _load_holders(connection, customers)
+    if has_waivers and facts.accounts:
+        customers = {account.customer_id for account in facts.accounts.values()}
+        facts.waivers = await _load_waivers(connection, customers, now)
     return facts
 
 
@@ -225,7 +336,13 @@ class BatchStore:
         # What the batch has loaded before, it may have changed since.
         new = accounts - self._asked
         self._asked |= new
-        return await _load_accounts(self._connection, new, has_names=self._subjects.has_names and bool(new))
+        return await _load_accounts(
+            self._connection,
+            new,
+            self._ledger.now,
+            has_names=self._subjects.has_names and bool(new),
+            has_waivers=self._ledger.gate.has_waivers,
+        )
 
     async def finish(self) -> None:
         """Wait for what was begun."""
@@ -302,6 +419,7 @@ async def _record_rest(connection: Connection, ledger: Ledger, master_key: bytes
     answers = [(*answer.key, *answer[1:]) for answer in ledger.answered.values()]
     await execute_rows(connection, _QUERIES.upsert_answers, answers)
     await execute_rows(connection, _QUERIES.upsert_account_events, list(ledger.states.values()))
+    await _write_maintenance(connection, ledger)
 
 
 async def _write_accounts(connection: Connection, ledger: Ledger) -> None:

@@ -24,8 +24,10 @@ from services.transfer.decide.requests import (
     limits_left,
     name_customers,
     needs_verification,
+    refuse_closed,
     refuse_cooling,
     require_verification,
+    waits_for,
 )
 from services.transfer.model import AT_THE_BANK, WAITING, Answer, AnswerKey, Refusal, Status, Transfer
 
@@ -269,14 +271,16 @@ def decide_quote(ledger: Ledger, message: Message, command: TransferQuote) -> No
     check = climb(ledger, transfer, command.payee_name, today=True)
     late = Refusal("expired", field="expires_at") if is_late(ledger, transfer) else None
     refusal = check.refusal or late or refuse_cooling(ledger, transfer, check.tier)
-    check = check._replace(refusal=refusal)
+    closed = None if refusal or needs_verification(transfer, check.tier) else refuse_closed(ledger, transfer)
+    waits = closed is not None and waits_for(transfer, closed) is not None
+    check = check._replace(refusal=refusal or (None if waits else closed))
     payer = ledger.accounts.get(command.payer)
     body: dict[str, Any] = {
         "quote_id": str(command.quote_id),
         "fee_minor": check.fee_minor,
         "spendable_minor": payer.spendable_minor if payer else 0,
         "limits_left": limits_left(ledger, payer, ledger.tier_of(payer).limits) if payer else {},
-        "would": _outcome_of(transfer, check),
+        "would": "hold" if waits else _outcome_of(transfer, check),
         "occurred_at": ledger.now_text,
     }
     if check.refusal is not None:

@@ -9,13 +9,14 @@ from services.transfer.decide import accounts, commands, payouts
 from services.transfer.decide.keys import is_mis_keyed
 from services.transfer.decide.refunds import decide_refund
 from services.transfer.decide.requests import decide_request, expire, go_on
-from services.transfer.model import WAITING, Answer, Refund, Refusal, Status, Transfer
+from services.transfer.decide.subjects import held_by
+from services.transfer.model import RELEASE_TIMER, WAITING, Answer, Hold, Refund, Refusal, Status, Transfer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from schemas.rail import PayoutFailed, PayoutReturned
-    from services.runtime.message import Message, Timer
+    from services.runtime.message import Lane, Message, Timer
     from services.transfer.decide.ledger import Ledger
 
 _Payout = tuple[Transfer, Refund | None]
@@ -102,6 +103,9 @@ def _find_payout(ledger: Ledger, payout_id: UUID) -> _Payout | None:
 
 def decide_timer(ledger: Ledger, timer: Timer) -> None:
     """Decide one timer that is due; one whose subject has moved on does nothing."""
+    if timer.kind == RELEASE_TIMER:
+        _release(ledger, timer.lane, held_by(timer))
+        return
     if timer.kind.startswith("release_"):
         account = ledger.accounts.get(timer.subject)
         if account is not None:
@@ -116,6 +120,22 @@ def decide_timer(ledger: Ledger, timer: Timer) -> None:
             _BANK_TIMERS[timer.kind](ledger, timer.lane, transfer, refund)
     elif transfer.status in WAITING:
         _decide_waiting(ledger, timer, transfer)
+
+
+def _release(ledger: Ledger, lane: Lane, hold: Hold) -> None:
+    window = ledger.gate.closed.get(hold.window_id)
+    if window is not None:
+        ledger.look_for_release(lane, hold.window_id, window.ends_at)
+        return
+    released = ledger.releasing.get(hold, ())
+    for transfer_id in released:
+        transfer = ledger.transfers[transfer_id]
+        if transfer.status == Status.HELD:
+            go_on(ledger, lane, transfer)
+            ledger.tally(hold).released += 1
+    if released:
+        # There may be more than one batch should take.
+        ledger.set_timer(lane, RELEASE_TIMER, f"{hold.window_id}/{hold.partition}", ledger.now)
 
 
 _BANK_TIMERS: Final = {"payout": payouts.decide_silence, "overdue": payouts.decide_overdue}

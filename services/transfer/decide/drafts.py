@@ -50,4 +50,5 @@ def draft_transfer(message: Message, order: Order, transfer_id: UUID, content_ha
         expires_at=order.expires_at,
         occurred_at=now,
         status=Status.FAILED,
+        may_be_held=order.on_maintenance == "hold",
     )

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from copy import copy
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from uuid import UUID
 
@@ -17,16 +18,24 @@ from schemas.fields import as_text
 from schemas.reasons import REASONS
 from services.runtime.message import Outgoing, Timer, TimerKey
 from services.transfer.calendar import business_date
+from services.transfer.decide.gate import Gate
 from services.transfer.model import (
+    OPEN_END,
+    RELEASE_TIMER,
     Account,
     AccountEvent,
     Answer,
     AnswerKey,
+    ClosedWindow,
+    Hold,
     Movement,
     Refund,
     Refusal,
+    Status,
     Step,
+    Tally,
     Transfer,
+    Waiver,
 )
 
 if TYPE_CHECKING:
@@ -43,6 +52,7 @@ INSTRUCTIONS: Final = "rail.instructions"
 _LONGEST_KEY: Final = 1_024
 """An answer does not carry a key that is none of the contract's: no broker would take it."""
 _LONGEST_DETAIL: Final = 2_000
+_LOOK_AGAIN: Final = timedelta(seconds=30)
 
 
 @dataclass(slots=True)
@@ -59,6 +69,11 @@ class Facts:
     holders: dict[str, bytes] = field(default_factory=dict)
     payee_names: dict[UUID, str] = field(default_factory=dict)
     forgotten_names: set[UUID] = field(default_factory=set)
+    gate: Gate = field(default_factory=lambda: Gate((), OPEN_END))
+    waivers: dict[str, list[Waiver]] = field(default_factory=dict)
+    """By customer, the first to expire at first."""
+    releasing: dict[Hold, list[UUID]] = field(default_factory=dict)
+    """What windows that are not in force any more hold, the next of each lane, in its order."""
 
 
 @dataclass(slots=True)
@@ -72,6 +87,9 @@ class Savepoint:
     touched: dict[str, Account]
     states: dict[str, AccountEvent]
     account_events: dict[str, AccountEvent]
+    held: dict[UUID, Hold | None]
+    tallies: dict[Hold, Tally]
+    waived: dict[UUID, int]
 
 
 class Recordable(NamedTuple):
@@ -86,7 +104,8 @@ class Ledger:
     """The facts of a batch, changed in memory so that its second debit sees its first.
 
     Everything to be recorded collects here: `opened`, `touched`, `reconfigured`, `created`, `changed`, `steps`,
-    `movements`, `refunds_made`, `refunds_changed`, `answered`, `states`; `outgoing` and `timers` go to the runtime.
+    `movements`, `refunds_made`, `refunds_changed`, `answered`, `states`, `held`, `tallies`, `waived`; `outgoing` and
+    `timers` go to the runtime.
     """
 
     def __init__(self, facts: Facts, rules: Rules, now: datetime) -> None:
@@ -104,6 +123,9 @@ class Ledger:
         self.holders = facts.holders
         self.payee_names = facts.payee_names
         self.forgotten_names = facts.forgotten_names
+        self.gate = facts.gate
+        self.waivers = facts.waivers
+        self.releasing = facts.releasing
         self.opened: dict[str, Account] = {}
         self.touched: dict[str, Account] = {}
         self.reconfigured: dict[str, Account] = {}
@@ -116,6 +138,9 @@ class Ledger:
         self.refunds_changed: dict[UUID, Refund] = {}
         self.answered: dict[AnswerKey, Answer] = {}
         self.states: dict[str, AccountEvent] = {}
+        self.held: dict[UUID, Hold | None] = {}
+        self.tallies: dict[Hold, Tally] = {}
+        self.waived: dict[UUID, int] = {}
         self.outgoing: list[Outgoing] = []
         self.timers: dict[TimerKey, Timer | None] = {}
         self.mis_keyed: Counter[str] = Counter()
@@ -127,6 +152,9 @@ class Ledger:
         self.holders.update(facts.holders)
         self.account_events.update(facts.account_events)
         self.answers.update(facts.answers)
+        for customer_id, waivers in facts.waivers.items():
+            # What an earlier part has loaded, it may have used.
+            self.waivers.setdefault(customer_id, waivers)
 
     def tier_of(self, account: Account) -> Tier:
         """Return the policy of an account's tier; one that the policy no longer has counts as standard."""
@@ -187,6 +215,56 @@ class Ledger:
                 self.announce_account(lane, account, "account.low_balance", {"threshold_minor": threshold})
             account.low_balance_warned = is_low
 
+    # --- Maintenance ---
+
+    def hold(self, lane: Lane, transfer: Transfer, window: ClosedWindow) -> None:
+        """Have a transfer wait for a window's end, after those of its lane that wait already."""
+        hold = Hold(window.window_id, lane.partition)
+        self.held[transfer.transfer_id] = hold
+        self.tally(hold).held += 1
+        self.look_for_release(lane, window.window_id, window.ends_at)
+
+    def look_for_release(self, lane: Lane, window_id: UUID, at: datetime) -> None:
+        """Ask to be called when what a window holds in a lane may go on; a window whose end is past is looked at again.
+
+        Whatever changes a window asks anew, so this is only how long an accident could keep a transfer waiting.
+        """
+        due_at = at if at > self.now else self.now + _LOOK_AGAIN
+        self.set_timer(lane, RELEASE_TIMER, f"{window_id}/{lane.partition}", due_at)
+
+    def tally(self, hold: Hold) -> Tally:
+        """Return what a window did to transfers of a lane in this batch, to be counted on."""
+        return self.tallies.setdefault(hold, Tally())
+
+    def waiver_for(self, customer_id: str | None) -> Waiver | None:
+        """Return what lets a customer pay no fee now."""
+        waivers = self.waivers.get(customer_id or "", ())
+        return next((waiver for waiver in waivers if waiver.remaining and waiver.expires_at > self.now), None)
+
+    def waive_fee(self, lane: Lane, transfer: Transfer, waiver: Waiver, fee_minor: int) -> None:
+        """Use up a waiver for a transfer that would have cost a fee."""
+        waiver.remaining -= 1
+        self.waived[waiver.compensation_id] = self.waived.get(waiver.compensation_id, 0) + 1
+        body = {
+            "transfer_id": str(transfer.transfer_id),
+            "customer_id": waiver.customer_id,
+            "window_id": str(waiver.window_id),
+            "compensation_id": str(waiver.compensation_id),
+            "fee_minor": fee_minor,
+            "currency": transfer.currency,
+            "occurred_at": self.now_text,
+        }
+        headers = encode_headers(
+            "fee.waived",
+            id=f"{transfer.transfer_id}.waived",
+            source=SOURCE,
+            time=self.now_text,
+            subject=str(transfer.transfer_id),
+            correlation_id=transfer.correlation_id,
+            traceparent=transfer.traceparent,
+        )
+        self.outgoing.append(Outgoing(lane, EVENTS, transfer.key.encode(), orjson.dumps(body), headers))
+
     # --- Events ---
 
     def advance(
@@ -207,6 +285,8 @@ class Ledger:
                 self.changed[transfer.transfer_id] = transfer
         else:
             self.transfers[transfer.transfer_id] = self.created[transfer.transfer_id] = transfer
+        if transfer.status == Status.HELD and status != Status.HELD:
+            self.held[transfer.transfer_id] = None
         transfer.seq += 1
         transfer.status = status
         transfer.event_type = type_
@@ -395,6 +475,9 @@ class Ledger:
             dict(self.touched),
             dict(self.states),
             dict(self.account_events),
+            dict(self.held),
+            {hold: replace(tally) for hold, tally in self.tallies.items()},
+            dict(self.waived),
         )
 
     def roll_back(self, savepoint: Savepoint) -> None:
@@ -412,6 +495,12 @@ class Ledger:
         self.touched = savepoint.touched
         self.states = savepoint.states
         self.account_events = savepoint.account_events
+        self.held = savepoint.held
+        self.tallies = savepoint.tallies
+        for waiver in chain.from_iterable(self.waivers.values()):
+            used = self.waived.get(waiver.compensation_id, 0) - savepoint.waived.get(waiver.compensation_id, 0)
+            waiver.remaining += used
+        self.waived = savepoint.waived
 
     def _collections(self) -> tuple[list[Any], ...]:
         return (self.steps, self.movements, self.platform, self.outgoing)

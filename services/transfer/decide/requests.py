@@ -18,6 +18,8 @@ from services.transfer.model import (
     SUSPENSE_ACCOUNT,
     Account,
     AccountStatus,
+    ClosedWindow,
+    Hold,
     Kind,
     Purpose,
     Refusal,
@@ -95,7 +97,7 @@ def _start(ledger: Ledger, lane: Lane, transfer: Transfer, payee_name: str | Non
     elif is_later:
         schedule(ledger, lane, transfer, payee_name)
     else:
-        execute(ledger, lane, transfer, payee_name)
+        return _pass_gate(ledger, lane, transfer, payee_name)
     return None
 
 
@@ -129,6 +131,8 @@ def climb(ledger: Ledger, transfer: Transfer, payee_name: str | None, *, today: 
         return Check(None, 0, None)
     tier = ledger.tier_of(payer)
     fee_minor = tier.fee_minor(transfer.kind, transfer.amount_minor)
+    if fee_minor and ledger.waivers and ledger.waiver_for(payer.customer_id) is not None:
+        fee_minor = 0
     if transfer.kind in _LIMITED:
         refusal = _refuse_limits(ledger, transfer, payer, tier.limits, today=today)
     if refusal is None and today:
@@ -270,16 +274,67 @@ def use_limits(ledger: Ledger, transfer: Transfer) -> None:
     ledger.touched[transfer.payer] = payer
 
 
+# --- The gate: the last check, after all others ---
+
+
+def refuse_closed(ledger: Ledger, transfer: Transfer) -> Refusal | None:
+    """Refuse a transfer that maintenance closes; who may wait instead is told by `waits_for`."""
+    window = ledger.gate.closing(transfer)
+    if window is None:
+        return None
+    return Refusal("maintenance", available_at=window.resumes_after(ledger.now), closed_by=window)
+
+
+def waits_for(transfer: Transfer, closed: Refusal) -> ClosedWindow | None:
+    """Return the window whose end a closed transfer waits for: both the window and the request have to say hold."""
+    window = closed.closed_by
+    return window if window is not None and window.holds and transfer.may_be_held else None
+
+
+def _pass_gate(ledger: Ledger, lane: Lane, transfer: Transfer, payee_name: str | None) -> Refusal | None:
+    closed = refuse_closed(ledger, transfer)
+    window = waits_for(transfer, closed) if closed else None
+    if window is not None:
+        _hold(ledger, lane, transfer, payee_name, window)
+        return None
+    if transfer.seq:
+        end_waiting(ledger, transfer)
+    if closed is None:
+        execute(ledger, lane, transfer, payee_name)
+    else:
+        fail(ledger, lane, transfer, closed)
+    return closed
+
+
+def _hold(ledger: Ledger, lane: Lane, transfer: Transfer, payee_name: str | None, window: ClosedWindow) -> None:
+    """Let a transfer wait for a window's end: it reserves nothing and uses up no limit."""
+    if transfer.status != Status.HELD:
+        _remember_name(ledger, transfer, payee_name)
+        if transfer.expires_at is not None:
+            ledger.set_timer(lane, "expire", transfer.transfer_id, transfer.expires_at)
+    ledger.hold(lane, transfer, window)
+    ledger.advance(lane, transfer, "transfer.held", Status.HELD, _closed_by(ledger, window))
+
+
+def _closed_by(ledger: Ledger, window: ClosedWindow) -> dict[str, Any]:
+    resume_at = window.resumes_after(ledger.now)
+    said: dict[str, Any] = {"window_id": str(window.window_id), "alternatives": window.alternatives}
+    return said if resume_at is None else said | {"resume_at": as_text(resume_at)}
+
+
 # --- What follows when nothing refuses ---
 
 
 def fail(ledger: Ledger, lane: Lane, transfer: Transfer, refusal: Refusal) -> None:
     """End a transfer that moved nothing; money that a bank already handed over goes into suspense and back."""
-    transfer.status = Status.FAILED
     must_return = transfer.kind == Kind.TOP_UP and _came_from_a_bank(transfer)
     if must_return:
         ledger.move(lane, transfer, Purpose.SUSPENSE, transfer.amount_minor, transfer.payer, SUSPENSE_ACCOUNT)
-    ledger.advance(lane, transfer, "transfer.failed", Status.FAILED, {"reason": as_reason(refusal)})
+    extra: dict[str, Any] = {"reason": as_reason(refusal)}
+    if refusal.closed_by is not None:
+        extra |= _closed_by(ledger, refusal.closed_by)
+        ledger.tally(Hold(refusal.closed_by.window_id, lane.partition)).refused += 1
+    ledger.advance(lane, transfer, "transfer.failed", Status.FAILED, extra)
     if must_return:
         return_to_bank(ledger, lane, transfer)
 
@@ -304,6 +359,7 @@ def schedule(ledger: Ledger, lane: Lane, transfer: Transfer, payee_name: str | N
 def execute(ledger: Ledger, lane: Lane, transfer: Transfer, payee_name: str | None) -> None:
     """Move the money, or set it aside and tell the bank; the ladder has been climbed."""
     use_limits(ledger, transfer)
+    _use_waiver(ledger, lane, transfer)
     if transfer.kind == Kind.WITHDRAWAL:
         ledger.reserve(transfer.payer, transfer.amount_minor + transfer.fee_minor)
         ledger.advance(lane, transfer, "transfer.sent", Status.SENT)
@@ -312,6 +368,16 @@ def execute(ledger: Ledger, lane: Lane, transfer: Transfer, payee_name: str | No
         settle(ledger, lane, transfer)
     ledger.payee_names.pop(transfer.transfer_id, None)
     ledger.watch_balance(lane, transfer.payer, transfer.payee)
+
+
+def _use_waiver(ledger: Ledger, lane: Lane, transfer: Transfer) -> None:
+    payer = ledger.accounts.get(transfer.payer)
+    if transfer.fee_minor or payer is None or not ledger.waivers:
+        return
+    fee_minor = ledger.tier_of(payer).fee_minor(transfer.kind, transfer.amount_minor)
+    waiver = ledger.waiver_for(payer.customer_id) if fee_minor else None
+    if waiver is not None:
+        ledger.waive_fee(lane, transfer, waiver, fee_minor)
 
 
 def settle(ledger: Ledger, lane: Lane, transfer: Transfer) -> None:
@@ -388,8 +454,7 @@ def go_on(ledger: Ledger, lane: Lane, transfer: Transfer) -> None:
     elif is_later:
         schedule(ledger, lane, transfer, payee_name)
     else:
-        end_waiting(ledger, transfer)
-        execute(ledger, lane, transfer, payee_name)
+        _pass_gate(ledger, lane, transfer, payee_name)
 
 
 def expire(ledger: Ledger, lane: Lane, transfer: Transfer) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from services.transfer.decide.commands import answer_key
+from services.transfer.model import RELEASE_TIMER, Hold
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -80,7 +81,17 @@ def _add_parties(subjects: Subjects, accounts: set[str], request: Any) -> None:
         subjects.has_names = True
 
 
+def held_by(timer: Timer) -> Hold:
+    """Return what a timer of the kind `release` is about."""
+    window_id, _, partition = timer.subject.partition("/")
+    return Hold(UUID(window_id), int(partition))
+
+
 def _add_timer(subjects: Subjects, timer: Timer) -> None:
+    if timer.kind == RELEASE_TIMER:
+        # What is held is known by the database alone.
+        subjects.has_names = True
+        return
     if timer.kind.startswith("release_"):
         subjects.accounts[0].add(timer.subject)
         return

@@ -1,0 +1,83 @@
+"""The gate: what is closed for maintenance at a moment, and which window closes a transfer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from services.transfer.model import Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from datetime import datetime
+    from typing import TypeAlias
+    from uuid import UUID
+
+    from services.transfer.model import ClosedWindow, Transfer
+
+    _Key: TypeAlias = tuple[str, str | None, str | None]
+
+_FUNCTIONS: Final[Mapping[str, str]] = {
+    Kind.P2P: "transfer",
+    Kind.WITHDRAWAL: "withdrawal",
+    Kind.TOP_UP: "top_up",
+}
+"""What a window has to close for a transfer of a kind to be closed; fees and interest never are."""
+
+
+class Gate:
+    """The windows in force at a moment, by what they close: a transfer needs a few look-ups, however many there are."""
+
+    def __init__(self, windows: Iterable[ClosedWindow], now: datetime, *, has_waivers: bool = False) -> None:
+        self.has_waivers = has_waivers
+        self._strictest: dict[_Key, ClosedWindow] = {}
+        self.closed: dict[UUID, ClosedWindow] = {}
+        for window in windows:
+            if window.closes_at(now):
+                self.closed[window.window_id] = window
+                for key in _keys_of(window):
+                    known = self._strictest.get(key)
+                    self._strictest[key] = window if known is None else _stricter(known, window)
+
+    def closing(self, transfer: Transfer) -> ClosedWindow | None:
+        """Return the window that closes a transfer: one that rejects before one that holds, then the last to end."""
+        if not self._strictest:
+            return None
+        function = function_of(transfer)
+        if function is None:
+            return None
+        bank, currency = _bank_of(transfer), transfer.currency
+        found = None
+        for key in (
+            (function, None, None),
+            (function, None, currency),
+            (function, bank, None),
+            (function, bank, currency),
+        ):
+            window = self._strictest.get(key)
+            if window is not None:
+                found = window if found is None else _stricter(found, window)
+        return found
+
+
+def function_of(transfer: Transfer) -> str | None:
+    """Return what has to be closed for a transfer to be; None for what is never gated."""
+    if transfer.kind == Kind.WITHDRAWAL and transfer.case_id is not None:
+        return "closure_payout"
+    return _FUNCTIONS.get(transfer.kind)
+
+
+def _bank_of(transfer: Transfer) -> str | None:
+    for party in (transfer.payer, transfer.payee):
+        if party.startswith("bank:"):
+            return party.split(":", 2)[1]
+    return None
+
+
+def _keys_of(window: ClosedWindow) -> Iterable[_Key]:
+    banks: tuple[str | None, ...] = window.banks or (None,)
+    currencies: tuple[str | None, ...] = window.currencies or (None,)
+    return ((function, bank, currency) for function in window.functions for bank in banks for currency in currencies)
+
+
+def _stricter(one: ClosedWindow, other: ClosedWindow) -> ClosedWindow:
+    return max(one, other, key=lambda window: (not window.holds, window.ends_at, window.window_id))

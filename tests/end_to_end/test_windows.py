@@ -1,0 +1,84 @@
+"""What maintenance windows promise: closed when they say, and what waited goes on in order."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from schemas.fields import as_text
+from tests.end_to_end.system import Reader, System, running_system
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@pytest.fixture
+def system(tmp_path: Path) -> Iterator[System]:
+    with running_system(tmp_path / "home", movable_clock=True) as system:
+        yield system
+
+
+class Clock:
+    """The system's clock, moved through its file."""
+
+    def __init__(self, system: System) -> None:
+        self._path = system.home / "clock"
+        self.offset = timedelta(0)
+
+    def advance(self, by: timedelta) -> None:
+        self.offset += by
+        fresh = self._path.with_name("clock.new")
+        fresh.write_text(str(self.offset.total_seconds()))
+        fresh.replace(self._path)
+
+    def now(self) -> datetime:
+        return datetime.now(UTC) + self.offset
+
+
+def _plan(starts_at: datetime, ends_at: datetime, **more: Any) -> dict[str, Any]:
+    return {
+        "window_id": str(uuid.uuid4()),
+        "title": "Upgrade",
+        "reason": "Upgrade of the ledger",
+        "starts_at": as_text(starts_at),
+        "ends_at": as_text(ends_at),
+        "functions": ["transfer"],
+        "treatment": "hold",
+        "alternatives": [{"kind": "card", "text": "Pay by card"}],
+        **more,
+    }
+
+
+def _types(reader: Reader) -> list[str]:
+    return [headers["ce_type"].removeprefix("sluice.").removesuffix(".v1") for headers, _ in reader.records]
+
+
+def test_a_window_closes_transfers_and_what_waited_goes_on_in_order(system: System) -> None:
+    clock = Clock(system)
+    transfers, windows = Reader(system.kafka), Reader(system.kafka, "maintenance.events")
+    payer, payee = system.open_wallets(2, overdraft_minor=10_000)
+    plan = _plan(clock.now() + timedelta(hours=2), clock.now() + timedelta(hours=3))
+    system.send("window.schedule", plan["window_id"], plan, topic="maintenance.commands")
+    windows.read_until(lambda: "window.scheduled" in _types(windows))
+    before = system.request("p2p", payer, payee, 1)
+    transfers.read_until(lambda: transfers.status(before) == "settled")
+    clock.advance(timedelta(hours=2, seconds=1))
+    windows.read_until(lambda: "window.started" in _types(windows))
+    held = [system.request("p2p", payer, payee, amount) for amount in range(2, 12)]
+    refused = system.request("p2p", payer, payee, 50, on_maintenance="reject")
+    transfers.read_until(lambda: all(transfers.status(id_) for id_ in (*held, refused)))
+    assert {transfers.status(id_) for id_ in held} == {"held"}
+    said = transfers.latest[held[0]]
+    assert (said["window_id"], said["resume_at"]) == (plan["window_id"], plan["ends_at"])
+    assert transfers.latest[refused]["reason"]["code"] == "maintenance"
+    assert transfers.latest[refused]["window_id"] == plan["window_id"]
+    clock.advance(timedelta(hours=1))
+    transfers.read_until(lambda: all(transfers.status(id_) == "settled" for id_ in held))
+    settled = [headers["ce_subject"] for headers, _ in transfers.records if "transfer.settled" in headers["ce_type"]]
+    assert settled == [before, *held]
+    windows.read_until(lambda: "window.ended" in _types(windows))
+    assert _types(windows) == ["window.scheduled", "window.reminder", "window.started", "window.ended"]
