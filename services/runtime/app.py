@@ -73,8 +73,8 @@ async def _work(service: Service, settings: RuntimeSettings) -> int:
         _LOG.error("database_unreachable", **error_fields(error))
         return EXIT_FAILED
     dsn = settings.database_url.get_secret_value()
-    # One connection for the batch, one for the watch, one for `/readyz`.
-    size = 3 + service.companion_connections
+    # One connection for the batch, one for the watch, one for the lead, one for `/readyz`.
+    size = 4 + service.companion_connections
     pool = await create_pool(dsn, service.schema, f"sluice.{service.name}", size=size)
     try:
         surroundings = Surroundings(settings, pool, clock_from_setting(settings.clock), stopping)

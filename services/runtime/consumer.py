@@ -19,6 +19,7 @@ from services.runtime.database import TRANSIENT
 from services.runtime.dead_letters import message_bytes
 from services.runtime.idle import let_others_run, make_beside
 from services.runtime.intake import take
+from services.runtime.lead import Lead
 from services.runtime.liveness import Hopeless, Orphaned, Progress, Stalled
 from services.runtime.log import error_fields
 from services.runtime.offsets import Fenced, advance, load_next_offsets
@@ -113,6 +114,12 @@ class Consumer:
         self._settled = 0
         self._crashes = 0
         self._stalls = 0
+        self._lead = Lead(
+            self._topics,
+            pool,
+            [topic for subscription in service.subscriptions if subscription.leads for topic in subscription.topics],
+        )
+        self._is_held_back = False
         self._ahead: _Ahead | None = None
         self._next_due: Timer | None = None
         self._next_look_s = 0.0
@@ -132,6 +139,8 @@ class Consumer:
         if not session.is_claimed:
             waits_for = "taking over" if session.places is not None else "waiting for the group to assign"
             reasons.append(f"{waits_for} partitions")
+        if self._is_held_back:
+            reasons.append(f"waiting until what {', '.join(sorted(self._lead.names))} said is handled")
         return [*reasons, *filter(None, (self._database_trouble, self._kafka_trouble))]
 
     async def run(self) -> None:
@@ -156,7 +165,8 @@ class Consumer:
         async with Session(self._service, self._settings, self._pool, self._topics) as session:
             self._session = session
             try:
-                await _first_of(self._consume(session), self._watch(session))
+                beside = [self._lead.follow()] if self._lead.names else []
+                await _first_of(self._consume(session), self._watch(session), *beside)
             finally:
                 await self._drop_ahead()
                 self._session = None
@@ -197,6 +207,7 @@ class Consumer:
         while not self._stopping.is_set():
             try:
                 await session.take_over()
+                await self._follow_lead(session)
                 if work := await self._take(session) or await self._passed_over(session):
                     await self._settle(session, work)
                 await self._run_timers(session)
@@ -205,6 +216,19 @@ class Consumer:
                 # The group moves partitions: what was in hand is dropped, and read again by its next owner.
                 await self._drop_ahead()
                 session.rewind()
+
+    async def _follow_lead(self, session: Session) -> None:
+        """Decide nothing else while there may be something that leads, and is not handled yet."""
+        if self._lead.is_fresh:
+            if self._is_held_back:
+                session.let_on()
+            self._is_held_back = False
+            return
+        if not self._is_held_back:
+            self._is_held_back = True
+            await self._drop_ahead()
+            session.rewind()
+        session.hold_back(self._lead.names)
 
     async def _take(self, session: Session) -> RecordWork | None:
         """Return the batch that was read ahead, or else wait for one."""
@@ -395,7 +419,8 @@ class Consumer:
         limit, now = self._settings.batch_size, self._clock.now()
         try:
             async with self._pool.acquire() as connection:
-                earliest = await timers.load_next(connection, session.lanes, limit, now)
+                lanes = session.lanes_among(self._lead.names) if self._is_held_back else session.lanes
+                earliest = await timers.load_next(connection, lanes, limit, now)
         except TRANSIENT as error:
             self._blame_database(error)
             self._next_due = None
@@ -468,7 +493,7 @@ class Consumer:
         ends = {where: log.end for where, log in logs.items()}
         self._suspect(session, held, logs)
         self._show_lag(held, ends)
-        if self._database_trouble is not None:
+        if self._database_trouble is not None or self._is_held_back:
             progress.excuse()
         elif stalled := progress.observe(time.monotonic(), next_offsets, ends):
             kind = Stalled if held else Orphaned

@@ -176,6 +176,17 @@ async def load_next_offsets(connection: Connection, places: Collection[Place]) -
     return {where: found.next_offset for where, found in stored.items() if found.gap_kind is None}
 
 
+async def load_behind(connection: Connection, logs: Mapping[Place, Log]) -> list[Place]:
+    """Return the partitions whose logs hold more than anybody has handled, but none that a gap has stopped."""
+    stored = await _load(connection, logs)
+    behind = []
+    for where, log in logs.items():
+        known = stored.get(where)
+        if log.end > max(log.start, known.next_offset if known else 0) and (known is None or known.gap_kind is None):
+            behind.append(where)
+    return behind
+
+
 async def accept_gap(connection: Connection, topic: str, partition: int) -> GapKind:
     """Let a stopped partition go on past its gap, whose records stay unread; NoGap when it has none.
 

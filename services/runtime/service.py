@@ -47,13 +47,15 @@ class Subscription:
 
     `group` names the lanes. `topics` maps each logical topic to its message types and their models; types without one
     are passed over.
-    Timers set in the group's lanes come back to the same handler.
+    Timers set in the group's lanes come back to the same handler. What a subscription that `leads` has been told for a
+    moment is handled, by whichever worker, before another decides anything.
     """
 
     group: str
     topics: Mapping[str, Mapping[str, type[BaseModel] | None]]
     handler: Handler
     tombstones: bool = False
+    leads: bool = False
 
 
 @dataclass(frozen=True, slots=True)

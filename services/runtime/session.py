@@ -350,6 +350,21 @@ class Session(ConsumerRebalanceListener):
             return {}
         return self._ours(fetched)
 
+    def hold_back(self, leading: Collection[str]) -> None:
+        """Read no topic but these for now."""
+        if self.is_claimed:
+            self._consumer.pause(*(self._partition(where) for where in self.next_offsets if where.topic not in leading))
+
+    def let_on(self) -> None:
+        """Read every topic again."""
+        if self.is_claimed:
+            self._consumer.resume(*map(self._partition, self.next_offsets))
+
+    def lanes_among(self, topics: Collection[str]) -> list[Lane]:
+        """Return the lanes of these topics that this session owns."""
+        groups = {self._groups[topic] for topic in topics}
+        return [lane for lane in self.lanes if lane.group in groups]
+
     def rewind(self) -> None:
         """Go back to what is recorded as handled: what was read further is read again."""
         self._has_stumbled = False

@@ -37,6 +37,7 @@ def build(settings: TransferSettings, policy: Policy) -> Service:
                 group="maintenance",
                 topics={"maintenance.events": registry.TOPICS["maintenance.events"]},
                 handler=handlers.on_windows,
+                leads=True,
             ),
             Subscription(
                 group=LANES,
