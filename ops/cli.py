@@ -19,8 +19,12 @@ _HELP: Final = "Message-driven services over Kafka for a wallet and micro-lendin
 GROUPS: Final = {
     "offsets": "What has been consumed, and gaps that wait for a person.",
     "topics": "The topics of the contract.",
+    "windows": "Maintenance windows: past, current and to come; plan, extend, end and cancel them.",
 }
 """What the first word of a command of two words is about."""
+
+BY_ITSELF: Final = {"windows": "ops.windows:show"}
+"""What such a first word does when no second follows; the function looks whether one does."""
 
 COMMANDS: Final = {
     "up": ("local.up:up", "Start everything: engines, topics, tables, services and sandboxes."),
@@ -30,6 +34,10 @@ COMMANDS: Final = {
     "transfer": ("ops.ledger:show_transfer", "Show a transfer: where it stands, each step, and what it moved."),
     "notices": ("ops.notices:show", "Show what became of everything that people were to be told."),
     "audit": ("ops.ledger:show_audit", "Check that everything adds up; exit 1 if not, 2 if it could not look."),
+    "windows plan": ("ops.windows:plan", "Plan a window; one that starts now is an emergency."),
+    "windows extend": ("ops.windows:extend", "Let a window that has started end later."),
+    "windows end": ("ops.windows:end", "End a window that has started."),
+    "windows cancel": ("ops.windows:cancel", "Call off a window that has not started."),
     "offsets show": ("ops.offsets:show", "Show how far each partition is, and gaps."),
     "offsets accept": ("ops.offsets:accept", "Accept a gap: the partition goes on, and what is missing stays missing."),
     "dead-letters": ("ops.dead_letters:show", "Show the newest records that could not be taken, and why."),
@@ -46,7 +54,10 @@ def build(words: Sequence[str]) -> typer.Typer:
 
     options: dict[str, Any] = {"no_args_is_help": True, "add_completion": False, "pretty_exceptions_enable": False}
     app = typer.Typer(name="sluice", help=_HELP, **options)
-    groups = {name: typer.Typer(help=text, no_args_is_help=True) for name, text in GROUPS.items()}
+    groups = {name: typer.Typer(help=text, no_args_is_help=name not in BY_ITSELF) for name, text in GROUPS.items()}
+    for name, place in BY_ITSELF.items():
+        function = _load(place) if name in words[:1] else _listed
+        groups[name].callback(invoke_without_command=True)(function)
     for command, (place, text) in COMMANDS.items():
         *group, name = command.split()
         is_asked_for = [*group, name] == list(words[: len(group) + 1])

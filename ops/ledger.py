@@ -18,6 +18,7 @@ from ops.errors import UserError
 from ops.moments import FIRST, LAST, moment_of, moment_text
 from ops.money import amount_text
 from ops.running import find_running
+from services.maintenance import records as windows
 from services.notify import records as notices
 from services.transfer import records
 from services.transfer.calendar import BUSINESS_ZONE
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+    from services.maintenance.records import Audit as WindowAudit
     from services.notify.records import Audit as NoticeAudit
     from services.runtime.database import Connection
     from services.transfer.records import Audit, TransferRecord
@@ -307,17 +309,17 @@ _TOLD = ("execute_at", "attempts_left", "expires_at", "refund_due_on", "refund_i
 
 def show_audit(*, as_json: Json = False) -> None:
     """Print whether everything adds up; exit 1 when it does not."""
-    money, told = asyncio.run(_audit())
-    found = (*money.findings, *told.findings)
+    money, told, planned = asyncio.run(_audit())
+    found = (*money.findings, *told.findings, *planned.findings)
     findings = [(finding.rule, [_with_numbers(row) for row in finding.rows]) for finding in found]
     if as_json:
         counts = {"accounts": money.accounts, "transfers": money.transfers, "entries": money.entries}
-        counts |= {"events_told": told.events, "notices": told.notices}
+        counts |= {"events_told": told.events, "notices": told.notices, "windows": planned.windows}
         listed = [{"rule": rule, "rows": rows} for rule, rows in findings]
         print_json({"clean": not findings, "findings": listed, **counts})
     else:
         looked_at = f"{money.accounts:,} accounts, {money.transfers:,} transfers, {money.entries:,} entries"
-        _print_audit(console(), f"{looked_at}, {told.notices:,} notices", findings)
+        _print_audit(console(), f"{looked_at}, {told.notices:,} notices, {planned.windows:,} windows", findings)
     if findings:
         raise SystemExit(1)
 
@@ -327,12 +329,14 @@ def _with_numbers(row: Mapping[str, Any]) -> dict[str, Any]:
     return {name: int(value) if name.endswith("_minor") and value is not None else value for name, value in row.items()}
 
 
-async def _audit() -> tuple[Audit, NoticeAudit]:
+async def _audit() -> tuple[Audit, NoticeAudit, WindowAudit]:
     running = find_running()
     async with connect(running, "transfer") as connection:
         money = await records.audit(connection)
     async with connect(running, "notify") as connection:
-        return money, await notices.audit(connection)
+        told = await notices.audit(connection)
+    async with connect(running, "maintenance") as connection:
+        return money, told, await windows.audit(connection)
 
 
 def _print_audit(out: Console, looked_at: str, findings: Sequence[tuple[str, list[dict[str, Any]]]]) -> None:

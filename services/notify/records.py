@@ -12,6 +12,8 @@ from services.runtime.audit import find_broken
 from services.runtime.database import load_queries
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from services.runtime.audit import Finding
     from services.runtime.database import Connection
 
@@ -52,6 +54,12 @@ async def account(connection: Connection, event_id: str | None, customer_id: str
             counts["accepted"] = await connection.fetchval(_QUERIES.count_accepted, event_id)
         rows = await connection.fetch(_QUERIES.list_notices, event_id, customer_id, limit)
     return Accounting(**counts, items=[{**row, "attempts": orjson.loads(row["attempts"])} for row in map(dict, rows)])
+
+
+async def count_announced(connection: Connection, subjects: Sequence[str]) -> dict[str, int]:
+    """Return for how many notices the events about each of these, such as windows, were accepted."""
+    rows = await connection.fetch(_QUERIES.count_announced, subjects)
+    return {row["subject"]: row["accepted"] for row in rows}
 
 
 async def audit(connection: Connection) -> Audit:

@@ -98,3 +98,17 @@ select kind, subject, due_at, failure
 from timer
 where parked_at is not null
 limit 100
+
+-- For how many notices the events were accepted whose ids begin with each of these and a dot.
+-- name: count_announced
+select
+    named.subject,
+    coalesce(
+        (
+            select sum(accepted)
+            from announcement
+            where event_id >= named.subject || '.' and event_id < named.subject || '/'
+        ),
+        0
+    )::bigint as accepted
+from unnest($1::text[]) as named (subject)

@@ -109,6 +109,22 @@ async def read_first_events(connection: Connection, ids: Sequence[UUID]) -> dict
     return {row["transfer_id"]: row["body"] for row in rows}
 
 
+@dataclass(frozen=True, slots=True)
+class WindowTally:
+    """How many transfers a maintenance window held, refused and released, and how many still wait for it."""
+
+    held: int
+    refused: int
+    released: int
+    waiting: int
+
+
+async def tally_windows(connection: Connection, ids: Sequence[UUID]) -> dict[UUID, WindowTally]:
+    """Return what each of these windows did to transfers."""
+    rows = await connection.fetch(_QUERIES.tally_of_windows, ids)
+    return {row[0]: WindowTally(*row[1:]) for row in rows}
+
+
 async def audit(connection: Connection) -> Audit:
     """Check every rule of the ledger against one consistent picture of it."""
     async with connection.transaction(isolation="repeatable_read", readonly=True):
@@ -134,6 +150,7 @@ _RULES: Final = {
     "a transfer moved what its status says": "audit_transfers",
     "a transfer has all of its events": "audit_steps",
     "what waits will be woken": "audit_waiting",
+    "what is held waits for a window": "audit_held",
     "no timer is parked": "audit_parked_timers",
     "no event waits longer than a minute to be published": "audit_outbox",
 }

@@ -369,6 +369,39 @@ where
     )
 limit 100
 
+-- What a window holds is held, whatever is held waits for a window, and somebody will look at it.
+-- name: audit_held
+select
+    coalesce(transfer.transfer_id, held_transfer.transfer_id) as transfer_id,
+    transfer.status,
+    held_transfer.window_id,
+    held_transfer.partition
+from (select transfer_id, status from transfer where status = 'held') as transfer
+full join held_transfer on held_transfer.transfer_id = transfer.transfer_id
+where
+    transfer.transfer_id is null
+    or held_transfer.transfer_id is null
+    or not exists (
+        select from timer
+        where
+            timer.kind = 'release'
+            and timer.subject = held_transfer.window_id::text || '/' || held_transfer.partition::text
+            and timer.parked_at is null
+    )
+limit 100
+
+-- What windows did to transfers, and what they hold still.
+-- name: tally_of_windows
+select
+    named.window_id,
+    coalesce((select sum(held) from window_tally where window_tally.window_id = named.window_id), 0)::bigint as held,
+    coalesce((select sum(refused) from window_tally where window_tally.window_id = named.window_id), 0)::bigint
+        as refused,
+    coalesce((select sum(released) from window_tally where window_tally.window_id = named.window_id), 0)::bigint
+        as released,
+    (select count(*) from held_transfer where held_transfer.window_id = named.window_id) as waiting
+from unnest($1::uuid[]) as named (window_id)
+
 -- Events that have waited for their publication longer than a minute, by the clock that stamped them.
 -- name: audit_outbox
 select lane_group, partition, batch_number, created_at

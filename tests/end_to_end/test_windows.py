@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 import uuid
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -82,3 +86,40 @@ def test_a_window_closes_transfers_and_what_waited_goes_on_in_order(system: Syst
     assert settled == [before, *held]
     windows.read_until(lambda: "window.ended" in _types(windows))
     assert _types(windows) == ["window.scheduled", "window.reminder", "window.started", "window.ended"]
+
+
+def _sluice(system: System, *words: str, exit_code: int = 0) -> Any:
+    done = subprocess.run(
+        [sys.executable, "-m", "ops.cli", *words],
+        env=os.environ | {"SLUICE_HOME": str(system.home)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == exit_code, done.stderr
+    return json.loads(done.stdout) if "--json" in words else done.stdout + done.stderr
+
+
+def test_operators_plan_see_and_end_windows(system: System) -> None:
+    clock = Clock(system)
+    reader = Reader(system.kafka)
+    payer, payee = system.open_wallets(2, overdraft_minor=10_000)
+    late, early = as_text(clock.now() + timedelta(hours=5)), as_text(clock.now() + timedelta(hours=1))
+    what = ("--title", "Repair", "--reason", "Repair of the ledger", "--function", "transfer")
+    refused = _sluice(system, "windows", "plan", *what, "--from", late, "--to", early, exit_code=1)
+    assert "times_invalid" in refused
+    assert "ends_at" in refused
+    said = _sluice(system, "windows", "plan", *what, "--from", "now", "--to", late, "--confirmed", "--json")
+    id_ = said["window_id"]
+    held = system.request("p2p", payer, payee, 5)
+    reader.read_until(lambda: reader.status(held) == "held")
+    assert "started" in _sluice(system, "windows")
+    _sluice(system, "windows", "end", id_)
+    reader.read_until(lambda: reader.status(held) == "settled")
+    (window,) = _sluice(system, "windows", "--json")
+    figures = {name: window[name] for name in ("window_id", "status", "held", "refused", "released", "waiting")}
+    assert figures == {"window_id": id_, "status": "ended", "held": 1, "refused": 0, "released": 1, "waiting": 0}
+    assert isinstance(window["announced"], int)
+    assert "window.ended" in _sluice(system, "windows", "--window", id_)
+    assert _sluice(system, "audit", "--json")["clean"]
