@@ -33,7 +33,7 @@ from services.maintenance.model import (
 from services.runtime.message import Outgoing, Timer, TimerKey
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from datetime import datetime
 
     from pydantic import BaseModel
@@ -53,6 +53,8 @@ _WINDOW_TIMERS: Final = (
     END_TIMER,
     ESCALATE_TIMER,
 )
+STEPS: Final = frozenset({*_WINDOW_TIMERS, SURVEY_TIMER})
+"""The timers that take a window on; what is due of them comes before any command about it."""
 
 
 class Book:
@@ -417,8 +419,24 @@ def _settle_debts(book: Book, lane: Lane, window: Window) -> None:
         book.set_timer(lane, GRANT_TIMER, window, book.now)
 
 
-def decide_timer(book: Book, timer: Timer) -> None:
-    """Decide one timer that is due; one whose window has moved on does nothing."""
+def catch_up(book: Book, due: Iterable[Timer]) -> None:
+    """Take every step of windows whose time has come, in order, also those that follow from others and are due too."""
+    waiting = list(due)
+    while waiting:
+        timer = min(waiting, key=lambda one: one.due_at)
+        waiting.remove(timer)
+        book.timers[TimerKey(timer.kind, timer.subject)] = None
+        _take_step(book, timer)
+        # What a step has cleared or moved is asked for no more.
+        waiting = [one for one in waiting if book.timers.get(TimerKey(one.kind, one.subject), one) is one]
+        waiting += [
+            one
+            for one in book.timers.values()
+            if one is not None and one.kind in STEPS and one.due_at <= book.now and one not in waiting
+        ]
+
+
+def _take_step(book: Book, timer: Timer) -> None:
     window = book.windows.get(UUID(timer.subject))
     if window is None:
         return

@@ -10,11 +10,12 @@ from uuid import UUID
 from schemas.transfer import FeeWaived, TransferDelayed, TransferFailed, TransferHeld
 from services.maintenance import store
 from services.maintenance.decide import (
+    STEPS,
     Book,
     answer_key,
+    catch_up,
     compensation_id,
     decide_command,
-    decide_timer,
     end,
     trip,
 )
@@ -45,9 +46,13 @@ class Handlers:
         if batch.timers:
             return await self._on_timers(connection, batch.timers, now)
         commands: list[tuple[Message, Any]] = [(message, message.data) for message in batch.messages]
-        windows = await store.load_windows(connection, {data.window_id for _, data in commands})
+        ids = {data.window_id for _, data in commands}
+        # What is due comes first, though the service may have been down when it was.
+        due = await store.take_due(connection, ids, now)
+        windows = await store.load_windows(connection, ids)
         keys = {key for message, _ in commands if (key := answer_key(message)) is not None}
         book = Book(windows, await store.load_answers(connection, keys), self.policy, now)
+        catch_up(book, due)
         for message, _ in commands:
             decide_command(book, message)
         await store.record(connection, book)
@@ -68,8 +73,7 @@ class Handlers:
     async def _on_timers(self, connection: Connection, timers: Sequence[Timer], now: datetime) -> Effects:
         windows = await store.load_windows(connection, {UUID(timer.subject) for timer in timers})
         book = Book(windows, {}, self.policy, now)
-        for timer in timers:
-            decide_timer(book, timer)
+        catch_up(book, [timer for timer in timers if timer.kind in STEPS])
         for timer in timers:
             window = windows.get(UUID(timer.subject))
             if timer.kind == GRANT_TIMER and window is not None and window.compensates:

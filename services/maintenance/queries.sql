@@ -10,6 +10,20 @@ where window_id = any($1::uuid[])
 order by window_id
 for update
 
+-- Take the timers of these windows that are due, whichever lane they belong to.
+-- name: take_due_timers
+with due as (
+    select kind, subject
+    from timer
+    where subject = any($1::text[]) and kind = any($2::text[]) and due_at <= $3 and parked_at is null
+    order by kind, subject
+    for update
+)
+delete from timer
+using due
+where timer.kind = due.kind and timer.subject = due.subject
+returning timer.lane_group, timer.partition, timer.kind, timer.subject, timer.due_at
+
 -- What commands with these ids were answered with before.
 -- name: load_answers
 select answer.source, answer.id, content_hash, window_id, type, event_id, body, occurred_at

@@ -9,8 +9,10 @@ from uuid import UUID
 
 import orjson
 
+from services.maintenance.decide import STEPS
 from services.maintenance.model import Affected, Answer, AnswerKey, Grant, Step, Window
 from services.runtime.database import copy_rows, execute_rows, load_queries
+from services.runtime.message import Lane, Timer
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -41,6 +43,15 @@ async def load_windows(connection: Connection, ids: Collection[UUID]) -> dict[UU
     rows = await connection.fetch(_QUERIES.load_windows, list(ids))
     windows = (Window(row[0], row[1], orjson.loads(row[2]), *row[3:]) for row in rows)
     return {window.window_id: window for window in windows}
+
+
+async def take_due(connection: Connection, ids: Collection[UUID], now: datetime) -> list[Timer]:
+    """Take the timers of windows that are due, whichever lane they belong to; before the windows, as all do."""
+    subjects = sorted(map(str, ids))
+    rows = await connection.fetch(_QUERIES.take_due_timers, subjects, sorted(STEPS), now)
+    return [
+        Timer(Lane(row["lane_group"], row["partition"]), row["kind"], row["subject"], row["due_at"]) for row in rows
+    ]
 
 
 async def load_answers(connection: Connection, keys: Collection[AnswerKey]) -> dict[AnswerKey, Answer]:
