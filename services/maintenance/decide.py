@@ -302,9 +302,7 @@ def _reschedule(book: Book, lane: Lane, window: Window, command: wire.WindowResc
     window.starts_at, window.ends_at = starts_at, ends_at
     status = Status.EXTENDED if is_closing and starts_at <= book.now else Status.SCHEDULED
     skipped = _set_timers(book, lane, window) if status == Status.SCHEDULED else None
-    book.advance(
-        lane, window, "window.rescheduled", status, previous=previous, change_reason=command.reason, skipped=skipped
-    )
+    book.advance(lane, window, "window.rescheduled", status, previous=previous, skipped=skipped, **_why(command))
     if status == Status.EXTENDED:
         _set_end(book, lane, window)
     elif starts_at <= book.now:
@@ -330,7 +328,7 @@ def _extend(book: Book, lane: Lane, window: Window, command: wire.WindowExtend) 
         return refusal
     previous = _times(window)
     window.ends_at = command.ends_at
-    book.advance(lane, window, "window.extended", Status.EXTENDED, previous=previous, change_reason=command.reason)
+    book.advance(lane, window, "window.extended", Status.EXTENDED, previous=previous, **_why(command))
     _set_end(book, lane, window)
     return None
 
@@ -346,7 +344,7 @@ def _cancel(book: Book, lane: Lane, window: Window, command: wire.WindowCancel) 
     if window.status != Status.SCHEDULED:
         return _conflict(window)
     book.clear_timers(window)
-    book.advance(lane, window, "window.cancelled", Status.CANCELLED, change_reason=command.reason)
+    book.advance(lane, window, "window.cancelled", Status.CANCELLED, **_why(command))
     _settle_debts(book, lane, window)
     return None
 
@@ -368,6 +366,12 @@ _CHANGES: Final[Mapping[str, Callable[[Book, Lane, Window, Any], Refusal | None]
     "window.cancel": _cancel,
     "survey.answer": _answer_survey,
 }
+
+
+def _why(command: wire.WindowReschedule | wire.WindowExtend | wire.WindowCancel) -> dict[str, Any]:
+    """Return why a window is changed, in whatever languages that is said."""
+    said = command.model_dump(mode="json", include={"reason", "reason_in"}, exclude_defaults=True)
+    return {f"change_{name}": text for name, text in said.items()}
 
 
 def _conflict(window: Window) -> Refusal:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 if TYPE_CHECKING:
     from datetime import date
@@ -113,7 +113,7 @@ class ClosedWindow:
     ends_at: datetime
     is_confirmed: bool
     holds: bool
-    alternatives: list[dict[str, str]]
+    alternatives: list[dict[str, Any]]
 
     def closes_at(self, moment: datetime) -> bool:
         """Tell whether it is in force: to its end, or where that has to be confirmed until somebody says so."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from schemas.closure import ClearanceAnnounced
-from schemas.maintenance import SurveyRequested, WindowEvent
+from schemas.maintenance import SurveyRequested, WindowEvent, WindowScheduled
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -37,9 +37,11 @@ def asked_for(audience: Audience) -> Reached:
 
 
 def concerned_by(data: Any) -> Reached | None:
-    """Return whom an event concerns; None for rehearsals, and for events that do not concern many."""
+    """Return whom an event concerns; None for rehearsals, and for what does not concern many."""
     if isinstance(data, WindowEvent):
-        return None if data.drill else _concerned_by_window(data)
+        # Of what starts at once only the start is told, which follows.
+        is_no_news = isinstance(data, WindowScheduled) and data.starts_at <= data.occurred_at
+        return None if data.drill or is_no_news else _concerned_by_window(data)
     if isinstance(data, ClearanceAnnounced) and not data.dry_run:
         named = () if data.subjects == "all" else data.subjects
         return Reached("customers", wallets=named) if named else Reached("holders", ("open", "closing"))

@@ -26,7 +26,7 @@ def read_window(type_: str, data: BaseModel | None) -> WindowChange | None:
         ends_at=data.ends_at,
         is_confirmed=data.ends == "confirmed",
         holds=data.treatment == "hold",
-        alternatives=[way.model_dump() for way in data.alternatives],
+        alternatives=[way.model_dump(mode="json", exclude_defaults=True) for way in data.alternatives],
     )
     return WindowChange(window, data.revision, type_ in _OVER)
 
