@@ -13,13 +13,17 @@ from schemas.envelope import Envelope, decode
 from schemas.registry import TOPICS
 from services.runtime.message import Batch, Effects, Lane, Message, Outgoing, Timer
 from services.transfer.decide.dispatch import decide_message, decide_timer
+from services.transfer.decide.gate import Gate
 from services.transfer.decide.ledger import Facts, Ledger
 from services.transfer.decide.rules import Rules
 from services.transfer.policy import DEFAULT_POLICY, Policy, read_policy
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from services.runtime.database import Connection
     from services.transfer.handlers import Handlers
+    from services.transfer.model import ClosedWindow, Hold
 
 LANE = Lane("wallet", 0)
 MORNING = datetime(2026, 9, 28, 1, 0, tzinfo=UTC)
@@ -60,11 +64,13 @@ class World:
     facts: Facts = field(default_factory=Facts)
     timers: dict[tuple[str, str], Timer] = field(default_factory=dict)
     published: list[Outgoing] = field(default_factory=list)
+    windows: list[ClosedWindow] = field(default_factory=list)
+    held: dict[UUID, Hold] = field(default_factory=dict)
     ledger: Ledger | None = None
 
     def tell(self, *messages: Message) -> list[tuple[str, dict[str, Any]]]:
         """Decide messages and return the events that follow: type and body."""
-        ledger = Ledger(self.facts, self.rules, self.now)
+        ledger = self._begin()
         for one in messages:
             decide_message(ledger, one)
         return self._keep(ledger)
@@ -75,10 +81,18 @@ class World:
         said = []
         while due := sorted((t for t in self.timers.values() if t.due_at <= self.now), key=lambda t: t.due_at):
             del self.timers[due[0].kind, due[0].subject]
-            ledger = Ledger(self.facts, self.rules, self.now)
+            ledger = self._begin()
             decide_timer(ledger, due[0])
             said += self._keep(ledger)
         return said
+
+    def _begin(self) -> Ledger:
+        self.facts.gate = Gate(self.windows, self.now, has_waivers=bool(self.facts.waivers))
+        self.facts.releasing = {}
+        for id_, hold in self.held.items():
+            if hold.window_id not in self.facts.gate.closed:
+                self.facts.releasing.setdefault(hold, []).append(id_)
+        return Ledger(self.facts, self.rules, self.now)
 
     def _keep(self, ledger: Ledger) -> list[tuple[str, dict[str, Any]]]:
         self.ledger = ledger
@@ -87,6 +101,11 @@ class World:
                 self.timers.pop((key.kind, key.subject), None)
             else:
                 self.timers[key.kind, key.subject] = timer
+        for id_, hold in ledger.held.items():
+            if hold is None:
+                self.held.pop(id_, None)
+            else:
+                self.held[id_] = hold
         self.published += ledger.outgoing
         return [read(outgoing) for outgoing in ledger.outgoing if outgoing.topic != "account.states"]
 

@@ -10,12 +10,13 @@ from uuid import UUID
 import pytest
 
 from schemas.reasons import REASONS
+from services.transfer.model import ClosedWindow
 from tests.transfer.bench_of_facts import RULES, World, funded, message, new_id, request, with_policy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-NOT_OURS_YET = {"maintenance", "risk_restricted", "regulatory", "account_closing", "account_closed"}
+NOT_OURS_YET = {"risk_restricted", "regulatory", "account_closing", "account_closed"}
 
 
 # --- What refuses: every path has one reason ---
@@ -23,6 +24,13 @@ NOT_OURS_YET = {"maintenance", "risk_restricted", "regulatory", "account_closing
 
 def _ask(world: World, **fields: Any) -> list[tuple[str, dict[str, Any]]]:
     return world.tell(message("transfer.request", request(**fields)))
+
+
+def _closed(world: World) -> list[tuple[str, dict[str, Any]]]:
+    hour = timedelta(hours=1)
+    window = ClosedWindow(UUID(int=1), ("transfer",), (), (), world.now, world.now + hour, False, False, [])
+    world.windows = [window]
+    return _ask(world)
 
 
 def _restricted(world: World) -> list[tuple[str, dict[str, Any]]]:
@@ -152,6 +160,7 @@ REFUSALS: list[tuple[str, Callable[[World], list[tuple[str, dict[str, Any]]]], s
     ("payee_unknown", lambda w: _ask(w, kind="top_up", payer="bank:X1:1", payee="wallet:nobody"), "transfer.failed"),
     ("currency_mismatch", lambda w: _ask(w, currency="USD"), "transfer.failed"),
     ("account_restricted", _restricted, "transfer.failed"),
+    ("maintenance", _closed, "transfer.failed"),
     ("payee_name_unverified", lambda w: _ask(w, payee_name="某人"), "transfer.failed"),
     ("payee_name_mismatch", _mismatched, "transfer.failed"),
     ("limit_single", _limited(single_minor=50), "transfer.failed"),

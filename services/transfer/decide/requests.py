@@ -359,13 +359,13 @@ def schedule(ledger: Ledger, lane: Lane, transfer: Transfer, payee_name: str | N
 def execute(ledger: Ledger, lane: Lane, transfer: Transfer, payee_name: str | None) -> None:
     """Move the money, or set it aside and tell the bank; the ladder has been climbed."""
     use_limits(ledger, transfer)
-    _use_waiver(ledger, lane, transfer)
     if transfer.kind == Kind.WITHDRAWAL:
         ledger.reserve(transfer.payer, transfer.amount_minor + transfer.fee_minor)
         ledger.advance(lane, transfer, "transfer.sent", Status.SENT)
         instruct_payout(ledger, lane, transfer, payee_name)
     else:
         settle(ledger, lane, transfer)
+    _use_waiver(ledger, lane, transfer)
     ledger.payee_names.pop(transfer.transfer_id, None)
     ledger.watch_balance(lane, transfer.payer, transfer.payee)
 
