@@ -3,7 +3,7 @@
 PYTHON := $(or $(shell command -v python3.11),$(shell command -v python3))
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-tools soak check bench bench-notify schemas lock clean
+.PHONY: help install demo test test-tools soak check bench bench-notify bench-windows schemas lock clean
 
 help: ## Say what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -19,7 +19,7 @@ test: .venv/installed ## All tests that need nothing outside this folder (under 
 test-tools: .venv/installed ## Checks that need system programs: kcat
 	@$(BIN)/python -m pytest -m tools
 
-soak: .venv/installed ## Tests that take minutes: notifiers killed 25 times over 20,000 notices
+soak: .venv/installed ## Tests that take minutes: notifiers, and a month of windows, under 25 kills
 	@$(BIN)/python -m pytest -m soak
 
 check: .venv/packages ## Format, lint, types, layers, generated files
@@ -35,6 +35,9 @@ bench: .venv/installed ## Measure the service against the bare floor (about twen
 bench-notify: .venv/installed ## Measure broadcasts, the delay of urgent notices, and mails against the bare floor (some minutes)
 	@$(BIN)/python -m benchmarks.notices
 	@$(BIN)/python -m benchmarks.mail
+
+bench-windows: .venv/installed ## Measure the gate with windows in force, and the release of what one held (some minutes)
+	@$(BIN)/python -m benchmarks.windows
 
 schemas: .venv/packages ## Write the generated JSON Schema files and the AsyncAPI document
 	@$(BIN)/python -m schemas.generate

@@ -46,10 +46,10 @@ _OWN: Final = dict.fromkeys(("KAFKA_BOOTSTRAP_SERVERS", "DATABASE_URL", "SLUICE_
 _POLICY: Final = Path(__file__).with_name("demo_policy.toml")
 
 STATUSES: Final = frozenset(
-    {"scheduled", "verification_required", "sent", "delayed", "settled", "refunding", "refunded", "failed"}
+    {"scheduled", "verification_required", "held", "sent", "delayed", "settled", "refunding", "refunded", "failed"}
     | {"cancelled", "expired"}
 )
-"""Every status but `held`, which needs a maintenance window."""
+"""Every status."""
 
 REASONS: Final = frozenset(
     {
@@ -66,6 +66,7 @@ REASONS: Final = frozenset(
         "limit_monthly_amount",
         "amount_invalid",
         "currency_mismatch",
+        "maintenance",
         "verification_failed",
         "verification_expired",
         "expired",
@@ -82,7 +83,7 @@ REASONS: Final = frozenset(
         "tier_unknown",
     }
 )
-"""Every reason that the transfer service can give without the maintenance, closing and risk services."""
+"""Every reason that the transfer service can give without the closing and risk services."""
 
 _BANK: Final = {
     "rules": [
@@ -169,8 +170,13 @@ class Story:
         self._consumer = Consumer(
             {"bootstrap.servers": endpoints["kafka"], "group.id": "demo", "enable.auto.commit": False, "log_level": 0}
         )
-        topic = self._consumer.list_topics("transfer.events", 10).topics["transfer.events"]
-        self._consumer.assign([TopicPartition("transfer.events", number, 0) for number in topic.partitions])
+        self._consumer.assign(
+            [
+                TopicPartition(topic, number, 0)
+                for topic in ("transfer.events", "maintenance.events")
+                for number in self._consumer.list_topics(topic, 10).topics[topic].partitions
+            ]
+        )
 
     def live(self) -> None:
         """Play every scene, in order."""
@@ -184,6 +190,7 @@ class Story:
             self._verify,
             self._restrict,
             self._wait,
+            self._maintain,
             self._batch,
             self._reach_limits,
             self._give_back,
@@ -310,6 +317,69 @@ class Story:
         self._move_clock(timedelta(hours=2, minutes=1))
         self._tell(missed, "expired")
         self._tell(rent, "settled")
+
+    def _maintain(self) -> None:
+        self._title("The ledger is upgraded, and payments wait")
+        hour = timedelta(hours=1)
+        starts_at = self._now() + 2 * hour
+        window_id = self._plan(starts_at + hour, starts_at)
+        self._tell(window_id, what="window.refused")
+        window_id = self._plan(starts_at, starts_at + hour)
+        self._tell(window_id, what="window.scheduled")
+        self._move_clock(hour + timedelta(minutes=1))
+        self._tell(window_id, what="window.reminder")
+        self._move_clock(hour)
+        self._tell(window_id, what="window.started")
+        held = [self._p2p("courier", "landlord", minor) for minor in (21_000, 22_000)]
+        for transfer_id in held:
+            self._tell(transfer_id, "held")
+        self._tell(self._p2p("courier", "tea-shop", 4_500, on_maintenance="reject"), "failed")
+        why = {"reason": "The checks take longer.", "reason_in": _in_chinese("检查比预计耗时更长。")}
+        self._change("window.extend", window_id, {"ends_at": (starts_at + 2 * hour).isoformat(), **why})
+        self._tell(window_id, what="window.extended")
+        self._move_clock(2 * hour)
+        self._tell(window_id, what="window.ended")
+        for transfer_id in held:
+            self._tell(transfer_id, "settled")
+        self._tell(window_id, what="compensation.granted")
+        self._await_waiver()
+        free = self._request("withdrawal", "wallet:courier", "bank:DEMO:0002", 40_000)
+        self._tell(free, "settled", "without the fee, to make up for the wait")
+        self._tell(window_id, what="compensation.used")
+        self._move_clock(hour)
+        self._tell(window_id, what="survey.requested")
+        for customer, score in (("courier", 4), ("landlord", 5)):
+            self._change("survey.answer", window_id, {"customer_id": customer, "score": score})
+
+    def _await_waiver(self) -> None:
+        """Ask what a withdrawal costs until it costs nothing: the ledger hears of the compensation as the demo does."""
+        fee_minor = 1
+        while fee_minor:
+            asked = str(uuid.UUID(int=self._dice.getrandbits(128), version=4))
+            order = {"kind": "withdrawal", "payer": "wallet:courier", "payee": "bank:DEMO:0002", "amount_minor": 40_000}
+            self._send("transfer.quote", "wallet:courier", {"quote_id": asked, "currency": CURRENCY, **order})
+            fee_minor = self._await(lambda event: event.get("quote_id") == asked, "a quote")["fee_minor"]  # noqa: B023 - used at once
+
+    def _plan(self, starts_at: datetime, ends_at: datetime) -> str:
+        window_id = str(uuid.UUID(int=self._dice.getrandbits(128), version=4))
+        card = {"kind": "card", "text": "Pay by bank card.", "text_in": _in_chinese("请使用银行卡支付。")}
+        free = {"kind": "fee_waiver", "value": 1, "text": "Your next withdrawal costs no fee."}
+        plan = {
+            "title": "Upgrade of the ledger",
+            "reason": "We upgrade the ledger.",
+            "reason_in": _in_chinese("账务系统升级。"),
+            "starts_at": starts_at.isoformat(),
+            "ends_at": ends_at.isoformat(),
+            "functions": ["transfer"],
+            "treatment": "hold",
+            "alternatives": [card],
+            "compensation": {**free, "text_in": _in_chinese("您的下一笔提现免手续费。")},
+        }
+        self._change("window.schedule", window_id, plan)
+        return window_id
+
+    def _change(self, type_: str, window_id: str, data: Mapping[str, Any]) -> None:
+        self._send(type_, window_id, {"window_id": window_id, **data}, topic="maintenance.commands")
 
     def _batch(self) -> None:
         self._title("Wages are paid all together or not at all")
@@ -459,10 +529,10 @@ class Story:
     # --- Events ---
 
     def _tell(self, subject: str, status: str | None = None, note: str = "", *, what: str | None = None) -> None:
-        """Wait for the event about a transfer, account, quote or command, and tell it."""
+        """Wait for the event about a transfer, account, quote, command or window, and tell it."""
 
         def is_it(event: Mapping[str, Any]) -> bool:
-            names = {event.get(name) for name in ("transfer_id", "account_id", "quote_id", "command_id")}
+            names = {event.get(name) for name in ("transfer_id", "account_id", "quote_id", "command_id", "window_id")}
             fits_status = status is None or event.get("status") == status
             return subject in names and fits_status and (what is None or event["type"] == what)
 
@@ -491,7 +561,8 @@ class Story:
         event["type"] = headers["ce_type"].decode().removeprefix("sluice.").removesuffix(".v1")
         if event["type"].startswith("transfer.") and "seq" in event:
             self._seen.statuses[event["status"]] += 1
-        if "reason" in event:
+        # A window's reason is a sentence for customers.
+        if isinstance(event.get("reason"), dict):
             self._seen.reasons[event["reason"]["code"]] += 1
         return event
 
@@ -535,6 +606,10 @@ class Story:
         else:
             self._console.print(f"They reached all {len(STATUSES)} statuses and all {len(REASONS)} reasons.")
         return audit.clean and not missed and not self._twice
+
+
+def _in_chinese(text: str) -> list[dict[str, str]]:
+    return [{"locale": "zh-CN", "text": text}]
 
 
 def _but_settled(ended: Counter[str]) -> list[tuple[str, int]]:

@@ -15,9 +15,12 @@ CURRENCY: Final = "CNY"
 """The demo's, where an event names none."""
 
 
+_HAS: Final = {"granted": "gets", "used": "has used"}
+
+
 def sentence_of(event: Mapping[str, Any]) -> str:
     """Return one sentence about an event, with markup for the terminal."""
-    reason = event.get("reason")
+    reason = event["reason"] if isinstance(event.get("reason"), dict) else None
     happened = event["type"].partition(".")[2].replace("_", " ")
     if reason and reason["code"] == happened:
         # It says nothing more than the event does.
@@ -32,10 +35,26 @@ def sentence_of(event: Mapping[str, Any]) -> str:
     if event["type"].startswith("account."):
         available = amount_text(event["available_minor"], event["currency"])
         return f"{event['account_id']}: {happened}, available {available}"
+    if event["type"].startswith(("window.", "survey.", "compensation.")):
+        return _of_window(event, happened, because)
     amount = amount_text(event["amount_minor"], event["currency"])
     fee = f" and fee {amount_text(event['fee_minor'], event['currency'])}" if event["fee_minor"] else ""
     due = f", money back by {event['refund_due_on']}" if "refund_due_on" in event else ""
     return f"{event['kind']} {amount}{fee}, {event['payer']} → {event['payee']}: [cyan]{happened}[/cyan]{because}{due}"
+
+
+def _of_window(event: Mapping[str, Any], happened: str, because: str) -> str:
+    if event["type"] == "window.refused":
+        return f"the plan of a window is refused{because}"
+    if event["type"].startswith("compensation."):
+        return f"{event['customer_id']} {_HAS[happened]} this for the wait: {event['compensation']['text']}"
+    if event["type"] == "survey.requested":
+        return f"{event['title']}: people are asked how it was"
+    times = " to ".join(
+        f"{datetime.fromisoformat(event[name]).astimezone(BUSINESS_ZONE):%H:%M}" for name in ("starts_at", "ends_at")
+    )
+    before = f" ({event['before']} before)" if "before" in event else ""
+    return f"{event['title']}, {', '.join(event['functions'])}, {times}: [cyan]{happened}[/cyan]{before}"
 
 
 def _figures(reason: Mapping[str, Any], event: Mapping[str, Any]) -> str:

@@ -435,6 +435,7 @@ def started(
     *,
     workers: int = 1,
     notifiers: int = 1,
+    maintainers: int = 1,
     movable_clock: bool = False,
     environment: Mapping[str, str] | None = None,
 ) -> Iterator[dict[str, Any]]:
@@ -449,7 +450,8 @@ def started(
             # The database server runs as nobody, and its data lie below.
             place.chmod(0o711)
         command = [sys.executable, "-m", "ops.cli", "up"]
-        command += ["--workers", f"transfer={workers}", "--workers", f"notify={notifiers}"]
+        for name, count in (("transfer", workers), ("maintenance", maintainers), ("notify", notifiers)):
+            command += ["--workers", f"{name}={count}"]
         if movable_clock:
             command.append("--movable-clock")
         said = place / "up.log"

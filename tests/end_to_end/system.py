@@ -133,6 +133,7 @@ def running_system(
     *,
     workers: int = 1,
     notifiers: int = 0,
+    maintainers: int = 0,
     bank: Mapping[str, Any] | None = None,
     movable_clock: bool = False,
 ) -> Iterator[System]:
@@ -140,7 +141,8 @@ def running_system(
     home.mkdir(parents=True, exist_ok=True)
     if bank is not None:
         (home / "bank.json").write_text(json.dumps(bank))
-    with started(home, workers=workers, notifiers=notifiers, movable_clock=movable_clock) as endpoints:
+    counts = {"workers": workers, "notifiers": notifiers, "maintainers": maintainers}
+    with started(home, **counts, movable_clock=movable_clock) as endpoints:
         yield System(home, endpoints)
 
 

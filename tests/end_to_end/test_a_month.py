@@ -205,7 +205,8 @@ class Month:
 )
 async def test_a_month_of_windows(tmp_path: Path, count: int, transfers: int, kills: int) -> None:
     chance = dice(count + kills)
-    with running_system(tmp_path / "home", movable_clock=True, notifiers=1, bank={"failure_rate": 0.02}) as system:
+    home, bank = tmp_path / "home", {"failure_rate": 0.02}
+    with running_system(home, maintainers=1, notifiers=1, bank=bank, movable_clock=True) as system:
         begin = datetime.now(UTC) + HOUR
         planned = _plan_windows(chance, begin, count)
         said = [(at, type_, data) for one in planned for at, type_, data in one.actions]

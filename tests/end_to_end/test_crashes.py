@@ -73,9 +73,9 @@ def _kill_while_it_works(system: System, reader: Reader) -> None:
 
 
 def _is_alive(system: System) -> bool:
-    """Tell whether the workers, of which maintenance has one, run: a killed one has been replaced."""
+    """Tell whether every worker that the endpoints name runs: a killed one has been replaced."""
     services = system.endpoints()["services"]
-    return len(services) == WORKERS + 1 and all(Path(f"/proc/{service['pid']}").exists() for service in services)
+    return len(services) == WORKERS and all(Path(f"/proc/{service['pid']}").exists() for service in services)
 
 
 async def _wait_until_quiet(system: System, reader: Reader) -> None:

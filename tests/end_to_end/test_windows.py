@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def system(tmp_path: Path) -> Iterator[System]:
-    with running_system(tmp_path / "home", movable_clock=True) as system:
+    with running_system(tmp_path / "home", maintainers=1, movable_clock=True) as system:
         yield system
 
 

@@ -133,7 +133,7 @@ def test_the_endpoints_say_where_everything_is_once_everything_is_ready(system: 
     said = system.endpoints()
     assert json.loads((system.folder / "endpoints.json").read_text()) == said
     assert stat.S_IMODE((system.home / "run.json").stat().st_mode) == 0o600
-    assert [service["name"] for service in said["services"]] == ["transfer", "transfer", "notify"]
+    assert [service["name"] for service in said["services"]] == ["transfer", "transfer", "maintenance", "notify"]
     assert all(is_ready(service) for service in said["services"])
     assert said["pid"] == system.process.pid
     assert psutil.pid_exists(said["bank"]["pid"])
