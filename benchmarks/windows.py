@@ -39,9 +39,12 @@ from benchmarks.workloads import Watcher, Workload, publish, transfers
 from local.kafka import start_kafka
 from local.postgres import start_postgres
 from schemas.fields import as_text
+from services.runtime.database import load_queries
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+_QUERIES: Final = load_queries(Path(__file__).with_name("windows.sql"))
 
 COUNTS: Final = (0, 10, 1_000)
 NEW_FOR_S: Final = 20
@@ -74,16 +77,17 @@ def other_windows(count: int) -> Iterator[tuple[str, str, bytes]]:
         yield id_, id_, window(id_, 1, scope={"currencies": [currency if currency != "CNY" else "XXX"]})
 
 
-async def _wait_for_windows(dsn: str, count: int) -> None:
-    connection = await asyncpg.connect(dsn)
-    deadline = time.monotonic() + PATIENCE_S
+async def _wait_until(dsn: str, query: str, count: int) -> None:
+    """Wait until a query of `windows.sql` answers with a number."""
+    connection = await asyncpg.connect(dsn, server_settings={"search_path": "transfer"})
+    deadline = time.monotonic() + 5 * PATIENCE_S
     try:
-        while await connection.fetchval("select count(*) from transfer.closed_window where not is_over") < count:
+        while await connection.fetchval(_QUERIES[query]) != count:
             if time.monotonic() > deadline:
-                message = "the windows were not taken"
+                message = f"{query} did not become {count}"
                 raise TimeoutError(message)
-            await asyncio.sleep(0.1)
-        await connection.execute("vacuum analyze transfer.closed_window")
+            await asyncio.sleep(0.2)
+        await connection.execute(_QUERIES.refresh_statistics)
     finally:
         await connection.close()
 
@@ -103,7 +107,7 @@ async def measure_gate(bench: Bench, count: int, rounds: int, logs: Path) -> lis
             )
             environment = bench.environment(prepared[windows].prefix, prepared[windows].dsn)
             with processes(1, SERVICE_COMMAND, environment, logs / "service.log"):
-                await _wait_for_windows(prepared[windows].dsn, windows)
+                await _wait_until(prepared[windows].dsn, "count_windows", windows)
     seconds: dict[int, list[float]] = {windows: [] for windows in COUNTS}
     for number in range(rounds):
         for windows in COUNTS if number % 2 else reversed(COUNTS):
@@ -133,11 +137,11 @@ async def measure_release(bench: Bench, count: int, rate: int, logs: Path) -> di
     environment = bench.environment(prepared.prefix, prepared.dsn)
     with processes(1, SERVICE_COMMAND, environment, logs / "service.log") as (worker,):
         await asyncio.to_thread(wait_ready, worker.said["health"])
-        await _wait_for_windows(prepared.dsn, 1)
+        await _wait_until(prepared.dsn, "count_windows", 1)
         prepared.publish(bench, workload)
-        await _wait_until(prepared.dsn, "select count(*) = $1 from transfer.held_transfer", count)
+        await _wait_until(prepared.dsn, "count_held", count)
         said = await asyncio.to_thread(_release, bench, prepared, window_id, count, rate)
-        await _wait_until(prepared.dsn, "select count(*) = $1 from transfer.held_transfer", 0)
+        await _wait_until(prepared.dsn, "count_held", 0)
         said["peak_memory_mb"] = round(peak_memory_mb(worker.pid))
     return said
 
@@ -145,19 +149,6 @@ async def measure_release(bench: Bench, count: int, rate: int, logs: Path) -> di
 def _say_of(bench: Bench, prepared: Prepared, window_id: str, type_: str, revision: int) -> None:
     topic = f"{prepared.prefix}maintenance.events"
     publish(bench.kafka, topic, type_, [(f"{window_id}.{revision}", window_id, window(window_id, revision))])
-
-
-async def _wait_until(dsn: str, query: str, count: int) -> None:
-    connection = await asyncpg.connect(dsn)
-    deadline = time.monotonic() + 5 * PATIENCE_S
-    try:
-        while not await connection.fetchval(query, count):
-            if time.monotonic() > deadline:
-                message = f"not in time: {query}"
-                raise TimeoutError(message)
-            await asyncio.sleep(0.2)
-    finally:
-        await connection.close()
 
 
 def _release(bench: Bench, prepared: Prepared, window_id: str, count: int, rate: int) -> dict[str, Any]:

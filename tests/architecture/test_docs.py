@@ -9,6 +9,7 @@ import pytest
 
 from local.settings import LocalSettings
 from ops.cli import COMMANDS
+from services.maintenance.settings import MaintenanceSettings
 from services.notify.settings import NotifySettings
 from services.runtime.metrics import REGISTRY
 from services.runtime.settings import RuntimeSettings
@@ -40,7 +41,9 @@ def test_every_command_stands_in_the_readme(command: str) -> None:
     assert re.search(rf"`sluice {command}\b", table) or re.search(rf"/ `{last}\b", table)
 
 
-@pytest.mark.parametrize("settings", [RuntimeSettings, TransferSettings, NotifySettings, LocalSettings])
+@pytest.mark.parametrize(
+    "settings", [RuntimeSettings, TransferSettings, MaintenanceSettings, NotifySettings, LocalSettings]
+)
 def test_every_setting_stands_in_the_readme(settings: type[RuntimeSettings]) -> None:
     names = {str(field.validation_alias or name).upper() for name, field in settings.model_fields.items()}
     assert {name for name in names if f"`{name}`" not in README} == set()

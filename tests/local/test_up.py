@@ -178,7 +178,7 @@ def test_a_killed_worker_is_replaced_and_the_endpoints_say_so(system: Supervised
     before = system.endpoints()
     os.kill(before["services"][0]["pid"], signal.SIGKILL)
     after = services_replaced(system, before)
-    assert len(after["services"]) == 3
+    assert len(after["services"]) == 4
     asked_for = system.folder / "endpoints.json"
     wait_for(lambda: json.loads(asked_for.read_text()) == after, what="both files")
     wait_for(lambda: all(is_ready(service) for service in after["services"]), deadline_s=60, what="ready")

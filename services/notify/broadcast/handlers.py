@@ -48,7 +48,8 @@ _FORESEEABLE: Final = timedelta(days=30)
 _PROGRESS_EVERY: Final = timedelta(seconds=5)
 
 _NO_BROADCAST: Final = "notification_id: no broadcast was asked for by this id before; use its request's key, too"
-_AFTERWARDS: Final = frozenset(("window.overrun", "window.ended", "window.cancelled", "survey.requested"))
+_AFTERWARDS: Final = frozenset(("window.overrun", "window.ended", "window.cancelled"))
+_USEFUL_UNTIL: Final = {"survey.requested": "answer_by"}
 _NUMBERS: Final = ("accepted", "delivered", "sent", "failed", "suppressed", "pending")
 _GOES_ON: Final[dict[str, str]] = {State.RUNNING: "running", State.PAUSED: "paused", State.CANCELLED: "running"}
 _ENDED: Final[dict[str, str]] = {State.RUNNING: "finished", State.PAUSED: "finished", State.CANCELLED: "cancelled"}
@@ -223,7 +224,9 @@ def _told_of(message: Message, rule: Rule, audience: Reached, key: bytes) -> _As
         audience=audience,
         not_before=None,
         # What was said of a window is of no use once it is over; that it is over is.
-        expires_at=None if message.type in _AFTERWARDS else getattr(data, "ends_at", None),
+        expires_at=None
+        if message.type in _AFTERWARDS
+        else getattr(data, _USEFUL_UNTIL.get(message.type, "ends_at"), None),
         about=about,
         revision=revision,
     )
