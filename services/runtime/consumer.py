@@ -117,7 +117,7 @@ class Consumer:
         self._lead = Lead(
             self._topics,
             pool,
-            [topic for subscription in service.subscriptions if subscription.leads for topic in subscription.topics],
+            [subscription for subscription in service.subscriptions if subscription.leads],
         )
         self._is_held_back = False
         self._ahead: _Ahead | None = None
@@ -339,6 +339,9 @@ class Consumer:
 
     async def _transact_counted(self, session: Session, work: Work, number: int) -> _Settled:
         session.require_claim()
+        if not self._lead.is_fresh and not self._lead.is_among(work.lanes):
+            # Something has been said meanwhile: this is read again once that is handled.
+            raise Revoked
         try:
             settled = await self._transact(session, work)
         except TRANSIENT as error:
@@ -493,7 +496,10 @@ class Consumer:
         ends = {where: log.end for where, log in logs.items()}
         self._suspect(session, held, logs)
         self._show_lag(held, ends)
-        if self._database_trouble is not None or self._is_held_back:
+        if self._is_held_back:
+            # What is held back stands still for a reason; what leads has none.
+            next_offsets = {where: at for where, at in next_offsets.items() if where.topic in self._lead.names}
+        if self._database_trouble is not None:
             progress.excuse()
         elif stalled := progress.observe(time.monotonic(), next_offsets, ends):
             kind = Stalled if held else Orphaned

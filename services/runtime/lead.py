@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
     from services.runtime.database import Pool
+    from services.runtime.message import Lane
+    from services.runtime.service import Subscription
     from services.runtime.topics import Topics
 
 _UNREACHABLE: tuple[type[Exception], ...] = (KafkaException, TopicMissing, *TRANSIENT)
@@ -32,8 +34,9 @@ class Lead:
     A partition that is stopped by a gap is not waited for: that is for a person, and readiness says so.
     """
 
-    def __init__(self, topics: Topics, pool: Pool, names: Collection[str]) -> None:
-        self.names = frozenset(names)
+    def __init__(self, topics: Topics, pool: Pool, leading: Collection[Subscription]) -> None:
+        self.names = frozenset(topic for subscription in leading for topic in subscription.topics)
+        self._groups = frozenset(subscription.group for subscription in leading)
         self._topics = topics
         self._pool = pool
         self._handled_until_s = float("-inf")
@@ -42,6 +45,10 @@ class Lead:
     def is_fresh(self) -> bool:
         """Whether everything that was said until a moment ago is handled."""
         return not self.names or time.monotonic() - self._handled_until_s < _FRESH_FOR_S
+
+    def is_among(self, lanes: Collection[Lane]) -> bool:
+        """Tell whether all of these lanes lead."""
+        return all(lane.group in self._groups for lane in lanes)
 
     async def follow(self) -> None:
         """Look again and again, for as long as a session lasts; what cannot be looked at counts as not handled."""

@@ -6,6 +6,9 @@ import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import pytest
+
+from services.runtime.liveness import Hopeless
 from services.runtime.metrics import REGISTRY
 from services.runtime.service import Subscription
 from tests.runtime.toy.service import Note, on_notes, on_sums, toy
@@ -92,3 +95,42 @@ async def test_a_gap_in_what_leads_keeps_nobody_waiting(world: World) -> None:
     async with world.worker(_led_by(on_notes)) as worker:
         await world.entered(4 + 3 + len(IDS))
         assert any("stopped by a gap" in reason for reason in worker.reasons_not_ready())
+
+
+async def test_a_batch_that_is_tried_again_gives_way_to_what_was_said_meanwhile(world: World) -> None:
+    is_told = False
+
+    async def tells(connection: Connection, batch: Batch, now: datetime) -> Effects:
+        nonlocal is_told
+        is_told = True
+        return await on_notes(connection, batch, now)
+
+    async def fails_until_told(connection: Connection, batch: Batch, now: datetime) -> Effects:
+        if not is_told:
+            raise OSError
+        return await on_sums(connection, batch, now)
+
+    notes, sums = _led_by(tells).subscriptions
+    service = replace(toy(), subscriptions=(notes, replace(sums, handler=fails_until_told)))
+    async with world.worker(service) as worker:
+        await world.ready(worker)
+        await world.add(IDS)
+
+        async def is_failing() -> bool:
+            return any("database fails" in reason for reason in worker.reasons_not_ready())
+
+        await wait_until(is_failing, what="the sums to fail")
+        await _send_notes(world)
+        entries = await world.entered(4 + len(IDS))
+    assert set(entries[:4]) == {"toy.note"}
+
+
+async def test_a_worker_whose_leading_topic_stands_still_gives_up(world: World) -> None:
+    async def never_ends(_connection: Connection, _batch: Batch, _now: datetime) -> Effects:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    await _send_notes(world)
+    with pytest.raises(Hopeless, match="Stalled"):
+        async with world.worker(_led_by(never_ends), stall_timeout_s=1), asyncio.timeout(40):
+            await world.ended()
