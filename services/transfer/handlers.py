@@ -16,9 +16,9 @@ from services.transfer import store
 from services.transfer.decide.dispatch import decide_message, decide_timer
 from services.transfer.decide.drafts import draft_message
 from services.transfer.decide.ledger import Ledger
-from services.transfer.decide.subjects import held_by, subjects_of
+from services.transfer.decide.subjects import subjects_of
 from services.transfer.decide.windows import read_waiver, read_window
-from services.transfer.model import RELEASE_TIMER
+from services.transfer.model import RELEASE_TIMER, Hold
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from services.runtime.message import Batch, Message
     from services.transfer.decide.gate import Gate
     from services.transfer.decide.rules import Rules
-    from services.transfer.model import Hold, Transfer
+    from services.transfer.model import Transfer
     from services.transfer.store import BatchStore
 
     _Drafted: TypeAlias = tuple[Message, Transfer | None]
@@ -80,7 +80,7 @@ class Handlers:
         return effects_of(ledger, batch_store.recording)
 
     async def _releasing(self, connection: Connection, gate: Gate, timers: Sequence[Timer]) -> dict[Hold, list[UUID]]:
-        holds = [held_by(timer) for timer in timers if timer.kind == RELEASE_TIMER]
+        holds = {Hold.of(timer.subject): None for timer in timers if timer.kind == RELEASE_TIMER}
         opened = [hold for hold in holds if hold.window_id not in gate.closed]
         return await store.load_held(connection, opened, self.released_at_once)
 
@@ -88,10 +88,15 @@ class Handlers:
         """Keep this service's copy of the windows, and look at what they hold when it may go on."""
         changes = [change for message in batch.messages if (change := read_window(message.type, message.data))]
         waivers = [waiver for message in batch.messages if (waiver := read_waiver(message.data))]
-        await store.record_waivers(connection, waivers)
         changed = await store.record_windows(connection, changes)
+        await store.record_waivers(connection, waivers)
         timers = [
-            Timer(Lane(LANES, hold.partition), RELEASE_TIMER, f"{hold.window_id}/{hold.partition}", max(due_at, now))
+            Timer(
+                Lane(LANES, hold.partition),
+                RELEASE_TIMER,
+                hold.subject_after(changed[hold.window_id]),
+                max(due_at, now),
+            )
             for hold, due_at in (await store.load_holds(connection, changed, now)).items()
         ]
         return Effects(timers_set=timers)

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from uuid import UUID
 
 if TYPE_CHECKING:
     from datetime import date
-    from uuid import UUID
+    from typing import Self
 
 LARGEST_AMOUNT_MINOR: Final = 10**15
 """The ledger's range for one transfer: a hundred of these still fit a balance."""
@@ -82,7 +83,7 @@ class RefundStatus(StrEnum):
 
 
 RELEASE_TIMER: Final = "release"
-"""Looks whether what a window holds in a lane may go on; its subject is `<window id>/<partition>`."""
+"""Looks whether what a window holds in a lane may go on; its subject is that of a `Hold`."""
 
 FEES_ACCOUNT: Final = "platform:fees"
 SUSPENSE_ACCOUNT: Final = "platform:suspense"
@@ -137,6 +138,24 @@ class Hold(NamedTuple):
 
     window_id: UUID
     partition: int
+
+    @property
+    def subject(self) -> str:
+        """The subject of the lane's own timers for it."""
+        return f"{self.window_id}/{self.partition}"
+
+    def subject_after(self, revision: int) -> str:
+        """The subject of the timer that a change of the window sets.
+
+        One of its own, which the lane does not hold while it waits for the change to be recorded.
+        """
+        return f"{self.subject}/{revision}"
+
+    @classmethod
+    def of(cls, subject: str) -> Self:
+        """Return what a timer is about."""
+        window_id, partition, *_ = subject.split("/")
+        return cls(UUID(window_id), int(partition))
 
 
 @dataclass(slots=True)

@@ -13,7 +13,7 @@ select pg_advisory_xact_lock('closed_window'::regclass::integer, 0)
 -- name: load_windows_in_force
 select
     window_id, functions, banks, currencies, starts_at, ends_at, is_confirmed, holds, alternatives,
-    exists (select from fee_waiver where remaining > 0) as has_waivers
+    exists (select from fee_waiver where remaining > 0 and expires_at > $1) as has_waivers
 from (values (1)) as one (row)
 left join closed_window on not is_over and starts_at <= $1 and (is_confirmed or ends_at > $1)
 
@@ -60,7 +60,7 @@ set
     revision = excluded.revision,
     is_over = excluded.is_over
 where closed_window.revision < excluded.revision
-returning closed_window.window_id
+returning closed_window.window_id, closed_window.revision
 
 -- In which lanes windows hold something, and when it may go on: at once where a window is over or has not begun.
 -- name: load_holds
@@ -75,12 +75,23 @@ from (
 ) as held
 join closed_window on closed_window.window_id = held.window_id
 
--- Have transfers wait for windows, after those that wait already; one that waited for another keeps its place.
+-- Have transfers wait for windows, after those of their lane that wait already; one that waited for another window
+-- keeps its place. Only the lane's owner adds to it, so its numbers need no sequence.
 -- name: upsert_held
-insert into held_transfer (transfer_id, window_id, partition)
-select transfer_id, window_id, partition
+insert into held_transfer (transfer_id, window_id, partition, number)
+select
+    new.transfer_id,
+    new.window_id,
+    new.partition,
+    coalesce(last.number, 0) + row_number() over (partition by new.partition order by new.place)
 from unnest($1::uuid[], $2::uuid[], $3::integer[]) with ordinality as new (transfer_id, window_id, partition, place)
-order by place
+left join lateral (
+    select held_transfer.number
+    from held_transfer
+    where held_transfer.partition = new.partition
+    order by held_transfer.number desc
+    limit 1
+) as last on true
 on conflict (transfer_id) do update
 set window_id = excluded.window_id, partition = excluded.partition
 

@@ -385,7 +385,8 @@ where
         select from timer
         where
             timer.kind = 'release'
-            and timer.subject = held_transfer.window_id::text || '/' || held_transfer.partition::text
+            and split_part(timer.subject, '/', 1) = held_transfer.window_id::text
+            and split_part(timer.subject, '/', 2) = held_transfer.partition::text
             and timer.parked_at is null
     )
 limit 100

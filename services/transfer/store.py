@@ -78,18 +78,18 @@ async def load_held(connection: Connection, holds: Sequence[Hold], at_most: int)
     return held
 
 
-async def record_windows(connection: Connection, changes: Iterable[WindowChange]) -> set[UUID]:
-    """Keep windows as their events of the highest revision have them; return those that changed."""
+async def record_windows(connection: Connection, changes: Iterable[WindowChange]) -> dict[UUID, int]:
+    """Keep windows as their events of the highest revision have them; return those that changed, with revisions."""
     latest: dict[UUID, WindowChange] = {}
     for change in changes:
         known = latest.get(change.window.window_id)
         if known is None or known.revision < change.revision:
             latest[change.window.window_id] = change
     if not latest:
-        return set()
+        return {}
     await connection.execute(_QUERIES.take_gate)
     rows = [_window_row(change) for _, change in sorted(latest.items())]
-    return {row["window_id"] for row in await connection.fetch(_QUERIES.upsert_windows, *columns_of(rows))}
+    return {row[0]: row[1] for row in await connection.fetch(_QUERIES.upsert_windows, *columns_of(rows))}
 
 
 def _window_row(change: WindowChange) -> Row:

@@ -184,6 +184,17 @@ def test_the_money_of_a_refused_top_up_goes_back() -> None:
     assert [type_ for type_, _ in said] == ["transfer.failed", "payout.instructed"]
 
 
+def test_a_held_top_up_can_neither_be_cancelled_nor_expire() -> None:
+    world = funded()
+    world.windows = [window(functions=("top_up",))]
+    asked = request("top_up", payer="bank:X1:2", payee="wallet:b", expires_at="2026-09-28T01:30:00Z")
+    assert [type_ for type_, _ in world.tell(message("transfer.request", asked))] == ["transfer.held"]
+    cancel = message("transfer.cancel", {"transfer_id": asked["transfer_id"]})
+    ((type_, body),) = world.tell(cancel)
+    assert (type_, body["reason"]["code"]) == ("transfer.command_refused", "state_conflict")
+    assert [type_ for type_, _ in world.pass_time(HOUR)] == ["transfer.settled"]
+
+
 def test_an_atomic_batch_is_taken_when_its_items_wait() -> None:
     world = funded()
     world.windows = [window()]

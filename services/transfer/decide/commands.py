@@ -29,7 +29,7 @@ from services.transfer.decide.requests import (
     require_verification,
     waits_for,
 )
-from services.transfer.model import AT_THE_BANK, WAITING, Answer, AnswerKey, Refusal, Status, Transfer
+from services.transfer.model import AT_THE_BANK, WAITING, Answer, AnswerKey, Kind, Refusal, Status, Transfer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -216,9 +216,13 @@ def decide_verification_resend(ledger: Ledger, message: Message, command: Transf
 
 
 def decide_cancel(ledger: Ledger, message: Message, command: TransferCancel) -> None:
-    """Decide a `transfer.cancel`: possible until something moves."""
+    """Decide a `transfer.cancel`: possible until something moves; a bank has moved the money of a top-up already."""
     transfer = _find(ledger, message, command.transfer_id, WAITING)
     if transfer is None:
+        return
+    if transfer.kind == Kind.TOP_UP:
+        detail = "the bank has handed over the money of a top-up"
+        ledger.refuse(message, Refusal("state_conflict", detail=detail), transfer=transfer)
         return
     end_waiting(ledger, transfer)
     ledger.advance(message.lane, transfer, "transfer.cancelled", Status.CANCELLED)

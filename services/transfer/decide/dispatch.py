@@ -9,7 +9,6 @@ from services.transfer.decide import accounts, commands, payouts
 from services.transfer.decide.keys import is_mis_keyed
 from services.transfer.decide.refunds import decide_refund
 from services.transfer.decide.requests import decide_request, expire, go_on
-from services.transfer.decide.subjects import held_by
 from services.transfer.model import RELEASE_TIMER, WAITING, Answer, Hold, Refund, Refusal, Status, Transfer
 
 if TYPE_CHECKING:
@@ -104,7 +103,7 @@ def _find_payout(ledger: Ledger, payout_id: UUID) -> _Payout | None:
 def decide_timer(ledger: Ledger, timer: Timer) -> None:
     """Decide one timer that is due; one whose subject has moved on does nothing."""
     if timer.kind == RELEASE_TIMER:
-        _release(ledger, timer.lane, held_by(timer))
+        _release(ledger, timer.lane, Hold.of(timer.subject))
         return
     if timer.kind.startswith("release_"):
         account = ledger.accounts.get(timer.subject)
@@ -125,9 +124,10 @@ def decide_timer(ledger: Ledger, timer: Timer) -> None:
 def _release(ledger: Ledger, lane: Lane, hold: Hold) -> None:
     window = ledger.gate.closed.get(hold.window_id)
     if window is not None:
-        ledger.look_for_release(lane, hold.window_id, window.ends_at)
+        ledger.look_for_release(lane, hold, window.ends_at)
         return
-    released = ledger.releasing.get(hold, ())
+    # A change of the window may have set a second timer for the same: one of them is enough.
+    released = ledger.releasing.pop(hold, ())
     for transfer_id in released:
         transfer = ledger.transfers[transfer_id]
         if transfer.status == Status.HELD:
@@ -135,7 +135,7 @@ def _release(ledger: Ledger, lane: Lane, hold: Hold) -> None:
             ledger.tally(hold).released += 1
     if released:
         # There may be more than one batch should take.
-        ledger.set_timer(lane, RELEASE_TIMER, f"{hold.window_id}/{hold.partition}", ledger.now)
+        ledger.set_timer(lane, RELEASE_TIMER, hold.subject, ledger.now)
 
 
 _BANK_TIMERS: Final = {"payout": payouts.decide_silence, "overdue": payouts.decide_overdue}

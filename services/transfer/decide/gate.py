@@ -29,34 +29,42 @@ class Gate:
 
     def __init__(self, windows: Iterable[ClosedWindow], now: datetime, *, has_waivers: bool = False) -> None:
         self.has_waivers = has_waivers
-        self._strictest: dict[_Key, ClosedWindow] = {}
         self.closed: dict[UUID, ClosedWindow] = {}
+        self._strictest: dict[_Key, ClosedWindow] = {}
+        self._narrow: dict[tuple[str, str], list[ClosedWindow]] = {}
         for window in windows:
             if window.closes_at(now):
                 self.closed[window.window_id] = window
-                for key in _keys_of(window):
-                    known = self._strictest.get(key)
-                    self._strictest[key] = window if known is None else _stricter(known, window)
+                self._add(window)
+
+    def _add(self, window: ClosedWindow) -> None:
+        for function in window.functions:
+            if window.banks and window.currencies:
+                # Not by every pair of them: there may be thousands.
+                for bank in window.banks:
+                    self._narrow.setdefault((function, bank), []).append(window)
+                continue
+            keys: list[_Key] = [(function, bank, None) for bank in window.banks]
+            keys += [(function, None, currency) for currency in window.currencies]
+            for key in keys or [(function, None, None)]:
+                known = self._strictest.get(key)
+                self._strictest[key] = window if known is None else _stricter(known, window)
 
     def closing(self, transfer: Transfer) -> ClosedWindow | None:
         """Return the window that closes a transfer: one that rejects before one that holds, then the last to end."""
-        if not self._strictest:
+        if not self.closed:
             return None
         function = function_of(transfer)
         if function is None:
             return None
         bank, currency = _bank_of(transfer), transfer.currency
-        found = None
-        for key in (
-            (function, None, None),
-            (function, None, currency),
-            (function, bank, None),
-            (function, bank, currency),
-        ):
-            window = self._strictest.get(key)
-            if window is not None:
-                found = window if found is None else _stricter(found, window)
-        return found
+        keys: list[_Key] = [(function, None, None), (function, None, currency)]
+        found: list[ClosedWindow] = []
+        if bank is not None:
+            keys.append((function, bank, None))
+            found = [window for window in self._narrow.get((function, bank), ()) if currency in window.currencies]
+        found += [window for key in keys if (window := self._strictest.get(key)) is not None]
+        return max(found, key=_strictness, default=None)
 
 
 def function_of(transfer: Transfer) -> str | None:
@@ -73,11 +81,9 @@ def _bank_of(transfer: Transfer) -> str | None:
     return None
 
 
-def _keys_of(window: ClosedWindow) -> Iterable[_Key]:
-    banks: tuple[str | None, ...] = window.banks or (None,)
-    currencies: tuple[str | None, ...] = window.currencies or (None,)
-    return ((function, bank, currency) for function in window.functions for bank in banks for currency in currencies)
-
-
 def _stricter(one: ClosedWindow, other: ClosedWindow) -> ClosedWindow:
-    return max(one, other, key=lambda window: (not window.holds, window.ends_at, window.window_id))
+    return max(one, other, key=_strictness)
+
+
+def _strictness(window: ClosedWindow) -> tuple[bool, datetime, UUID]:
+    return not window.holds, window.ends_at, window.window_id

@@ -222,15 +222,15 @@ class Ledger:
         hold = Hold(window.window_id, lane.partition)
         self.held[transfer.transfer_id] = hold
         self.tally(hold).held += 1
-        self.look_for_release(lane, window.window_id, window.ends_at)
+        self.look_for_release(lane, hold, window.ends_at)
 
-    def look_for_release(self, lane: Lane, window_id: UUID, at: datetime) -> None:
+    def look_for_release(self, lane: Lane, hold: Hold, at: datetime) -> None:
         """Ask to be called when what a window holds in a lane may go on; a window whose end is past is looked at again.
 
         Whatever changes a window asks anew, so this is only how long an accident could keep a transfer waiting.
         """
         due_at = at if at > self.now else self.now + _LOOK_AGAIN
-        self.set_timer(lane, RELEASE_TIMER, f"{window_id}/{lane.partition}", due_at)
+        self.set_timer(lane, RELEASE_TIMER, hold.subject, due_at)
 
     def tally(self, hold: Hold) -> Tally:
         """Return what a window did to transfers of a lane in this batch, to be counted on."""

@@ -310,7 +310,8 @@ def _hold(ledger: Ledger, lane: Lane, transfer: Transfer, payee_name: str | None
     """Let a transfer wait for a window's end: it reserves nothing and uses up no limit."""
     if transfer.status != Status.HELD:
         _remember_name(ledger, transfer, payee_name)
-        if transfer.expires_at is not None:
+        # The money of a top-up is here: it never expires.
+        if transfer.expires_at is not None and transfer.kind != Kind.TOP_UP:
             ledger.set_timer(lane, "expire", transfer.transfer_id, transfer.expires_at)
     ledger.hold(lane, transfer, window)
     ledger.advance(lane, transfer, "transfer.held", Status.HELD, _closed_by(ledger, window))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from services.transfer.decide.commands import answer_key
-from services.transfer.model import RELEASE_TIMER, Hold
+from services.transfer.model import RELEASE_TIMER
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -79,12 +79,6 @@ def _add_parties(subjects: Subjects, accounts: set[str], request: Any) -> None:
             accounts.add(party)
     if request.payee_name is not None:
         subjects.has_names = True
-
-
-def held_by(timer: Timer) -> Hold:
-    """Return what a timer of the kind `release` is about."""
-    window_id, _, partition = timer.subject.partition("/")
-    return Hold(UUID(window_id), int(partition))
 
 
 def _add_timer(subjects: Subjects, timer: Timer) -> None:

@@ -22,11 +22,12 @@ create index closed_window_to_come on closed_window (starts_at) where not is_ove
 -- A transfer that waits for a window's end; those of a lane go on in the order of their numbers.
 create table held_transfer (
     transfer_id uuid primary key,
-    number      bigint generated always as identity,
+    number      bigint not null,
     window_id   uuid not null,
     partition   integer not null
 );
 create index held_transfer_next on held_transfer (window_id, partition, number);
+create index held_transfer_last on held_transfer (partition, number);
 
 -- What a window did to transfers; each lane adds to its own row.
 create table window_tally (
@@ -47,4 +48,5 @@ create table fee_waiver (
     expires_at      timestamptz not null,
     constraint fee_waiver_is_used_up_at_most check (remaining >= 0)
 );
+create index fee_waiver_usable on fee_waiver (expires_at) where remaining > 0;
 create index fee_waiver_of_customer on fee_waiver (customer_id) where remaining > 0;
