@@ -122,6 +122,7 @@ WindowReasonCode = Literal[
     "bank_unknown",
     "currency_unknown",
     "compensation_invalid",
+    "plan_too_large",
     "duplicate_id_conflict",
     "state_conflict",
 ]

@@ -39,12 +39,17 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from schemas import maintenance as wire
+    from schemas.transfer import FeeWaived
     from services.maintenance.model import Grant
     from services.maintenance.policy import Policy
     from services.runtime.message import Lane, Message
 
 SOURCE: Final = "sluice/maintenance"
 EVENTS: Final = "maintenance.events"
+_LARGEST_PLAN: Final = 16_384
+"""What a plan may weigh, in bytes: it stands in every event of its window, and its alternatives in every transfer's."""
+_LARGEST_REASON: Final = 8_192
+_LOOK_AGAIN: Final = timedelta(minutes=1)
 FUNCTIONS: Final = ("transfer", "withdrawal", "top_up", "closure_payout")
 
 _WINDOW_TIMERS: Final = (
@@ -119,10 +124,11 @@ class Book:
         """Tell a customer what they get for a window."""
         self._compensate(lane, window, grant, "compensation.granted", f"{grant.compensation_id}.granted")
 
-    def use(self, lane: Lane, window: Window, grant: Grant, transfer_id: UUID) -> None:
+    def use(self, lane: Lane, window: Window, grant: Grant, use: FeeWaived) -> None:
         """Tell that a customer has used what they got."""
-        id_ = f"{grant.compensation_id}.{transfer_id}.used"
-        self._compensate(lane, window, grant, "compensation.used", id_, transfer_id=str(transfer_id))
+        id_ = f"{grant.compensation_id}.{use.transfer_id}.used"
+        more = {"transfer_id": str(use.transfer_id), "occurred_at": as_text(use.occurred_at)}
+        self._compensate(lane, window, grant, "compensation.used", id_, **more)
 
     def _compensate(self, lane: Lane, window: Window, grant: Grant, type_: str, id_: str, **extra: Any) -> None:
         body = {
@@ -210,7 +216,7 @@ def _decide_schedule(book: Book, message: Message, command: WindowSchedule, cont
         book.refuse(message, command.window_id, Refusal("duplicate_id_conflict", "window_id"))
     elif known is not None:
         book.publish(message.lane, known)
-    elif (refusal := _refuse_plan(book, command)) is not None:
+    elif (refusal := _refuse_plan(book, command) or _refuse_size(_plan_of(command), _LARGEST_PLAN, None)) is not None:
         book.refuse(message, command.window_id, refusal)
     else:
         window = Window(
@@ -233,8 +239,14 @@ def plan(book: Book, lane: Lane, window: Window) -> None:
 
 def _plan_of(command: WindowSchedule) -> dict[str, Any]:
     said = command.model_dump(mode="json", exclude={"window_id", "starts_at", "ends_at"}, exclude_none=True)
-    said["functions"] = list(dict.fromkeys(said["functions"]))
+    said["alternatives"] = [way.model_dump(mode="json", exclude_defaults=True) for way in command.alternatives]
+    said["functions"] = _each_once(said["functions"])
+    said["scope"] = {name: _each_once(codes) for name, codes in said["scope"].items()}
     return said
+
+
+def _each_once(names: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(names))
 
 
 def _refuse_plan(book: Book, command: WindowSchedule) -> Refusal | None:
@@ -271,6 +283,13 @@ def _refuse_times(book: Book, starts_at: datetime, ends_at: datetime) -> Refusal
     return None
 
 
+def _refuse_size(said: Mapping[str, Any], largest: int, field: str | None) -> Refusal | None:
+    size = len(orjson.dumps(said))
+    return (
+        Refusal("plan_too_large", field, f"{size:,} bytes; at most {largest:,} are taken") if size > largest else None
+    )
+
+
 def _refuse_compensation(compensation: wire.Compensation | None) -> Refusal | None:
     if compensation is not None and compensation.kind == "coupon" and compensation.currency is None:
         return Refusal("compensation_invalid", "compensation.currency", "a coupon's value has a currency")
@@ -282,7 +301,8 @@ def _decide_change(book: Book, message: Message, data: Any) -> None:
     if window is None:
         book.refuse(message, data.window_id, Refusal("window_unknown", "window_id"))
         return
-    refusal = _CHANGES[message.type](book, message.lane, window, data)
+    refusal = _refuse_size(_why(data), _LARGEST_REASON, "reason")
+    refusal = refusal or _CHANGES[message.type](book, message.lane, window, data)
     if refusal is not None:
         book.refuse(message, window.window_id, refusal)
 
@@ -313,9 +333,12 @@ def _reschedule(book: Book, lane: Lane, window: Window, command: wire.WindowResc
 def _start_now(book: Book, lane: Lane, window: Window, _command: BaseModel) -> Refusal | None:
     if window.status != Status.SCHEDULED:
         return _conflict(window)
-    window.starts_at = min(window.starts_at, book.now)
-    start(book, lane, window)
-    return None
+    starts_at = min(window.starts_at, book.now)
+    refusal = _refuse_times(book, max(starts_at, book.now), window.ends_at)
+    if refusal is None:
+        window.starts_at = starts_at
+        start(book, lane, window)
+    return refusal
 
 
 def _extend(book: Book, lane: Lane, window: Window, command: wire.WindowExtend) -> Refusal | None:
@@ -368,7 +391,7 @@ _CHANGES: Final[Mapping[str, Callable[[Book, Lane, Window, Any], Refusal | None]
 }
 
 
-def _why(command: wire.WindowReschedule | wire.WindowExtend | wire.WindowCancel) -> dict[str, Any]:
+def _why(command: BaseModel) -> dict[str, Any]:
     """Return why a window is changed, in whatever languages that is said."""
     said = command.model_dump(mode="json", include={"reason", "reason_in"}, exclude_defaults=True)
     return {f"change_{name}": text for name, text in said.items()}
@@ -423,6 +446,18 @@ def _settle_debts(book: Book, lane: Lane, window: Window) -> None:
         book.set_timer(lane, GRANT_TIMER, window, book.now)
 
 
+def owe(book: Book, lane: Lane, window: Window) -> None:
+    """Have those whom a window owes something looked for once it is over, by the lane that has heard of them."""
+    due_at = book.now if window.status in OVER else max(window.ends_at, book.now + _LOOK_AGAIN)
+    key = TimerKey(GRANT_TIMER, f"{window.window_id}/{lane.group}/{lane.partition}")
+    book.timers[key] = Timer(lane, key.kind, key.subject, due_at)
+
+
+def subject_of(timer: Timer) -> UUID:
+    """Return the window that a timer is about."""
+    return UUID(timer.subject.partition("/")[0])
+
+
 def catch_up(book: Book, due: Iterable[Timer]) -> None:
     """Take every step of windows whose time has come, in order, also those that follow from others and are due too."""
     waiting = list(due)
@@ -441,7 +476,7 @@ def catch_up(book: Book, due: Iterable[Timer]) -> None:
 
 
 def _take_step(book: Book, timer: Timer) -> None:
-    window = book.windows.get(UUID(timer.subject))
+    window = book.windows.get(subject_of(timer))
     if window is None:
         return
     lane = timer.lane
@@ -482,15 +517,23 @@ def compensation_id(window_id: UUID, customer_id: str) -> UUID:
 # --- Rails that stop answering ---
 
 
-def trip(book: Book, message: Message, bank: str) -> Window:
-    """Make the window of a bank that has stopped answering; it begins at once, and ends when the bank answers."""
+def rail_window_id(bank: str, message: Message, now: datetime) -> UUID:
+    """Return the id of the window that a bank makes because of a message that is read now."""
+    return uuid5(_RAILS, f"{bank}/{message.source}/{message.id}/{as_text(now)}")
+
+
+def trip(book: Book, message: Message, bank: str) -> None:
+    """Make the window of a bank that has stopped answering: it begins at once, and ends when the bank answers.
+
+    Where nothing is left that it could answer, the window's own end lets payouts try the bank again.
+    """
     window = Window(
-        window_id=uuid5(_RAILS, f"{bank}/{message.source}/{message.id}"),
+        window_id=rail_window_id(bank, message, book.now),
         content_hash=b"",
         plan={
             "title": f"Bank {bank} does not answer",
             "reason": f"Payouts to {bank} are without an answer",
-            "ends": "confirmed",
+            "ends": "automatic",
             "treatment": "hold",
             "alternatives": [],
             "drill": False,
@@ -502,4 +545,3 @@ def trip(book: Book, message: Message, bank: str) -> Window:
         correlation_id=message.correlation_id,
     )
     plan(book, message.lane, window)
-    return window

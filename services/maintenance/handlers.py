@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
-from uuid import UUID
 
 from schemas.transfer import FeeWaived, TransferDelayed, TransferFailed, TransferHeld
 from services.maintenance import store
@@ -17,14 +16,18 @@ from services.maintenance.decide import (
     compensation_id,
     decide_command,
     end,
+    owe,
+    rail_window_id,
+    subject_of,
     trip,
 )
 from services.maintenance.model import CLOSING, GRANT_TIMER, OVER, Affected
 from services.runtime.message import Effects, TimerKey
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
     from datetime import datetime
+    from uuid import UUID
 
     from services.maintenance.model import Window
     from services.maintenance.policy import Policy
@@ -46,10 +49,10 @@ class Handlers:
         if batch.timers:
             return await self._on_timers(connection, batch.timers, now)
         commands: list[tuple[Message, Any]] = [(message, message.data) for message in batch.messages]
-        ids = {data.window_id for _, data in commands}
+        lanes = {data.window_id: message.lane for message, data in commands}
         # What is due comes first, though the service may have been down when it was.
-        due = await store.take_due(connection, ids, now)
-        windows = await store.load_windows(connection, ids)
+        due = await store.take_due(connection, lanes, now)
+        windows = await store.load_windows(connection, lanes)
         keys = {key for message, _ in commands if (key := answer_key(message)) is not None}
         book = Book(windows, await store.load_answers(connection, keys), self.policy, now)
         catch_up(book, due)
@@ -71,11 +74,11 @@ class Handlers:
         return effects_of(book)
 
     async def _on_timers(self, connection: Connection, timers: Sequence[Timer], now: datetime) -> Effects:
-        windows = await store.load_windows(connection, {UUID(timer.subject) for timer in timers})
+        windows = await store.load_windows(connection, {subject_of(timer) for timer in timers})
         book = Book(windows, {}, self.policy, now)
         catch_up(book, [timer for timer in timers if timer.kind in STEPS])
         for timer in timers:
-            window = windows.get(UUID(timer.subject))
+            window = windows.get(subject_of(timer))
             if timer.kind == GRANT_TIMER and window is not None and window.compensates:
                 await self._grant(connection, book, timer.lane, window)
         await store.record(connection, book)
@@ -84,77 +87,79 @@ class Handlers:
     # --- What windows owe ---
 
     async def _grant(self, connection: Connection, book: Book, lane: Lane, window: Window) -> None:
+        if window.status not in OVER:
+            owe(book, lane, window)
+            return
         expires_at = book.now + timedelta(seconds=self.policy.compensation.expires_after_s)
         grants = await store.grant_compensation(connection, window.window_id, book.now, expires_at, _GRANTED_AT_ONCE)
         for grant in grants:
             book.grant(lane, window, grant)
         if len(grants) == _GRANTED_AT_ONCE:
-            book.set_timer(lane, GRANT_TIMER, window, book.now)
+            owe(book, lane, window)
 
     async def _note_affected(self, connection: Connection, book: Book, messages: Sequence[Message]) -> None:
         stopped = [
-            (message, window_id, customer_id)
+            (message.lane, window_id, customer_id)
             for message in messages
             if (window_id := _stopped_by(message.data)) is not None
             and (customer_id := _customer_of(message.data)) is not None
         ]
-        if not stopped:
-            return
-        windows = await store.load_windows(connection, {window_id for _, window_id, _ in stopped})
+        # Only read: whoever changes them must not wait for every lane, nor the lanes for each other.
+        windows = await store.load_windows(connection, {window_id for _, window_id, _ in stopped}, locks=False)
         book.windows.update(windows)
-        owed = [entry for entry in stopped if entry[1] in windows and windows[entry[1]].compensates]
-        affected = dict.fromkeys((window_id, customer_id) for _, window_id, customer_id in owed)
+        owed = [one for one in stopped if one[1] in windows and windows[one[1]].compensates]
+        affected = sorted({(window_id, customer_id) for _, window_id, customer_id in owed})
         await store.record_affected(connection, [Affected(*key, compensation_id(*key)) for key in affected])
-        for message, window_id, _ in owed:
-            if windows[window_id].status in OVER:
-                # It was said after the window's end: those who were told in time have theirs.
-                book.set_timer(message.lane, GRANT_TIMER, windows[window_id], book.now)
+        for lane, window_id, _ in owed:
+            # Though the window may have ended just now, the timer looks once that is known.
+            owe(book, lane, windows[window_id])
 
     async def _note_used(self, connection: Connection, book: Book, messages: Sequence[Message]) -> None:
-        uses = [(message, message.data) for message in messages if isinstance(message.data, FeeWaived)]
+        uses = {
+            (use.compensation_id, use.transfer_id): (message.lane, use)
+            for message in messages
+            if isinstance(use := message.data, FeeWaived)
+        }
         if not uses:
             return
-        grants = await store.use_compensation(connection, [use.compensation_id for _, use in uses])
+        grants = await store.use_compensation(connection, uses)
         missing = {grant.window_id for grant in grants.values()} - book.windows.keys()
-        book.windows.update(await store.load_windows(connection, missing))
-        for message, use in uses:
-            grant = grants.get(use.compensation_id)
-            if grant is not None:
-                book.use(message.lane, book.windows[grant.window_id], grant, use.transfer_id)
+        book.windows.update(await store.load_windows(connection, missing, locks=False))
+        for key, (lane, use) in uses.items():
+            if key in grants:
+                book.use(lane, book.windows[grants[key].window_id], grants[key], use)
 
     # --- Rails that stop answering ---
 
     async def _watch_rails(self, connection: Connection, book: Book, messages: Sequence[Message]) -> None:
-        silent = {
-            data.transfer_id: _bank_of(data.payee)
-            for message in messages
-            if isinstance(data := message.data, TransferDelayed) and data.kind == "withdrawal"
-        }
+        rails = self.policy.rails
+        delayed = [(message, message.data) for message in messages if isinstance(message.data, TransferDelayed)]
+        silent = {data.transfer_id: (message, data) for message, data in delayed if data.kind == "withdrawal"}
         answers: list[Any] = [message.data for message in messages if message.type.startswith("payout.")]
-        await store.record_silent(connection, silent, book.now)
-        banks = await store.take_answered(connection, [answer.transfer_id for answer in answers]) if answers else set()
-        if banks:
-            await self._end_tripped(connection, book, messages[0].lane, await store.take_tripped(connection, banks))
+        banks = {id_: _bank_of(data.payee) for id_, (_, data) in silent.items()}
+        rows = [(id_, banks[id_], data.occurred_at) for id_, (_, data) in silent.items()]
+        await store.record_silent(connection, rows)
+        answering = await store.take_answered(connection, [one.transfer_id for one in answers]) if answers else set()
+        if answering:
+            await self._end_tripped(connection, book, messages[0].lane, answering)
         if not silent:
             return
-        counts = await store.count_silent(connection, set(silent.values()))
-        tripped = {}
-        for message in messages:
-            data = message.data
-            if isinstance(data, TransferDelayed) and data.kind == "withdrawal":
-                bank = _bank_of(data.payee)
-                payouts, window_id = counts[bank]
-                if payouts >= self.policy.rails.trip_at and window_id is None and bank not in tripped:
-                    tripped[bank] = trip(book, message, bank).window_id
-        await store.record_tripped(connection, tripped)
+        since = book.now - timedelta(seconds=rails.within_s)
+        stopped = await store.find_silent(connection, set(banks.values()), since, rails.trip_at)
+        because = {banks[id_]: message for id_, (message, _) in silent.items()}
+        windows = {bank: rail_window_id(bank, because[bank], book.now) for bank in stopped}
+        for bank in sorted(await store.claim_rails(connection, windows)):
+            trip(book, because[bank], bank)
 
-    async def _end_tripped(self, connection: Connection, book: Book, lane: Lane, ids: Sequence[UUID]) -> None:
-        missing = set(ids) - book.windows.keys()
-        book.windows.update(await store.load_windows(connection, missing))
+    async def _end_tripped(self, connection: Connection, book: Book, lane: Lane, banks: Collection[str]) -> None:
+        ids = await store.load_rails(connection, banks)
+        due = await store.take_due(connection, dict.fromkeys(ids, lane), book.now)
+        book.windows.update(await store.load_windows(connection, ids))
+        await store.release_rails(connection, banks)
+        catch_up(book, due)
         for window_id in ids:
-            window = book.windows[window_id]
-            if window.status in CLOSING:
-                end(book, lane, window)
+            if window_id in book.windows and book.windows[window_id].status in CLOSING:
+                end(book, lane, book.windows[window_id])
 
 
 def effects_of(book: Book) -> Effects:

@@ -42,9 +42,10 @@ class Compensating(Strict):
 
 
 class Rails(Strict):
-    """How many payouts to one bank may be without an answer before a window is made for it; 0 makes none."""
+    """How many payouts to one bank may become delayed within a time before a window is made for it; 0 makes none."""
 
     trip_at: Annotated[int, Field(ge=0)] = 0
+    within_s: Seconds = 1_800
     expected_s: Seconds = 3_600
 
 

@@ -1,6 +1,15 @@
--- Every statement of the maintenance service. A batch runs each at most once, whatever its size.
+-- Every statement of the maintenance service. A batch costs a constant number of them; locks are taken in one order:
+-- timers, windows, customers whom windows owe something, banks.
 
--- Windows by id, locked in the order of their ids; the columns stand in the order of model.Window.
+-- Windows by id, as they are now; the columns stand in the order of model.Window.
+-- name: read_windows
+select
+    window_id, content_hash, plan, starts_at, ends_at, correlation_id, status, revision,
+    event_type, event_body, occurred_at, answer_by
+from maintenance_window
+where window_id = any($1::uuid[])
+
+-- The same, locked in the order of their ids.
 -- name: load_windows
 select
     window_id, content_hash, plan, starts_at, ends_at, correlation_id, status, revision,
@@ -10,19 +19,19 @@ where window_id = any($1::uuid[])
 order by window_id
 for update
 
--- Take the timers of these windows that are due, whichever lane they belong to.
+-- Lock the timers of these windows, whichever lanes they belong to, and take those that are due.
 -- name: take_due_timers
-with due as (
-    select kind, subject
+with locked as (
+    select kind, subject, due_at
     from timer
-    where subject = any($1::text[]) and kind = any($2::text[]) and due_at <= $3 and parked_at is null
+    where subject = any($1::text[]) and kind = any($2::text[]) and parked_at is null
     order by kind, subject
     for update
 )
 delete from timer
-using due
-where timer.kind = due.kind and timer.subject = due.subject
-returning timer.lane_group, timer.partition, timer.kind, timer.subject, timer.due_at
+using locked
+where timer.kind = locked.kind and timer.subject = locked.subject and locked.due_at <= $3
+returning timer.kind, timer.subject, timer.due_at
 
 -- What commands with these ids were answered with before.
 -- name: load_answers
@@ -83,17 +92,38 @@ where
     )
 returning window_id, customer_id, compensation_id, expires_at
 
--- Count what customers have used of what they got.
+-- Count what customers have used of what they got, each transfer once, and say which are new.
 -- name: use_compensation
-update affected_customer
-set used = affected_customer.used + spent.count
-from (
-    select compensation_id, count(*)::integer as count
-    from unnest($1::uuid[]) as named (compensation_id)
+with noted as (
+    insert into compensation_use (compensation_id, transfer_id)
+    select named.compensation_id, named.transfer_id
+    from unnest($1::uuid[], $2::uuid[]) as named (compensation_id, transfer_id)
+    where exists (
+        select from affected_customer
+        where affected_customer.compensation_id = named.compensation_id and affected_customer.granted_at is not null
+    )
+    order by 1, 2
+    on conflict (compensation_id, transfer_id) do nothing
+    returning compensation_id, transfer_id
+),
+spent as (
+    select compensation_id, count(*)::integer as count, array_agg(transfer_id) as transfers
+    from noted
     group by compensation_id
-) as spent
-where affected_customer.compensation_id = spent.compensation_id and affected_customer.granted_at is not null
-returning window_id, customer_id, affected_customer.compensation_id, expires_at
+),
+locked as (
+    select affected_customer.window_id, affected_customer.customer_id, spent.count, spent.transfers
+    from affected_customer
+    join spent on spent.compensation_id = affected_customer.compensation_id
+    where affected_customer.granted_at is not null
+    order by affected_customer.window_id, affected_customer.customer_id
+    for update of affected_customer
+)
+update affected_customer
+set used = affected_customer.used + locked.count
+from locked
+where affected_customer.window_id = locked.window_id and affected_customer.customer_id = locked.customer_id
+returning affected_customer.window_id, affected_customer.customer_id, compensation_id, expires_at, locked.transfers
 
 -- Note payouts that banks have left without an answer.
 -- name: insert_silent_payouts
@@ -104,34 +134,52 @@ on conflict (transfer_id) do nothing
 
 -- Forget payouts that were answered, and say which banks answered.
 -- name: take_answered_payouts
+with answered as (
+    select transfer_id
+    from silent_payout
+    where transfer_id = any($1::uuid[])
+    order by transfer_id
+    for update
+)
 delete from silent_payout
-where transfer_id = any($1::uuid[])
+using answered
+where silent_payout.transfer_id = answered.transfer_id
 returning bank
 
--- How many payouts each of these banks has left without an answer, and the window that it made.
--- name: count_silent_payouts
-select
-    named.bank,
-    (select count(*) from silent_payout where silent_payout.bank = named.bank) as payouts,
-    tripped_rail.window_id
-from unnest($1::text[]) as named (bank)
-left join tripped_rail on tripped_rail.bank = named.bank
+-- The banks among these that have left so many payouts without an answer since a moment.
+-- name: find_silent_banks
+select bank
+from silent_payout
+where bank = any($1::text[]) and since > $2
+group by bank
+having count(*) >= $3
 
--- Remember the windows that banks have made.
--- name: insert_tripped_rails
-insert into tripped_rail (bank, window_id)
+-- Have banks make these windows, unless they have one that is not over; say which do. Who comes at the same moment
+-- waits until it is known.
+-- name: claim_rails
+insert into tripped_rail as known (bank, window_id)
 select * from unnest($1::text[], $2::uuid[])
-on conflict (bank) do nothing
+order by 1
+on conflict (bank) do update
+set window_id = excluded.window_id
+where exists (
+    select from maintenance_window
+    where maintenance_window.window_id = known.window_id and maintenance_window.status in ('ended', 'cancelled')
+)
+returning bank
+
+-- Which windows these banks have made.
+-- name: load_rails
+select window_id
+from tripped_rail
+where bank = any($1::text[])
 
 -- Forget the windows of banks that answer again; what else they owe was asked before.
--- name: take_tripped_rails
+-- name: release_rails
 with answering as (
     delete from tripped_rail
     where bank = any($1::text[])
-    returning window_id, bank
-),
-forgotten as (
-    delete from silent_payout
-    where bank in (select answering.bank from answering)
+    returning bank
 )
-select window_id from answering
+delete from silent_payout
+where bank in (select answering.bank from answering)

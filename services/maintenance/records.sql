@@ -84,7 +84,10 @@ where
     and maintenance_window.status in ('ended', 'cancelled')
     and not exists (
         select from timer
-        where timer.kind = 'grant' and timer.subject = affected_customer.window_id::text and timer.parked_at is null
+        where
+            timer.kind = 'grant'
+            and split_part(timer.subject, '/', 1) = affected_customer.window_id::text
+            and timer.parked_at is null
     )
 group by affected_customer.window_id
 limit 100

@@ -11,8 +11,8 @@ import orjson
 
 from services.maintenance.decide import STEPS
 from services.maintenance.model import Affected, Answer, AnswerKey, Grant, Step, Window
-from services.runtime.database import copy_rows, execute_rows, load_queries
-from services.runtime.message import Lane, Timer
+from services.runtime.database import columns_of, copy_rows, execute_rows, load_queries
+from services.runtime.message import Timer
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from services.maintenance.decide import Book
     from services.runtime.database import Connection
+    from services.runtime.message import Lane
 
 _QUERIES: Final = load_queries(Path(__file__).with_name("queries.sql"))
 
@@ -36,22 +37,21 @@ _AFTER_PLAN: Final = attrgetter(
 )
 
 
-async def load_windows(connection: Connection, ids: Collection[UUID]) -> dict[UUID, Window]:
-    """Load and lock windows, in the order of their ids."""
+async def load_windows(connection: Connection, ids: Collection[UUID], *, locks: bool = True) -> dict[UUID, Window]:
+    """Load windows, and lock them in the order of their ids for whoever may change them."""
     if not ids:
         return {}
-    rows = await connection.fetch(_QUERIES.load_windows, list(ids))
+    rows = await connection.fetch(_QUERIES.load_windows if locks else _QUERIES.read_windows, list(ids))
     windows = (Window(row[0], row[1], orjson.loads(row[2]), *row[3:]) for row in rows)
     return {window.window_id: window for window in windows}
 
 
-async def take_due(connection: Connection, ids: Collection[UUID], now: datetime) -> list[Timer]:
-    """Take the timers of windows that are due, whichever lane they belong to; before the windows, as all do."""
-    subjects = sorted(map(str, ids))
-    rows = await connection.fetch(_QUERIES.take_due_timers, subjects, sorted(STEPS), now)
-    return [
-        Timer(Lane(row["lane_group"], row["partition"]), row["kind"], row["subject"], row["due_at"]) for row in rows
-    ]
+async def take_due(connection: Connection, lanes: Mapping[UUID, Lane], now: datetime) -> list[Timer]:
+    """Lock the timers of windows, before the windows as all do, and take those that are due into the lane of each."""
+    if not lanes:
+        return []
+    rows = await connection.fetch(_QUERIES.take_due_timers, sorted(map(str, lanes)), sorted(STEPS), now)
+    return [Timer(lanes[UUID(row["subject"])], row["kind"], row["subject"], row["due_at"]) for row in rows]
 
 
 async def load_answers(connection: Connection, keys: Collection[AnswerKey]) -> dict[AnswerKey, Answer]:
@@ -93,18 +93,20 @@ async def grant_compensation(
     return [Grant(*row) for row in rows]
 
 
-async def use_compensation(connection: Connection, ids: Sequence[UUID]) -> dict[UUID, Grant]:
-    """Count what was used, an id for each use; return what is known of them."""
-    rows = await connection.fetch(_QUERIES.use_compensation, list(ids))
-    return {row["compensation_id"]: Grant(*row) for row in rows}
+async def use_compensation(
+    connection: Connection, uses: Collection[tuple[UUID, UUID]]
+) -> dict[tuple[UUID, UUID], Grant]:
+    """Count what was used, by compensation and transfer; return what is new, with what is known of it."""
+    rows = await connection.fetch(_QUERIES.use_compensation, *columns_of(sorted(uses)))
+    return {(row["compensation_id"], id_): Grant(*row[:4]) for row in rows for id_ in row["transfers"]}
 
 
 # --- Banks that do not answer ---
 
 
-async def record_silent(connection: Connection, payouts: Mapping[UUID, str], now: datetime) -> None:
-    """Note the payouts, by id, that their banks have left without an answer."""
-    await execute_rows(connection, _QUERIES.insert_silent_payouts, [(id_, bank, now) for id_, bank in payouts.items()])
+async def record_silent(connection: Connection, payouts: Sequence[tuple[UUID, str, datetime]]) -> None:
+    """Note payouts that their banks have left without an answer: each one's id, bank, and since when."""
+    await execute_rows(connection, _QUERIES.insert_silent_payouts, payouts)
 
 
 async def take_answered(connection: Connection, ids: Collection[UUID]) -> set[str]:
@@ -113,17 +115,23 @@ async def take_answered(connection: Connection, ids: Collection[UUID]) -> set[st
     return {row["bank"] for row in rows}
 
 
-async def count_silent(connection: Connection, banks: Collection[str]) -> dict[str, tuple[int, UUID | None]]:
-    """Return how many payouts each bank has left without an answer, and the window that it has made."""
-    rows = await connection.fetch(_QUERIES.count_silent_payouts, sorted(banks))
-    return {row["bank"]: (row["payouts"], row["window_id"]) for row in rows}
+async def find_silent(connection: Connection, banks: Collection[str], since: datetime, at_least: int) -> list[str]:
+    """Return the banks among these that have left so many payouts without an answer since a moment."""
+    return [row["bank"] for row in await connection.fetch(_QUERIES.find_silent_banks, sorted(banks), since, at_least)]
 
 
-async def record_tripped(connection: Connection, windows: Mapping[str, UUID]) -> None:
-    """Remember the window that each bank has made."""
-    await execute_rows(connection, _QUERIES.insert_tripped_rails, sorted(windows.items()))
+async def claim_rails(connection: Connection, windows: Mapping[str, UUID]) -> set[str]:
+    """Have banks make windows, by bank; return those that do, because they have none that is not over."""
+    if not windows:
+        return set()
+    return {row["bank"] for row in await connection.fetch(_QUERIES.claim_rails, *columns_of(sorted(windows.items())))}
 
 
-async def take_tripped(connection: Connection, banks: Collection[str]) -> list[UUID]:
-    """Forget and return the windows that these banks have made, and what else they left without an answer."""
-    return [row["window_id"] for row in await connection.fetch(_QUERIES.take_tripped_rails, sorted(banks))]
+async def load_rails(connection: Connection, banks: Collection[str]) -> list[UUID]:
+    """Return the windows that these banks have made."""
+    return [row["window_id"] for row in await connection.fetch(_QUERIES.load_rails, sorted(banks))]
+
+
+async def release_rails(connection: Connection, banks: Collection[str]) -> None:
+    """Forget the windows that these banks have made, and what else they left without an answer."""
+    await connection.execute(_QUERIES.release_rails, sorted(banks))

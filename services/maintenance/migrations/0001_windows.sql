@@ -68,6 +68,14 @@ create table affected_customer (
     constraint what_is_granted_expires check ((granted_at is null) = (expires_at is null)),
     constraint only_what_is_granted_is_used check (used = 0 or (used > 0 and granted_at is not null))
 );
+
+-- A transfer for which a customer used what they got, each once.
+create table compensation_use (
+    compensation_id uuid not null,
+    transfer_id     uuid not null,
+    constraint compensation_is_used_once_a_transfer primary key (compensation_id, transfer_id)
+);
+
 create index affected_customer_without_compensation on affected_customer (window_id) where granted_at is null;
 
 -- A payout that its bank has left without an answer.
