@@ -125,7 +125,7 @@ def _actions(one: Planned, begin: datetime, chance: Random) -> list[tuple[dateti
         ],
         "confirmed": [(end + HOUR / 2, "window.end", id_)],
         "cancelled": [(said_at + (start - said_at) / 2, "window.cancel", id_)],
-        "started now": [(said_at + (start - said_at) * 0.9, "window.start_now", id_)],
+        "started now": [(said_at + (start - said_at) / 2, "window.start_now", id_)],
     }
     return [schedule, *changes.get(one.kind, [])]
 
@@ -254,6 +254,8 @@ def _history(reader: Reader) -> dict[str, list[_Event]]:
         if seen.pop(headers["ce_id"], None) is not None:
             type_ = short_type(headers["ce_type"])
             history[headers["ce_subject"]].append((type_, orjson.loads(value)))
+    refused = [event for events in history.values() for type_, event in events if type_ == "window.refused"]
+    assert not refused, refused
     for events in history.values():
         events.sort(key=lambda event: event[1]["revision"])
         assert [event["revision"] for _, event in events] == list(range(1, len(events) + 1))
