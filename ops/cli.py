@@ -19,7 +19,7 @@ _HELP: Final = "Message-driven services over Kafka for a wallet and micro-lendin
 GROUPS: Final = {
     "offsets": "What has been consumed, and gaps that wait for a person.",
     "topics": "The topics of the contract.",
-    "windows": "Maintenance windows: past, current and to come; plan, extend, end and cancel them.",
+    "windows": "Maintenance windows: past, current and to come; plan, move and end them.",
 }
 """What the first word of a command of two words is about."""
 
@@ -35,6 +35,8 @@ COMMANDS: Final = {
     "notices": ("ops.notices:show", "Show what became of everything that people were to be told."),
     "audit": ("ops.ledger:show_audit", "Check that everything adds up; exit 1 if not, 2 if it could not look."),
     "windows plan": ("ops.windows:plan", "Plan a window; one that starts now is an emergency."),
+    "windows reschedule": ("ops.windows:reschedule", "Move a window that is not over."),
+    "windows start": ("ops.windows:start", "Start a planned window at once."),
     "windows extend": ("ops.windows:extend", "Let a window that has started end later."),
     "windows end": ("ops.windows:end", "End a window that has started."),
     "windows cancel": ("ops.windows:cancel", "Call off a window that has not started."),

@@ -3,29 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import time
 import uuid
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
-import orjson
 import typer
-from confluent_kafka import Consumer, Producer, TopicPartition
+from rich.markup import escape
 from rich.table import Table
 
-from local.settings import runtime_settings
-from ops.brokers import NoAnswer, asking
 from ops.console import Json, console, print_json
 from ops.database import connect
 from ops.errors import UserError
+from ops.maintenance import REFUSED, Answer, Command, ask
 from ops.moments import moment_of, moment_text
 from ops.running import find_running
-from schemas.envelope import encode_headers, short_type
 from schemas.fields import as_text
 from services.maintenance import records
 from services.notify import records as notices
 from services.runtime.clock import clock_from_setting
-from services.runtime.kafka import admin_options
 from services.transfer import records as transfers
 
 if TYPE_CHECKING:
@@ -35,12 +30,38 @@ if TYPE_CHECKING:
 
     from ops.running import Running
 
-_COMMANDS: Final = "maintenance.commands"
-_EVENTS: Final = "maintenance.events"
-_SOURCE: Final = "sluice.windows"
-_ANSWER_WITHIN_S: Final = 20.0
+_WHEN: Final = "2026-11-23T22:00, in the zone of Asia/Shanghai, or with an offset of its own: 2026-11-23T14:00Z"
 
 WindowId = Annotated[uuid.UUID, typer.Argument(metavar="WINDOW_ID", help="As `sluice windows` lists it.")]
+Start = Annotated[str, typer.Option("--from", help=f"When it starts: `now`, or {_WHEN}.")]
+End = Annotated[str, typer.Option("--to", help=f"When it ends: {_WHEN}.")]
+Reason = Annotated[
+    str, typer.Option(help="Why, in customers' words; told to those whose language it is in, Chinese or English.")
+]
+ReasonInChinese = Annotated[str | None, typer.Option("--reason-zh", help="The same for who reads Chinese.")]
+ReasonInEnglish = Annotated[str | None, typer.Option("--reason-en", help="The same for who reads English.")]
+
+_ANSWERS: Final = {
+    "window.schedule": {"window.scheduled", "window.started"},
+    "window.reschedule": {"window.rescheduled"},
+    "window.start_now": {"window.started"},
+    "window.extend": {"window.extended"},
+    "window.end": {"window.ended"},
+    "window.cancel": {"window.cancelled"},
+}
+"""What answers each command, beside its refusal."""
+
+_AS_IT_STANDS: Final = {
+    *set().union(*_ANSWERS.values()),
+    "window.reminder",
+    "window.overrun",
+    "window.escalated",
+    "survey.requested",
+}
+"""What a plan that was known before is answered with: whatever was said of its window last."""
+
+
+_TREATED: Final = {"hold": "held until it is over", "reject": "refused"}
 
 
 class NoSuchWindow(UserError):
@@ -101,6 +122,8 @@ async def _read(running: Running, window_id: uuid.UUID | None, limit: int) -> li
             "refused": tally.refused,
             "released": tally.released,
             "waiting": tally.waiting,
+            # Over while they waited: by cancel, by expiry, or with their wallet.
+            "cancelled": tally.held - tally.released - tally.waiting,
             "announced": announced[str(id_)],
             "compensated": window["compensated"],
             "compensation_used": window["compensation_used"],
@@ -121,18 +144,33 @@ def _print(out: Console, windows: Sequence[Mapping[str, Any]]) -> None:
     if not windows:
         out.print("No window is planned, and none was: `sluice windows plan --help` says how.")
         return
-    columns = ("window", "status", "starts", "ends", "closes", "held", "refused", "released", "waiting", "told")
+    figures = ("held", "refused", "released", "cancelled", "waiting", "announced")
+    columns = ("window", "title", "status", "starts", "ends", "closes", *figures[:-1], "told")
     table = Table(*columns, box=None, pad_edge=False)
     for window in windows:
-        figures = ("held", "refused", "released", "waiting", "announced")
         status = f"{window['status']} (drill)" if window["drill"] else window["status"]
         when = (moment_text(window["starts_at"]), moment_text(window["ends_at"]))
-        table.add_row(window["window_id"], status, *when, _closes(window), *(f"{window[name]:,}" for name in figures))
+        counts = (f"{window[name]:,}" for name in figures)
+        table.add_row(window["window_id"], escape(window["title"]), status, *when, _closes(window), *counts)
     out.print(table)
-    for step in windows[0].get("steps", ()):
+    if "steps" in windows[0]:
+        _print_one(out, windows[0])
+
+
+def _print_one(out: Console, window: Mapping[str, Any]) -> None:
+    ends = "when somebody confirms it" if window["ends"] == "confirmed" else "by itself"
+    out.print(f"  What it closes is {_TREATED[window['treatment']]}; it ends {ends}.")
+    for text in (window["reason"], *(one["text"] for one in window["reason_in"])):
+        out.print(f"  Reason: {escape(text)}", soft_wrap=True)
+    for way in window["alternatives"]:
+        out.print(f"  Instead ({escape(way['kind'])}): {escape(way['text'])}", soft_wrap=True)
+    if (gift := window.get("compensation")) is not None:
+        given = f"given to {window['compensated']:,} people, used {window['compensation_used']:,} times"
+        out.print(f"  Compensation: {escape(gift['text'])} ({given})", soft_wrap=True)
+    for step in window["steps"]:
         out.print(f"  {moment_text(step['occurred_at'])}  {step['revision']:>3}  {step['type']}")
-    if (score := windows[0]["survey_score"]) is not None and "steps" in windows[0]:
-        out.print(f"  {windows[0]['survey_answers']:,} people answered the survey: {score} of 5.")
+    if (score := window["survey_score"]) is not None:
+        out.print(f"  {window['survey_answers']:,} people answered the survey: {score} of 5.")
 
 
 def _closes(window: Mapping[str, Any]) -> str:
@@ -144,21 +182,30 @@ def _closes(window: Mapping[str, Any]) -> str:
 
 
 def plan(
-    title: Annotated[str, typer.Option(help="What operators call it.")],
-    reason: Annotated[str, typer.Option(help="Why, in customers' words.")],
-    starts_at: Annotated[str, typer.Option("--from", help="When it starts, or `now`.")],
-    ends_at: Annotated[str, typer.Option("--to", help="When it ends.")],
+    title: Annotated[str, typer.Option(help="What operators call it; at most 140 characters.")],
+    reason: Reason,
+    starts_at: Start,
+    ends_at: End,
     function: Annotated[
         list[str], typer.Option(help="What it closes: transfer, withdrawal, top_up, closure_payout; several times.")
     ],
+    reason_zh: ReasonInChinese = None,
+    reason_en: ReasonInEnglish = None,
     treatment: Annotated[Literal["hold", "reject"], typer.Option(help="What becomes of what is closed.")] = "hold",
     bank: Annotated[list[str] | None, typer.Option(help="Only this bank; several times.")] = None,
     currency: Annotated[list[str] | None, typer.Option(help="Only this currency; several times.")] = None,
     alternative: Annotated[
-        list[str] | None, typer.Option(metavar="KIND=TEXT", help="What people can do instead; several times.")
+        list[str] | None,
+        typer.Option(
+            metavar="KIND=TEXT",
+            help="What people can do instead: a word of yours for programs (card, counter), and a sentence for those "
+            "whose language it is in. Several times: once in each language.",
+        ),
     ] = None,
     waive_fees: Annotated[int | None, typer.Option(help="Waive so many fees of those it hits.", min=1)] = None,
-    window: Annotated[uuid.UUID | None, typer.Option(help="Its id; a new one without this.")] = None,
+    window: Annotated[
+        uuid.UUID | None, typer.Option(help="Its id; a new one without this. The same plan again is done once.")
+    ] = None,
     *,
     confirmed: Annotated[bool, typer.Option("--confirmed", help="It stays closed until `windows end`.")] = False,
     drill: Annotated[bool, typer.Option("--drill", help="A rehearsal: it touches no customer.")] = False,
@@ -167,12 +214,12 @@ def plan(
     """Plan a window, and print what the maintenance service makes of it."""
     running = find_running()
     now = clock_from_setting(running.clock).now()
-    waiver = {"kind": "fee_waiver", "value": waive_fees, "text": f"Your next {waive_fees} transfers cost no fee."}
-    command = {
+    start = now if starts_at == "now" else moment_of(starts_at)
+    data = {
         "window_id": str(window or uuid.uuid4()),
         "title": title,
-        "reason": reason,
-        "starts_at": as_text(now if starts_at == "now" else moment_of(starts_at)),
+        **_why(reason, reason_zh, reason_en),
+        "starts_at": as_text(start),
         "ends_at": as_text(moment_of(ends_at)),
         "ends": "confirmed" if confirmed else "automatic",
         "functions": function,
@@ -180,9 +227,25 @@ def plan(
         "treatment": treatment,
         "alternatives": [_alternative(text) for text in alternative or []],
         "drill": drill,
-        **({} if waive_fees is None else {"compensation": waiver}),
+        **({} if waive_fees is None else {"compensation": _waiver(waive_fees)}),
     }
-    _send(running, "window.schedule", command, as_json=as_json)
+    answers = set(_ANSWERS["window.schedule"] if window is None else _AS_IT_STANDS)
+    if start <= now:
+        # It starts at once: that it is planned is only half of the answer.
+        answers.discard("window.scheduled")
+    again = f"It is done once if you ask again: the same options with --window {data['window_id']}"
+    if starts_at == "now":
+        again += f" --from {data['starts_at']}"
+    _send(running, Command("window.schedule", data, frozenset(answers), f"{again}."), as_json=as_json)
+
+
+def _why(reason: str | None, chinese: str | None, english: str | None) -> dict[str, Any]:
+    said = {"zh-CN": chinese, "en": english}
+    translations = [{"locale": locale, "text": text} for locale, text in said.items() if text is not None]
+    return {
+        **({} if reason is None else {"reason": reason}),
+        **({"reason_in": translations} if translations else {}),
+    }
 
 
 def _alternative(text: str) -> dict[str, str]:
@@ -192,97 +255,93 @@ def _alternative(text: str) -> dict[str, str]:
     return {"kind": kind, "text": words}
 
 
+def _waiver(fees: int) -> dict[str, Any]:
+    english = "Your next fee is waived." if fees == 1 else f"Your next {fees} fees are waived."
+    chinese = {"locale": "zh-CN", "text": f"免收接下来 {fees} 笔手续费。"}
+    return {"kind": "fee_waiver", "value": fees, "text": english, "text_in": [chinese]}
+
+
+def reschedule(
+    window: WindowId,
+    starts_at: Start,
+    ends_at: End,
+    reason: Reason,
+    reason_zh: ReasonInChinese = None,
+    reason_en: ReasonInEnglish = None,
+    *,
+    as_json: Json = False,
+) -> None:
+    """Move a window that is not over; one that has started opens until it starts anew."""
+    running = find_running()
+    start = clock_from_setting(running.clock).now() if starts_at == "now" else moment_of(starts_at)
+    times = {"starts_at": as_text(start), "ends_at": as_text(moment_of(ends_at))}
+    _change(running, "window.reschedule", window, {**times, **_why(reason, reason_zh, reason_en)}, as_json=as_json)
+
+
+def start(window: WindowId, *, as_json: Json = False) -> None:
+    """Start a planned window at once."""
+    _change(find_running(), "window.start_now", window, {}, as_json=as_json)
+
+
 def extend(
     window: WindowId,
-    ends_at: Annotated[str, typer.Option("--to", help="When it ends instead.")],
-    reason: Annotated[str, typer.Option(help="Why, in customers' words.")],
+    ends_at: End,
+    reason: Reason,
+    reason_zh: ReasonInChinese = None,
+    reason_en: ReasonInEnglish = None,
     *,
     as_json: Json = False,
 ) -> None:
     """Let a window that has started end later."""
-    command = {"window_id": str(window), "ends_at": as_text(moment_of(ends_at)), "reason": reason}
-    _send(find_running(), "window.extend", command, as_json=as_json)
+    data = {"ends_at": as_text(moment_of(ends_at)), **_why(reason, reason_zh, reason_en)}
+    _change(find_running(), "window.extend", window, data, as_json=as_json)
 
 
 def end(window: WindowId, *, as_json: Json = False) -> None:
     """End a window that has started: what it held goes on."""
-    _send(find_running(), "window.end", {"window_id": str(window)}, as_json=as_json)
+    _change(find_running(), "window.end", window, {}, as_json=as_json)
 
 
 def cancel(
     window: WindowId,
     reason: Annotated[str | None, typer.Option(help="Why, in customers' words.")] = None,
+    reason_zh: ReasonInChinese = None,
+    reason_en: ReasonInEnglish = None,
     *,
     as_json: Json = False,
 ) -> None:
     """Call off a window that has not started."""
-    command = {"window_id": str(window), **({} if reason is None else {"reason": reason})}
-    _send(find_running(), "window.cancel", command, as_json=as_json)
+    _change(find_running(), "window.cancel", window, _why(reason, reason_zh, reason_en), as_json=as_json)
 
 
-def _send(running: Running, type_: str, command: Mapping[str, Any], *, as_json: bool) -> None:
-    with asking(running):
-        event_type, event = _ask(running, type_, command)
-    if event_type == "window.refused":
-        reason = event["reason"]
-        where = f" {reason['field']}:" if "field" in reason else ""
-        raise Refused(f"Refused ({reason['code']}):{where} {reason.get('detail', 'see the window as it is')}.")
+def _change(running: Running, type_: str, window: uuid.UUID, said: Mapping[str, Any], *, as_json: bool) -> None:
+    again = f"`sluice windows --window {window}` says how it stands."
+    command = Command(type_, {"window_id": str(window), **said}, frozenset(_ANSWERS[type_]), again)
+    _send(running, command, as_json=as_json)
+
+
+def _send(running: Running, command: Command, *, as_json: bool) -> None:
+    answer = ask(running, command)
+    if answer.type == REFUSED:
+        raise _refusal(answer)
     if as_json:
-        print_json({"type": event_type, **event})
+        print_json({"type": answer.type, **answer.data})
         return
-    until = f"from {_text(event['starts_at'])} to {_text(event['ends_at'])}"
-    console().print(f"{event_type}: {event['window_id']} {until}.", soft_wrap=True)
+    until = f"from {_text(answer.data['starts_at'])} to {_text(answer.data['ends_at'])}"
+    is_closed = ": it is closed now" if answer.type == "window.started" and not answer.data["drill"] else ""
+    console().print(f"{answer.type}: {answer.data['window_id']} {until}{is_closed}.", soft_wrap=True)
+
+
+def _refusal(answer: Answer) -> UserError:
+    reason = answer.data["reason"]
+    if reason["code"] == "window_unknown":
+        return NoSuchWindow(f"There is no window {answer.data['window_id']}.")
+    where = f" {reason['field']}:" if "field" in reason else ""
+    said = f"Refused ({reason['code']}):{where} {reason.get('detail', 'see the window as it is')}."
+    if reason["code"] == "state_conflict":
+        said += " Extend or end what has started; start or cancel what has not; reschedule either before its end."
+    return Refused(said)
 
 
 def _text(moment: str) -> str:
     return moment_text(datetime.fromisoformat(moment))
-
-
-def _ask(running: Running, type_: str, command: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """Publish a command and return the first event about its window that follows."""
-    options = admin_options(runtime_settings(running.kafka, running.database), _SOURCE) | {"log_level": 0}
-    consumer = Consumer({**options, "group.id": _SOURCE, "enable.auto.commit": False})
-    try:
-        _go_to_end(consumer, f"{running.topic_prefix}{_EVENTS}")
-        _publish(options, running, type_, command)
-        deadline = time.monotonic() + _ANSWER_WITHIN_S
-        while time.monotonic() < deadline:
-            message = consumer.poll(0.5)
-            if message is None or message.error() is not None:
-                continue
-            headers: Any = dict(message.headers() or ())
-            if headers.get("ce_subject") == command["window_id"].encode():
-                said = short_type(headers["ce_type"].decode())
-                return said, orjson.loads(message.value() or b"{}")
-    finally:
-        consumer.close()
-    raise NoAnswer(
-        f"The command was published, and the maintenance service has not answered within {_ANSWER_WITHIN_S:.0f} s: "
-        "see whether it runs. It will be done when it does."
-    )
-
-
-def _go_to_end(consumer: Consumer, topic: str) -> None:
-    partitions = consumer.list_topics(topic, 10).topics[topic].partitions
-    ends = []
-    for number in partitions:
-        _, end_ = consumer.get_watermark_offsets(TopicPartition(topic, number), 10)
-        ends.append(TopicPartition(topic, number, end_))
-    consumer.assign(ends)
-
-
-def _publish(options: Mapping[str, Any], running: Running, type_: str, command: Mapping[str, Any]) -> None:
-    producer = Producer({**options, "acks": "all", "partitioner": "murmur2_random", "message.timeout.ms": 10_000})
-    headers: Any = encode_headers(
-        type_, id=str(uuid.uuid4()), source=_SOURCE, time=as_text(datetime.now(UTC)), subject=command["window_id"]
-    )
-    failures: list[object] = []
-    producer.produce(
-        f"{running.topic_prefix}{_COMMANDS}",
-        key=command["window_id"],
-        value=orjson.dumps(command),
-        headers=headers,
-        on_delivery=lambda error, _message: failures.append(error) if error else None,
-    )
-    if producer.flush(15) or failures:
-        raise NoAnswer(f"Kafka at {running.kafka} did not take the command: see whether it runs.")

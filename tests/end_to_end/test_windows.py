@@ -110,16 +110,42 @@ def test_operators_plan_see_and_end_windows(system: System) -> None:
     refused = _sluice(system, "windows", "plan", *what, "--from", late, "--to", early, exit_code=1)
     assert "times_invalid" in refused
     assert "ends_at" in refused
-    said = _sluice(system, "windows", "plan", *what, "--from", "now", "--to", late, "--confirmed", "--json")
+    both = ("--reason-zh", "账务修复", "--alternative", "card=Pay by card", "--waive-fees", "2")
+    now = ("--from", "now", "--to", late, "--confirmed")
+    said = _sluice(system, "windows", "plan", *what, *both, *now, "--json")
     id_ = said["window_id"]
+    assert (said["type"], said["reason_in"]) == ("window.started", [{"locale": "zh-CN", "text": "账务修复"}])
+    assert said["compensation"]["text"] == "Your next 2 fees are waived."
+    assert said["compensation"]["text_in"] == [{"locale": "zh-CN", "text": "免收接下来 2 笔手续费。"}]
+    again = ("--from", said["starts_at"], "--to", late, "--confirmed", "--window", id_)
+    assert "closed now" in _sluice(system, "windows", "plan", *what, *both, *again)
     held = system.request("p2p", payer, payee, 5)
     reader.read_until(lambda: reader.status(held) == "held")
     assert "started" in _sluice(system, "windows")
+    assert "Extend or end" in _sluice(system, "windows", "cancel", id_, exit_code=1)
     _sluice(system, "windows", "end", id_)
     reader.read_until(lambda: reader.status(held) == "settled")
     (window,) = _sluice(system, "windows", "--json")
     figures = {name: window[name] for name in ("window_id", "status", "held", "refused", "released", "waiting")}
     assert figures == {"window_id": id_, "status": "ended", "held": 1, "refused": 0, "released": 1, "waiting": 0}
     assert isinstance(window["announced"], int)
-    assert "window.ended" in _sluice(system, "windows", "--window", id_)
+    shown = _sluice(system, "windows", "--window", id_)
+    told = ("Repair of the ledger", "账务修复", "held until", "(card): Pay by card", "next 2 fees", "window.ended")
+    assert [text for text in told if text not in shown] == []
     assert _sluice(system, "audit", "--json")["clean"]
+
+
+def test_operators_move_a_window_start_it_and_are_told_of_ids_that_are_none(system: System) -> None:
+    clock = Clock(system)
+    first, second, third = (as_text(clock.now() + timedelta(hours=hours)) for hours in (5, 6, 7))
+    what = ("--title", "Repair", "--reason", "Repair of the ledger", "--function", "transfer")
+    id_ = _sluice(system, "windows", "plan", *what, "--from", first, "--to", second, "--json")["window_id"]
+    why = ("--reason", "The parts are late", "--reason-zh", "配件延迟")
+    moved = _sluice(system, "windows", "reschedule", id_, "--from", second, "--to", third, *why, "--json")
+    assert (moved["type"], moved["starts_at"], moved["ends_at"]) == ("window.rescheduled", second, third)
+    assert moved["change_reason_in"] == [{"locale": "zh-CN", "text": "配件延迟"}]
+    assert "closed now" in _sluice(system, "windows", "start", id_)
+    nobody = str(uuid.uuid4())
+    for words in (("end",), ("cancel",), ("start",), ("extend", "--to", third, "--reason", "Late")):
+        said = _sluice(system, "windows", words[0], nobody, *words[1:], exit_code=1)
+        assert said == f"There is no window {nobody}.\n"
