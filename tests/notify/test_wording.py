@@ -296,7 +296,8 @@ def test_a_window_says_what_is_closed_with_which_banks_why_and_what_else_one_can
     )
     assert "(Upgrade of the core banking system)" in english
     assert "waits, and goes on by itself" in english
-    assert "Or: Withdraw to a card of another bank. To make up for it: Your next withdrawal costs no fee." in english
+    assert "Or: Withdraw to a card of another bank. If it stops a payment of yours, this is" in english
+    assert "to make up for it: Your next withdrawal costs no fee." in english
     chinese = tell("window.scheduled", Role.CONCERNED, EXAMPLES["window.scheduled"][0], Locale.CHINESE).body
     assert "暂停工商银行和建设银行的人民币转账和提现" in chinese
 
@@ -368,7 +369,40 @@ def test_a_bank_without_a_name_is_said_by_its_code_and_others_texts_end_as_sente
     body = {**WINDOW, "scope": {"banks": ["XIB"]}, "alternatives": [{"kind": "k", "text": "Pay by card"}]}
     text = tell("window.started", Role.CONCERNED, body).body
     assert "with XIB are not available" in text
-    assert "Or: Pay by card. To" in text
+    assert "Or: Pay by card. If" in text
+
+
+def test_a_window_of_a_currency_names_it_in_its_title() -> None:
+    body = {**EXAMPLES["window.scheduled"][0], "functions": ["transfer"], "scope": {"currencies": ["USD"]}}
+    assert tell("window.scheduled", Role.CONCERNED, body).title.startswith("No transfers in US Dollar from")
+    assert "暂停美元转账" in tell("window.scheduled", Role.CONCERNED, body, Locale.CHINESE).title
+
+
+@pytest.mark.parametrize("functions", [["top_up"], ["transfer", "top_up"], ["transfer"]])
+def test_a_window_that_refuses_says_what_becomes_of_money_that_a_bank_has_sent(functions: list[str]) -> None:
+    body = {**EXAMPLES["window.scheduled"][0], "functions": functions, "treatment": "reject"}
+    english = tell("window.scheduled", Role.CONCERNED, body).body
+    chinese = tell("window.scheduled", Role.CONCERNED, body, Locale.CHINESE).body
+    takes_top_ups = "top_up" not in functions
+    assert ("no money is taken" in english, "也不会扣款" in chinese) == (takes_top_ups, takes_top_ups)
+    goes_back = not takes_top_ups
+    assert ("goes back to it by itself" in english, "会自动退回" in chinese) == (goes_back, goes_back)
+
+
+def test_the_end_of_a_window_promises_nothing_of_others_that_go_on() -> None:
+    english = tell("window.ended", Role.CONCERNED, EXAMPLES["window.ended"][0])
+    chinese = tell("window.ended", Role.CONCERNED, EXAMPLES["window.ended"][0], Locale.CHINESE)
+    assert "Unless other maintenance that we told you of is still under way" in english.body
+    assert "如无我们已通知您的其他维护仍在进行" in chinese.body
+    assert english.title.startswith("Maintenance is over")
+    assert chinese.title.startswith("维护已结束")
+
+
+@pytest.mark.parametrize("type_", sorted(type_ for type_, role in TOLD if role == Role.PAYER))
+def test_a_withdrawal_is_called_one_in_chinese(type_: str) -> None:
+    for example in EXAMPLES[type_]:
+        asked = {**example, "kind": "withdrawal", "payer": "wallet:alice", "payee": "bank:ICBC:6222020000000001"}
+        assert "转账" not in "".join(tell(type_, Role.PAYER, asked, Locale.CHINESE))
 
 
 # --- Closing ---
