@@ -11,6 +11,7 @@ from rich.table import Table
 
 from ops.console import Json, console, print_json
 from ops.database import connect
+from ops.errors import UserError
 from ops.moments import moment_text
 from ops.running import find_running
 from services.notify import records
@@ -18,7 +19,13 @@ from services.notify import records
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from services.notify.records import Accounting
+    from services.notify.records import Accounting, Broadcast
+
+
+class NoSuchNotice(UserError):
+    """There is no notice or broadcast like that; the text says so."""
+
+    exit_code = 1
 
 
 def show(
@@ -34,21 +41,30 @@ def show(
     """Print how many notices stand where, and the latest with why and every attempt."""
     if event is not None and broadcast is not None:
         raise typer.BadParameter("name an event or a broadcast, not both", param_hint="--broadcast")
-    said = asyncio.run(_read(event or broadcast, customer, limit))
+    said, goes = asyncio.run(_read(event, broadcast, customer, limit))
+    if broadcast is not None and goes is None:
+        raise NoSuchNotice(f"There is no broadcast {broadcast!r}.")
+    if not said.accepted and goes is None and (event is not None or customer is not None):
+        raise NoSuchNotice("There is no such notice.")
     if as_json:
-        print_json(asdict(said))
+        print_json(asdict(said) | ({} if goes is None else {"broadcast": asdict(goes)}))
     else:
-        _print(console(), said)
+        _print(console(), said, goes)
 
 
-async def _read(event: str | None, customer: str | None, limit: int) -> Accounting:
+async def _read(
+    event: str | None, broadcast: str | None, customer: str | None, limit: int
+) -> tuple[Accounting, Broadcast | None]:
     async with connect(find_running(), "notify") as connection:
-        return await records.account(connection, event, customer, limit)
+        said = await records.account(connection, event or broadcast, customer, limit)
+        return said, None if broadcast is None else await records.look_at_broadcast(connection, broadcast)
 
 
-def _print(out: Console, said: Accounting) -> None:
+def _print(out: Console, said: Accounting, goes: Broadcast | None) -> None:
+    if goes is not None:
+        out.print(f"The broadcast is {goes.state}: {goes.reached:,} people reached, of about {goes.expected:,}.")
     if not said.accepted:
-        out.print("There is no such notice.")
+        out.print("Nobody was to be told anything yet.")
         return
     counts = {"delivered": said.delivered, "sent": said.sent, "failed": said.failed}
     counts |= {"suppressed": said.suppressed, "pending": said.pending}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import orjson
 
@@ -37,6 +37,15 @@ class Accounting:
 
 
 @dataclass(frozen=True, slots=True)
+class Broadcast:
+    """How a broadcast goes: how many people it has reached, of about how many; what is finished was all told."""
+
+    state: Literal["running", "paused", "cancelled", "finished"]
+    reached: int
+    expected: int
+
+
+@dataclass(frozen=True, slots=True)
 class Audit:
     """What the audit looked at and what it found."""
 
@@ -54,6 +63,12 @@ async def account(connection: Connection, event_id: str | None, customer_id: str
             counts["accepted"] = await connection.fetchval(_QUERIES.count_accepted, event_id)
         rows = await connection.fetch(_QUERIES.list_notices, event_id, customer_id, limit)
     return Accounting(**counts, items=[{**row, "attempts": orjson.loads(row["attempts"])} for row in map(dict, rows)])
+
+
+async def look_at_broadcast(connection: Connection, notification_id: str) -> Broadcast | None:
+    """Return how a broadcast goes; None where there is none of that id."""
+    row = await connection.fetchrow(_QUERIES.look_at_broadcast, notification_id)
+    return None if row is None else Broadcast(**row)
 
 
 async def count_announced(connection: Connection, subjects: Sequence[str]) -> dict[str, int]:

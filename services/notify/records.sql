@@ -44,6 +44,19 @@ where ($1::text is null or event_id = $1) and ($2::text is null or customer_id =
 order by notice.created_at desc, notice.notice_id
 limit $3
 
+-- How a broadcast goes, and how many people it has reached.
+-- name: look_at_broadcast
+select
+    case when is_over and state <> 'cancelled' then 'finished' else state end as state,
+    (
+        select count(distinct customer_id)
+        from notice
+        where event_id = notification_id
+    ) as reached,
+    expected
+from broadcast
+where notification_id = $1
+
 -- How many events concerned somebody, and how many notices that made.
 -- name: count_audited
 select (select count(*) from announcement) as events, (select count(*) from notice) as notices

@@ -40,8 +40,8 @@ def received(system: System, sandbox: str, **query: str) -> list[dict[str, Any]]
         return found
 
 
-def notices(system: System, *words: str) -> dict[str, Any]:
-    done = subprocess.run(
+def sluice(system: System, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
         [sys.executable, "-m", "ops.cli", "notices", *words, "--json"],
         env=os.environ | {"SLUICE_HOME": str(system.home)},
         capture_output=True,
@@ -49,6 +49,10 @@ def notices(system: System, *words: str) -> dict[str, Any]:
         timeout=60,
         check=False,
     )
+
+
+def notices(system: System, *words: str) -> dict[str, Any]:
+    done = sluice(system, *words)
     assert done.returncode == 0, done.stderr
     said: dict[str, Any] = json.loads(done.stdout)
     parts = ("delivered", "sent", "failed", "suppressed", "pending")
@@ -80,6 +84,24 @@ def test_both_parties_read_it_in_their_language_by_mail_and_what_failed_by_text_
     assert [attempt["outcome"] for attempt in sms["attempts"]] == ["delivered"]
 
 
+def accepted(system: System, *words: str) -> int:
+    """Return how many notices there are, 0 where the command knows none."""
+    done = sluice(system, *words)
+    return json.loads(done.stdout)["accepted"] if done.returncode == 0 else 0
+
+
+def told_to(system: System, broadcast: str, delivered: int) -> dict[str, Any] | None:
+    said = notices(system, "--broadcast", broadcast)
+    return said if said["delivered"] == delivered else None
+
+
+def test_an_id_of_nothing_ends_with_1(system: System) -> None:
+    for words in (("--broadcast", "nothing"), ("--event", "nothing"), ("--customer", "nobody")):
+        done = sluice(system, *words)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr.startswith("There is no ")
+
+
 def settled_for_alice(system: System) -> dict[str, Any] | None:
     said = notices(system, "--customer", "alice")
     return said if said["pending"] == 1 and said["accepted"] == 8 else None
@@ -94,8 +116,10 @@ def test_a_broadcast_reaches_everybody_and_is_accounted_for(system: System) -> N
     asked = {"notification_id": id_, "audience": {"customers": [f"c{number}" for number in range(10, 40)]}}
     asked |= {"template": "announcement", "data": body, "category": "service", "channels": ["in_app", "sms"]}
     known = "--customer", "c39"
-    wait_for(lambda: notices(system, *known)["accepted"] > 0, what="the last profile is known")
+    wait_for(lambda: accepted(system, *known) > 0, what="the last profile is known")
     system.send("notification.request", id_, asked, topic="notify.commands")
     system.flush()
-    wait_for(lambda: notices(system, "--broadcast", id_)["delivered"] == 60, what="everybody has both")
+    wait_for(lambda: accepted(system, "--broadcast", id_) == 60, what="the broadcast is known")
+    said = wait_for(lambda: told_to(system, id_, 60), what="everybody has both")
+    assert (said["broadcast"]["reached"], said["broadcast"]["expected"]) == (30, 30)
     assert len({item["notice_id"] for item in notices(system, "--broadcast", id_, "--limit", "100")["items"]}) == 60

@@ -12,6 +12,7 @@ import pytest
 from schemas.envelope import Envelope, decode
 from schemas.examples import EXAMPLES
 from schemas.registry import TOPICS
+from services.notify import records
 from services.notify.broadcast import store
 from services.notify.broadcast.handlers import BROADCAST_TIMER, Broadcasts
 from services.notify.decide import FORGET_TIMER, Rules
@@ -252,6 +253,29 @@ async def test_paused_nothing_goes_on_resumed_it_does_and_cancelled_the_rest_is_
     assert [(one["type"], one["status"], one["suppressed"]) for one in said] == [
         ("broadcast.finished", "cancelled", 1_500)
     ]
+
+
+async def test_it_is_told_how_a_broadcast_goes_and_how_many_it_has_reached(pool: Pool) -> None:
+    await hear(pool, *(reachable(f"c{number:05}") for number in range(1_500)))
+    asked = request(audience={"all": True}, channels=["in_app", "sms"])
+    id_ = str(asked.data.notification_id)  # type: ignore[union-attr]
+    assert await look(pool, id_) is None
+    effects = await handle(pool, asked)
+    effects = await handle(pool, timers=tuple(effects.timers_set))
+    assert await look(pool, id_) == records.Broadcast("running", 500, 1_500)
+    await handle(pool, command("broadcast.pause", {"notification_id": id_}))
+    assert await look(pool, id_) == records.Broadcast("paused", 500, 1_500)
+    await handle(pool, command("broadcast.cancel", {"notification_id": id_}))
+    assert await look(pool, id_) == records.Broadcast("cancelled", 500, 1_500)
+    told = request(audience={"all": True}, channels=["in_app"])
+    await run_to_its_end(pool, told)
+    said = await look(pool, str(told.data.notification_id))  # type: ignore[union-attr]
+    assert said == records.Broadcast("finished", 1_500, 1_500)
+
+
+async def look(pool: Pool, id_: str) -> records.Broadcast | None:
+    async with pool.acquire() as connection:
+        return await records.look_at_broadcast(connection, id_)
 
 
 async def test_a_cancel_is_final_whatever_comes_with_it(pool: Pool) -> None:
