@@ -55,6 +55,11 @@ class Places:
     smpp: int
     public: int
 
+    @property
+    def public_url(self) -> str:
+        """Where the notifier takes receipts and serves inboxes."""
+        return f"http://127.0.0.1:{self.public}"
+
     def environment(self, home: Path, secret: str) -> dict[str, str]:
         """Return what the sandboxes and the notifier are told, having written the notifier's file of gateways."""
         told = {
@@ -69,7 +74,7 @@ class Places:
         }
         if not os.environ.get("SLUICE_PUBLIC_URL"):
             # Who reads a local run's mails does so on this machine.
-            told["SLUICE_PUBLIC_URL"] = f"http://127.0.0.1:{self.public}"
+            told["SLUICE_PUBLIC_URL"] = self.public_url
         if not os.environ.get("SLUICE_GATEWAYS"):
             path = home / "gateways.toml"
             write_privately(path, self._gateways(secret))

@@ -220,6 +220,7 @@ class _System:
         self._engines = engines
         self._thread = thread
         self._logs = home / "logs"
+        self._ports = find_places()
         self._slots: list[Slot] = []
         self._keepers: list[Keeper] = []
         self._tasks: list[asyncio.Task[None]] = []
@@ -264,7 +265,7 @@ class _System:
     def _start_processes(self) -> None:
         keys = keys_of(self._home)
         environment = dict(os.environ) | keys
-        environment |= find_places().environment(self._home, keys["SLUICE_SMS_SANDBOX_SECRET"])
+        environment |= self._ports.environment(self._home, keys["SLUICE_SMS_SANDBOX_SECRET"])
         environment |= {
             "KAFKA_BOOTSTRAP_SERVERS": self._engines.bootstrap,
             "DATABASE_URL": self._engines.dsn,
@@ -377,6 +378,7 @@ class _System:
             ],
             "bank": {"pid": bank["pid"], "behaviour": bank["behaviour"]} if bank else None,
             **{name: sandboxes[name]["http"] for name in (MAIL, SMS) if name in sandboxes},
+            **({"inbox": self._ports.public_url} if self._plan.notifies else {}),
             "sandboxes": {name: sandboxes[name] for name in (MAIL, SMS) if name in sandboxes},
             "topic_prefix": self._prefix,
             "clock": self._clock,
@@ -398,6 +400,8 @@ class _System:
         for name, what in ((MAIL, "mails"), (SMS, "text messages")):
             if name in found:
                 rows.append((name.replace("_", " "), f"{found[name]}/messages shows the {what} that people got"))
+        if "inbox" in found:
+            rows.append(("inbox", f"{found['inbox']} is where people read what they are told in the app"))
         if self._clock != "real":
             rows.append(("clock", f"{self._clock.removeprefix('file:')} holds the seconds to add"))
         rows += [("endpoints", f"{self._places[-1]}, with the database's address"), ("logs", str(self._logs))]
