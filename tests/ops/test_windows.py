@@ -10,7 +10,7 @@ import pytest
 from ops.maintenance import Command, answer_in
 from tests.ops.test_one_sentence import refusal
 
-WINDOW = str(uuid.uuid4())
+WINDOW, OTHER = str(uuid.UUID(int=1)), str(uuid.UUID(int=2))
 END = Command("window.end", {"window_id": WINDOW}, frozenset({"window.ended"}), "Look again.")
 PLAN = ("windows", "plan", "--reason", "Repair", "--from", "now", "--to", "2026-11-23T22:00")
 
@@ -20,8 +20,8 @@ PLAN = ("windows", "plan", "--reason", "Repair", "--from", "now", "--to", "2026-
     [
         ("window.ended", WINDOW, True),
         ("window.refused", WINDOW, True),
-        ("window.refused", str(uuid.uuid4()), False),
-        ("window.ended", str(uuid.uuid4()), False),
+        ("window.refused", OTHER, False),
+        ("window.ended", OTHER, False),
         ("window.reminder", WINDOW, False),
         ("window.extended", WINDOW, False),
         ("compensation.granted", WINDOW, False),
