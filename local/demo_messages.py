@@ -25,11 +25,13 @@ if TYPE_CHECKING:
 
 _LOOK_EVERY_S: Final = 0.3
 _SHOWN: Final = 3
+_MAINTENANCE: Final = {"zh-CN": "计划维护", "en": "We plan maintenance"}
+"""What the notice of a window says in each language."""
 """So many mails and text messages of each reader are shown, the latest."""
 
 
 class NotTold(UserError):
-    """Somebody was not told in time; the text says how many notices wait."""
+    """Somebody was not told in time; the text says how many notices wait, or of what."""
 
     exit_code = 1
 
@@ -71,6 +73,7 @@ def show_messages(endpoints: Mapping[str, Any], console: Console, patience_s: fl
         own_texts = [text["body"] for text in texts if text["to"] == reader.phone]
         _show(console, f"{reader.name} ({reader.locale})", "mail", own_mails)
         _show(console, "", "SMS", own_texts)
+    _show_window(console, mails)
     twice = sum(count - 1 for count in Counter(one["reference"] for one in (*mails, *texts)).values())
     parts = ("delivered", "sent", "failed", "suppressed", "pending")
     counts = ", ".join(f"{getattr(said, part):,} {part}" for part in parts if getattr(said, part))
@@ -78,6 +81,17 @@ def show_messages(endpoints: Mapping[str, Any], console: Console, patience_s: fl
         f"  {said.accepted:,} notices: {counts}; {len(mails)} mails and {len(texts)} text messages, {twice} twice"
     )
     return twice
+
+
+def _show_window(console: Console, mails: Sequence[Mapping[str, Any]]) -> None:
+    """Show what a window was announced with, once in each language."""
+    for locale, words in _MAINTENANCE.items():
+        addresses = {reader.email for reader in READERS if reader.locale == locale}
+        read = [mail for mail in mails if words in (mail["text"] or "") and mail["to"] in addresses]
+        if not read:
+            raise NotTold(f"Nobody who reads {locale} got a mail about the maintenance.")
+        console.print(f"  The upgrade in {locale}: {escape(read[0]['subject'])}", soft_wrap=True)
+        console.print(f"      {escape(' '.join(read[0]['text'].split()))}", soft_wrap=True, style="dim")
 
 
 def _show(console: Console, who: str, what: str, messages: Sequence[str]) -> None:

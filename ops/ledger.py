@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from services.maintenance.records import Audit as WindowAudit
-    from services.notify.records import Audit as NoticeAudit
+    from ops.running import Running
+    from services.runtime.audit import Finding
     from services.runtime.database import Connection
-    from services.transfer.records import Audit, TransferRecord
+    from services.transfer.records import TransferRecord
 
 
 class NotFound(UserError):
@@ -307,19 +307,28 @@ _TOLD = ("execute_at", "attempts_left", "expires_at", "refund_due_on", "refund_i
 # --- Audit ---
 
 
+@dataclass(frozen=True, slots=True)
+class Audited:
+    """How much was looked at, and what is broken: nothing, when everything adds up."""
+
+    counts: dict[str, int]
+    findings: tuple[Finding, ...]
+
+    @property
+    def looked_at(self) -> str:
+        """What was looked at, in words."""
+        return ", ".join(f"{count:,} {name}" for name, count in self.counts.items() if name != "events_told")
+
+
 def show_audit(*, as_json: Json = False) -> None:
     """Print whether everything adds up; exit 1 when it does not."""
-    money, told, planned = asyncio.run(_audit())
-    found = (*money.findings, *told.findings, *planned.findings)
-    findings = [(finding.rule, [_with_numbers(row) for row in finding.rows]) for finding in found]
+    said = asyncio.run(audit_everything(find_running()))
+    findings = [(finding.rule, [_with_numbers(row) for row in finding.rows]) for finding in said.findings]
     if as_json:
-        counts = {"accounts": money.accounts, "transfers": money.transfers, "entries": money.entries}
-        counts |= {"events_told": told.events, "notices": told.notices, "windows": planned.windows}
         listed = [{"rule": rule, "rows": rows} for rule, rows in findings]
-        print_json({"clean": not findings, "findings": listed, **counts})
+        print_json({"clean": not findings, "findings": listed, **said.counts})
     else:
-        looked_at = f"{money.accounts:,} accounts, {money.transfers:,} transfers, {money.entries:,} entries"
-        _print_audit(console(), f"{looked_at}, {told.notices:,} notices, {planned.windows:,} windows", findings)
+        _print_audit(console(), said.looked_at, findings)
     if findings:
         raise SystemExit(1)
 
@@ -329,14 +338,17 @@ def _with_numbers(row: Mapping[str, Any]) -> dict[str, Any]:
     return {name: int(value) if name.endswith("_minor") and value is not None else value for name, value in row.items()}
 
 
-async def _audit() -> tuple[Audit, NoticeAudit, WindowAudit]:
-    running = find_running()
+async def audit_everything(running: Running) -> Audited:
+    """Check money, notices and windows, each against one consistent picture."""
     async with connect(running, "transfer") as connection:
         money = await records.audit(connection)
     async with connect(running, "notify") as connection:
         told = await notices.audit(connection)
     async with connect(running, "maintenance") as connection:
-        return money, told, await windows.audit(connection)
+        planned = await windows.audit(connection)
+    counts = {"accounts": money.accounts, "transfers": money.transfers, "entries": money.entries}
+    counts |= {"events_told": told.events, "notices": told.notices, "windows": planned.windows}
+    return Audited(counts, (*money.findings, *told.findings, *planned.findings))
 
 
 def _print_audit(out: Console, looked_at: str, findings: Sequence[tuple[str, list[dict[str, Any]]]]) -> None:
