@@ -10,10 +10,12 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-import asyncpg
 from rich.markup import escape
 
+from ops.database import connect
 from ops.errors import UserError
+from ops.offsets import collect
+from ops.running import running_from
 from services.notify import records
 
 if TYPE_CHECKING:
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+    from ops.running import Running
     from services.notify.records import Accounting
 
 _LOOK_EVERY_S: Final = 0.3
@@ -64,9 +67,9 @@ READERS: Final = (
 )
 
 
-def show_messages(endpoints: Mapping[str, Any], console: Console, patience_s: float) -> int:
+def show_messages(endpoints: dict[str, Any], console: Console, patience_s: float) -> int:
     """Wait until everybody was told everything, and show it; return how many messages came twice. Raises NotTold."""
-    said = _wait_until_told(endpoints, patience_s)
+    said = _wait_until_told(running_from(endpoints), patience_s)
     mails, texts = _messages(endpoints["mail_sandbox"]), _messages(endpoints["sms_sandbox"])
     for reader in READERS:
         own_mails = [mail["subject"] for mail in mails if reader.email in mail["to"]]
@@ -106,20 +109,22 @@ def _messages(address: str) -> list[dict[str, Any]]:
     return sorted(found, key=lambda message: message["handed_over_at"])
 
 
-def _wait_until_told(endpoints: Mapping[str, Any], patience_s: float) -> Accounting:
+def _wait_until_told(running: Running, patience_s: float) -> Accounting:
     deadline = time.monotonic() + patience_s
-    while (said := asyncio.run(_account(endpoints["database"]))).pending:
+    while (said := asyncio.run(_account(running))) is None or said.pending:
         if time.monotonic() > deadline:
             raise NotTold(
-                f"{said.pending} notices are still pending after {patience_s:g} s: `sluice notices` says why."
+                "The notifier has not read everything that happened yet: `sluice offsets show` says how far it is."
+                if said is None
+                else f"{said.pending} notices are still pending after {patience_s:g} s: `sluice notices` says why."
             )
         time.sleep(_LOOK_EVERY_S)
     return said
 
 
-async def _account(dsn: str) -> Accounting:
-    connection = await asyncpg.connect(dsn, server_settings={"search_path": "notify"})
-    try:
+async def _account(running: Running) -> Accounting | None:
+    """Return how the notices stand; None while the notifier has not read everything that happened."""
+    if any(row["lag"] for row in await collect(running) if row["service"] == "notify"):
+        return None
+    async with connect(running, "notify") as connection:
         return await records.account(connection, None, None, 0)
-    finally:
-        await connection.close()

@@ -29,7 +29,7 @@ class NothingToAccept(UserError):
 
 def show(*, as_json: Json = False) -> None:
     """Print a row a partition: where its consumer goes on, where its log starts and ends, and any gap."""
-    rows = asyncio.run(_collect(find_running()))
+    rows = asyncio.run(collect(find_running()))
     if as_json:
         print_json(rows)
         return
@@ -50,7 +50,8 @@ def _gap_text(kind: str, size: int | None, found_at: datetime) -> str:
     return f"{kind}, {missing} missing, since {moment_text(found_at)}"
 
 
-async def _collect(running: Running) -> list[dict[str, Any]]:
+async def collect(running: Running) -> list[dict[str, Any]]:
+    """Return a row a partition that is consumed: by which service, how far, and how far it is `lag`ging behind."""
     topics = Topics(runtime_settings(running.kafka, running.database), "sluice.offsets")
     rows = []
     for service in SERVICES:
