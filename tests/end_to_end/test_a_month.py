@@ -380,7 +380,8 @@ def _check_order(reader: Reader) -> None:
         seqs[id_] = event["seq"]
         if event["status"] == "held":
             first.setdefault(id_, len(first))
-            waits_for[id_] = (event["payer"], event["window_id"])
+            wallet = next(event[party] for party in ("payer", "payee") if event[party].startswith("wallet:"))
+            waits_for[id_] = (wallet, event["window_id"])
         elif id_ in waits_for:
             released[waits_for.pop(id_)].append(id_)
     assert not waits_for
