@@ -52,7 +52,7 @@ class Handlers:
     master_key: bytes
     smallest_part: int = 200
     """How many messages are worth being loaded and written while others are decided."""
-    released_at_once: int = 200
+    released_at_once: int = 120
     """How many transfers that a window held go on in one batch: as few as new ones hardly notice."""
 
     async def on_commands_and_results(self, connection: Connection, batch: Batch, now: datetime) -> Effects:
