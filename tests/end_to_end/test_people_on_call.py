@@ -72,7 +72,8 @@ def trouble(system: System) -> str:
         urllib.request.urlopen(f"{worker['health']}/readyz", timeout=5).close()
     except urllib.error.HTTPError as error:
         return error.read().decode()
-    except urllib.error.URLError as error:
+    except OSError as error:
+        # Nobody answers, or whoever does is killed meanwhile.
         return str(error)
     return ""
 
