@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, get_args
 from uuid import UUID, uuid5
 
 import orjson
+from pydantic import TypeAdapter, ValidationError
 
 from schemas.envelope import encode_headers
-from schemas.fields import as_text
-from schemas.maintenance import WindowSchedule
+from schemas.fields import BankCode, Currency, as_text
+from schemas.maintenance import Function, WindowSchedule
 from services.maintenance.model import (
     CLOSING,
     END_TIMER,
@@ -30,7 +31,7 @@ from services.maintenance.model import (
     SurveyAnswer,
     Window,
 )
-from services.runtime.message import Outgoing, Timer, TimerKey
+from services.runtime.message import Outgoing, Timer, TimerKey, identity_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -50,7 +51,9 @@ _LARGEST_PLAN: Final = 16_384
 """What a plan may weigh, in bytes: it stands in every event of its window, and its alternatives in every transfer's."""
 _LARGEST_REASON: Final = 8_192
 _LOOK_AGAIN: Final = timedelta(minutes=1)
-FUNCTIONS: Final = ("transfer", "withdrawal", "top_up", "closure_payout")
+FUNCTIONS: Final[tuple[str, ...]] = get_args(Function)
+_BANK_CODE: Final = TypeAdapter(BankCode)
+_CURRENCY: Final = TypeAdapter(Currency)
 
 _WINDOW_TIMERS: Final = (
     *(f"{REMINDER_TIMER}{before}" for before in REMINDERS),
@@ -204,9 +207,7 @@ def _take_answer(key: AnswerKey, content_hash: bytes, window_id: UUID, book: Boo
     said = book.outgoing[before:]
     if not said:
         return Answer(key, content_hash, window_id, None, None, None, book.now)
-    headers = dict(said[0].headers)
-    type_ = (headers["ce_type"] or b"").decode().removeprefix("sluice.").removesuffix(".v1")
-    event_id = (headers["ce_id"] or b"").decode()
+    type_, event_id = identity_of(said[0])
     return Answer(key, content_hash, window_id, type_, event_id, said[0].value, book.now)
 
 
@@ -216,13 +217,20 @@ def _decide_schedule(book: Book, message: Message, command: WindowSchedule, cont
         book.refuse(message, command.window_id, Refusal("duplicate_id_conflict", "window_id"))
     elif known is not None:
         book.publish(message.lane, known)
-    elif (refusal := _refuse_plan(book, command) or _refuse_size(_plan_of(command), _LARGEST_PLAN, None)) is not None:
+    else:
+        _decide_plan(book, message, command, content_hash)
+
+
+def _decide_plan(book: Book, message: Message, command: WindowSchedule, content_hash: bytes) -> None:
+    said = _plan_of(command)
+    refusal = _refuse_plan(book, command) or _refuse_size(said, _LARGEST_PLAN, None)
+    if refusal is not None:
         book.refuse(message, command.window_id, refusal)
     else:
         window = Window(
             window_id=command.window_id,
             content_hash=content_hash,
-            plan=_plan_of(command),
+            plan=said,
             starts_at=command.starts_at,
             ends_at=command.ends_at,
             correlation_id=message.correlation_id,
@@ -257,17 +265,20 @@ def _refuse_plan(book: Book, command: WindowSchedule) -> Refusal | None:
         if function not in FUNCTIONS:
             return Refusal("function_unknown", "functions", f"{function!r} is none of {', '.join(FUNCTIONS)}")
     for bank in command.scope.banks:
-        if not is_bank_code(bank) or (planning.banks and bank not in planning.banks):
+        if not _fits(_BANK_CODE, bank) or (planning.banks and bank not in planning.banks):
             return Refusal("bank_unknown", "scope.banks", f"{bank!r} is no bank's code")
     for currency in command.scope.currencies:
-        if not (len(currency) == 3 and currency.isascii() and currency.isalpha() and currency.isupper()):
+        if not _fits(_CURRENCY, currency):
             return Refusal("currency_unknown", "scope.currencies", f"{currency!r} is no ISO 4217 code")
     return _refuse_times(book, command.starts_at, command.ends_at) or _refuse_compensation(command.compensation)
 
 
-def is_bank_code(text: str) -> bool:
-    """Tell whether a text may be a bank's code: 2 to 16 letters and digits."""
-    return 2 <= len(text) <= 16 and text.isascii() and text.isalnum()
+def _fits(form: TypeAdapter[str], text: str) -> bool:
+    try:
+        form.validate_python(text)
+    except ValidationError:
+        return False
+    return True
 
 
 def _refuse_times(book: Book, starts_at: datetime, ends_at: datetime) -> Refusal | None:
@@ -333,10 +344,9 @@ def _reschedule(book: Book, lane: Lane, window: Window, command: wire.WindowResc
 def _start_now(book: Book, lane: Lane, window: Window, _command: BaseModel) -> Refusal | None:
     if window.status != Status.SCHEDULED:
         return _conflict(window)
-    starts_at = min(window.starts_at, book.now)
-    refusal = _refuse_times(book, max(starts_at, book.now), window.ends_at)
+    refusal = _refuse_times(book, book.now, window.ends_at)
     if refusal is None:
-        window.starts_at = starts_at
+        window.starts_at = min(window.starts_at, book.now)
         start(book, lane, window)
     return refusal
 

@@ -22,7 +22,7 @@ from services.maintenance.decide import (
     trip,
 )
 from services.maintenance.model import CLOSING, GRANT_TIMER, OVER, Affected
-from services.runtime.message import Effects, TimerKey
+from services.runtime.message import Effects
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -59,7 +59,7 @@ class Handlers:
         for message, _ in commands:
             decide_command(book, message)
         await store.record(connection, book)
-        return effects_of(book)
+        return Effects.of(book.outgoing, book.timers)
 
     async def on_transfers(self, connection: Connection, batch: Batch, now: datetime) -> Effects:
         """Note whose transfers windows held or refused, what was used of compensation, and banks that are silent."""
@@ -71,7 +71,7 @@ class Handlers:
         if self.policy.rails.trip_at:
             await self._watch_rails(connection, book, batch.messages)
         await store.record(connection, book)
-        return effects_of(book)
+        return Effects.of(book.outgoing, book.timers)
 
     async def _on_timers(self, connection: Connection, timers: Sequence[Timer], now: datetime) -> Effects:
         windows = await store.load_windows(connection, {subject_of(timer) for timer in timers})
@@ -82,7 +82,7 @@ class Handlers:
             if timer.kind == GRANT_TIMER and window is not None and window.compensates:
                 await self._grant(connection, book, timer.lane, window)
         await store.record(connection, book)
-        return effects_of(book)
+        return Effects.of(book.outgoing, book.timers)
 
     # --- What windows owe ---
 
@@ -160,15 +160,6 @@ class Handlers:
         for window_id in ids:
             if window_id in book.windows and book.windows[window_id].status in CLOSING:
                 end(book, lane, book.windows[window_id])
-
-
-def effects_of(book: Book) -> Effects:
-    """Return what a decided batch asks of the runtime."""
-    return Effects(
-        outgoing=book.outgoing,
-        timers_set=[timer for timer in book.timers.values() if timer is not None],
-        timers_cleared=[TimerKey(*key) for key, timer in book.timers.items() if timer is None],
-    )
 
 
 def _stopped_by(data: object) -> UUID | None:

@@ -14,12 +14,12 @@ from services.runtime.offsets import load_behind
 from services.runtime.topics import TopicMissing, places_of
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Sequence
 
     from services.runtime.database import Pool
     from services.runtime.message import Lane
     from services.runtime.service import Subscription
-    from services.runtime.topics import Topics
+    from services.runtime.topics import Place, Topics
 
 _UNREACHABLE: tuple[type[Exception], ...] = (KafkaException, TopicMissing, *TRANSIENT)
 _LOOK_EVERY_S: Final = 0.3
@@ -39,6 +39,7 @@ class Lead:
         self._groups = frozenset(subscription.group for subscription in leading)
         self._topics = topics
         self._pool = pool
+        self._places: Sequence[Place] = ()
         self._handled_until_s = float("-inf")
 
     @property
@@ -52,6 +53,7 @@ class Lead:
 
     async def follow(self) -> None:
         """Look again and again, for as long as a session lasts; what cannot be looked at counts as not handled."""
+        self._places = ()
         while self.names:
             # The watch says what is wrong with Kafka or the database.
             with contextlib.suppress(*_UNREACHABLE):
@@ -60,7 +62,9 @@ class Lead:
 
     async def _look(self) -> None:
         asked_at_s = time.monotonic()
-        logs = await self._topics.logs(places_of(await self._topics.partition_counts(self.names)))
+        # Numbers of partitions do not change within a session.
+        self._places = self._places or places_of(await self._topics.partition_counts(self.names))
+        logs = await self._topics.logs(self._places)
         while True:
             async with self._pool.acquire() as connection:
                 behind = await load_behind(connection, logs)

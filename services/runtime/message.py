@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
+from schemas.envelope import short_type
+
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
+    from typing import Self
 
     from pydantic import BaseModel
 
@@ -61,6 +64,12 @@ class Outgoing(NamedTuple):
     headers: Sequence[tuple[str, bytes | None]]
 
 
+def identity_of(message: Outgoing) -> tuple[str, str]:
+    """Return the short type and the id of one of our own messages."""
+    headers = dict(message.headers)
+    return short_type((headers["ce_type"] or b"").decode()), (headers["ce_id"] or b"").decode()
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
     """What one transaction handles: messages in the order of their partitions, then due timers."""
@@ -89,6 +98,21 @@ class Effects:
     unfit: Sequence[Unfit] = field(default=())
     recording: asyncio.Task[None] | None = None
     """What the handler is still recording; until it is done, the connection is not free for anything else."""
+
+    @classmethod
+    def of(
+        cls,
+        outgoing: Sequence[Outgoing],
+        timers: Mapping[TimerKey, Timer | None],
+        recording: asyncio.Task[None] | None = None,
+    ) -> Self:
+        """Return what a decided batch asks for; `timers` are set, or cleared where there is none."""
+        return cls(
+            outgoing=outgoing,
+            timers_set=[timer for timer in timers.values() if timer is not None],
+            timers_cleared=[key for key, timer in timers.items() if timer is None],
+            recording=recording,
+        )
 
     async def recorded(self) -> None:
         """Wait until the connection is free for something else."""

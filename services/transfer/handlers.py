@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from schemas.customer import CustomerProfile, erased_customer
 from services.runtime.idle import make_beside
-from services.runtime.message import Effects, Lane, Timer, TimerKey, Unfit
+from services.runtime.message import Effects, Lane, Timer, Unfit
 from services.runtime.metrics import MIS_KEYED
 from services.transfer import store
 from services.transfer.decide.dispatch import decide_message, decide_timer
@@ -77,7 +77,7 @@ class Handlers:
                 decide_timer(ledger, timer)
         for topic, count in ledger.mis_keyed.items():
             MIS_KEYED.labels(topic).inc(count)
-        return effects_of(ledger, batch_store.recording)
+        return Effects.of(ledger.outgoing, ledger.timers, batch_store.recording)
 
     async def _releasing(self, connection: Connection, gate: Gate, timers: Sequence[Timer]) -> dict[Hold, list[UUID]]:
         holds = {Hold.of(timer.subject): None for timer in timers if timer.kind == RELEASE_TIMER}
@@ -140,13 +140,3 @@ async def _decide(ledger: Ledger, messages: Sequence[_Drafted], batch_store: Bat
         decide_message(ledger, message, draft)
         if number % _SLICE == 0 and batch_store.is_busy:
             await asyncio.sleep(0)
-
-
-def effects_of(ledger: Ledger, recording: asyncio.Task[None] | None) -> Effects:
-    """Return what a decided batch asks of the runtime."""
-    return Effects(
-        outgoing=ledger.outgoing,
-        timers_set=[timer for timer in ledger.timers.values() if timer is not None],
-        timers_cleared=[TimerKey(*key) for key, timer in ledger.timers.items() if timer is None],
-        recording=recording,
-    )

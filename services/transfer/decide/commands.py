@@ -9,10 +9,10 @@ import orjson
 
 from schemas.envelope import encode_headers
 from schemas.fields import as_text
-from services.runtime.message import Outgoing
+from services.runtime.message import Outgoing, identity_of
 from services.transfer.decide import payouts
 from services.transfer.decide.drafts import draft_request, draft_transfer
-from services.transfer.decide.ledger import EVENTS, SOURCE, as_reason, identity_of
+from services.transfer.decide.ledger import EVENTS, SOURCE, as_reason
 from services.transfer.decide.requests import (
     Check,
     climb,

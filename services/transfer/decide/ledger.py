@@ -16,7 +16,7 @@ import orjson
 from schemas.envelope import encode_headers
 from schemas.fields import as_text
 from schemas.reasons import REASONS
-from services.runtime.message import Outgoing, Timer, TimerKey
+from services.runtime.message import Outgoing, Timer, TimerKey, identity_of
 from services.transfer.calendar import business_date
 from services.transfer.decide.gate import Gate
 from services.transfer.model import (
@@ -254,16 +254,7 @@ class Ledger:
             "currency": transfer.currency,
             "occurred_at": self.now_text,
         }
-        headers = encode_headers(
-            "fee.waived",
-            id=f"{transfer.transfer_id}.waived",
-            source=SOURCE,
-            time=self.now_text,
-            subject=str(transfer.transfer_id),
-            correlation_id=transfer.correlation_id,
-            traceparent=transfer.traceparent,
-        )
-        self.outgoing.append(Outgoing(lane, EVENTS, transfer.key.encode(), orjson.dumps(body), headers))
+        self._say_of(lane, EVENTS, transfer, "fee.waived", f"{transfer.transfer_id}.waived", body)
 
     # --- Events ---
 
@@ -379,6 +370,12 @@ class Ledger:
 
     def instruct(self, lane: Lane, transfer: Transfer, type_: str, id_: str, body: Mapping[str, Any]) -> None:
         """Tell a bank's connector what to do; it answers with the same key."""
+        self._say_of(lane, INSTRUCTIONS, transfer, type_, id_, body)
+
+    def _say_of(
+        self, lane: Lane, topic: str, transfer: Transfer, type_: str, id_: str, body: Mapping[str, Any]
+    ) -> None:
+        """Publish what is no change of a transfer, and follows from it."""
         headers = encode_headers(
             type_,
             id=id_,
@@ -389,7 +386,7 @@ class Ledger:
             traceparent=transfer.traceparent,
         )
         key = transfer.key.encode()
-        self.outgoing.append(Outgoing(lane, INSTRUCTIONS, key, orjson.dumps(body), headers))
+        self.outgoing.append(Outgoing(lane, topic, key, orjson.dumps(body), headers))
 
     def refuse(
         self, message: Message, refusal: Refusal, *, transfer: Transfer | None = None, transfer_id: UUID | None = None
@@ -530,13 +527,6 @@ def as_reason(refusal: Refusal) -> dict[str, Any]:
     if refusal.available_at is not None:
         reason["available_at"] = as_text(refusal.available_at)
     return reason
-
-
-def identity_of(event: Outgoing) -> tuple[str, str]:
-    """Return the short type and the id of one of our own messages."""
-    headers = dict(event.headers)
-    type_ = (headers["ce_type"] or b"").decode()
-    return type_.removeprefix("sluice.").rpartition(".")[0], (headers["ce_id"] or b"").decode()
 
 
 def book_of(party: str) -> str:
