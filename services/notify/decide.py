@@ -39,6 +39,7 @@ from services.notify.model import (
 from services.notify.policy import Rule
 from services.notify.quiet import end_of_quiet, read_quiet_hours
 from services.notify.wording import WordingError
+from services.runtime.erasing import erased, retain
 from services.runtime.message import Outgoing, Timer, Unfit
 
 if TYPE_CHECKING:
@@ -636,26 +637,18 @@ def go_on_erasing(book: Book, lane: Lane, erasure: Erasure) -> None:
 def _answer(book: Book, lane: Lane, erasure: Erasure) -> None:
     kept = timedelta(days=book.rules.policy.erasing.accounting_kept_days)
     retained = [
-        {
-            "what": "that and when they were told of which event, not what they read",
-            "why": "every notice is accounted for",
-            "until": (book.now + kept).date().isoformat(),
-        },
-        {
-            "what": "a keyed hash of the number that text messages went to, not whose it is",
-            "why": "operators allow a number only so many a day",
-            "until": (book.now + TEXTED_NUMBERS_KEPT).date().isoformat(),
-        },
+        retain(
+            "that and when they were told of which event, not what they read",
+            "every notice is accounted for",
+            book.now + kept,
+        ),
+        retain(
+            "a keyed hash of the number that text messages went to, not whose it is",
+            "operators allow a number only so many a day",
+            book.now + TEXTED_NUMBERS_KEPT,
+        ),
     ]
-    body = {"customer_id": erasure.customer_id, "service": "notify", "retained": retained}
-    headers = encode_headers(
-        "customer.erased",
-        id=f"{erasure.cause}.notify",
-        source=SOURCE,
-        time=book.now_text,
-        subject=erasure.customer_id,
-    )
-    book.outgoing.append(Outgoing(lane, "erasure.events", erasure.customer_id.encode(), orjson.dumps(body), headers))
+    book.outgoing.append(erased(lane, erasure.cause, erasure.customer_id, "notify", retained, book.now))
 
 
 def _forget(book: Book, customer_id: str) -> None:
