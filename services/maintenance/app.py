@@ -21,7 +21,7 @@ _READ_EVENTS: Final = frozenset({"transfer.held", "transfer.failed", "transfer.d
 
 
 def build(policy: Policy) -> Service:
-    """Return the service: what operators say first, then what windows did to transfers."""
+    """Return the service: what operators say first, then what windows did to transfers, then whom to forget."""
     handlers = Handlers(policy)
     return Service(
         name=NAME,
@@ -41,6 +41,11 @@ def build(policy: Policy) -> Service:
                     "rail.results": registry.TOPICS["rail.results"],
                 },
                 handler=handlers.on_transfers,
+            ),
+            Subscription(
+                group="erasure",
+                topics={"erasure.events": {**registry.TOPICS["erasure.events"], "customer.erased": None}},
+                handler=handlers.on_erasures,
             ),
         ),
         follow_up_topics=frozenset(),

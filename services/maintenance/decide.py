@@ -17,6 +17,7 @@ from services.maintenance.model import (
     CLOSING,
     END_TIMER,
     ESCALATE_TIMER,
+    FORGET_TIMER,
     GRANT_TIMER,
     OVER,
     REMINDER_TIMER,
@@ -31,6 +32,7 @@ from services.maintenance.model import (
     SurveyAnswer,
     Window,
 )
+from services.runtime.erasing import erased, retain
 from services.runtime.message import Outgoing, Timer, TimerKey, identity_of
 
 if TYPE_CHECKING:
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from schemas import maintenance as wire
+    from schemas.erasure import CustomerErase
     from schemas.transfer import FeeWaived
     from services.maintenance.model import Grant
     from services.maintenance.policy import Policy
@@ -51,6 +54,8 @@ _LARGEST_PLAN: Final = 16_384
 """What a plan may weigh, in bytes: it stands in every event of its window, and its alternatives in every transfer's."""
 _LARGEST_REASON: Final = 8_192
 _LOOK_AGAIN: Final = timedelta(minutes=1)
+_ERASED_KEPT: Final = timedelta(days=40)
+"""Longer than anything on `transfer.events` can be read: 30 days, and what brokers take to remove it."""
 FUNCTIONS: Final[tuple[str, ...]] = get_args(Function)
 _BANK_CODE: Final = TypeAdapter(BankCode)
 _CURRENCY: Final = TypeAdapter(Currency)
@@ -522,6 +527,22 @@ _RAILS: Final = UUID("0c9a1f7e-3c0d-4b55-8f4d-0b7a9e1d2c33")
 def compensation_id(window_id: UUID, customer_id: str) -> UUID:
     """Return the id of what a customer gets for a window: always the same."""
     return uuid5(_COMPENSATIONS, f"{window_id}/{customer_id}")
+
+
+# --- Whom to forget ---
+
+
+def forget(book: Book, message: Message, erase: CustomerErase) -> None:
+    """Answer that a customer is forgotten, and have that kept as long as late news might bring them back."""
+    until = book.now + _ERASED_KEPT
+    key = TimerKey(FORGET_TIMER, erase.customer_id)
+    book.timers[key] = Timer(message.lane, key.kind, key.subject, until)
+    kept = retain(
+        "that they were erased, under their customer id",
+        "late news of their transfers must not bring them back",
+        until,
+    )
+    book.outgoing.append(erased(message.lane, message.id, erase.customer_id, "maintenance", [kept], book.now))
 
 
 # --- Rails that stop answering ---

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from schemas.erasure import CustomerErase
 from schemas.transfer import FeeWaived, TransferDelayed, TransferFailed, TransferHeld
 from services.maintenance import store
 from services.maintenance.decide import (
@@ -16,6 +18,7 @@ from services.maintenance.decide import (
     compensation_id,
     decide_command,
     end,
+    forget,
     owe,
     rail_window_id,
     subject_of,
@@ -25,7 +28,7 @@ from services.maintenance.model import CLOSING, GRANT_TIMER, OVER, Affected
 from services.runtime.message import Effects
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from datetime import datetime
     from uuid import UUID
 
@@ -48,6 +51,8 @@ class Handlers:
         """Decide what operators and customers say of windows, and what is due."""
         if batch.timers:
             return await self._on_timers(connection, batch.timers, now)
+        if any(message.type == "survey.answer" for message in batch.messages):
+            await store.share_customers(connection)
         commands: list[tuple[Message, Any]] = [(message, message.data) for message in batch.messages]
         lanes = {data.window_id: message.lane for message, data in commands}
         # What is due comes first, though the service may have been down when it was.
@@ -65,12 +70,29 @@ class Handlers:
         """Note whose transfers windows held or refused, what was used of compensation, and banks that are silent."""
         if batch.timers:
             return await self._on_timers(connection, batch.timers, now)
+        stopped, uses = _stopped(batch.messages), _uses(batch.messages)
+        if stopped or uses:
+            await store.share_customers(connection)
         book = Book({}, {}, self.policy, now)
-        await self._note_affected(connection, book, batch.messages)
-        await self._note_used(connection, book, batch.messages)
+        await self._note_affected(connection, book, stopped)
+        await self._note_used(connection, book, uses)
         if self.policy.rails.trip_at:
             await self._watch_rails(connection, book, batch.messages)
         await store.record(connection, book)
+        return Effects.of(book.outgoing, book.timers)
+
+    async def on_erasures(self, connection: Connection, batch: Batch, now: datetime) -> Effects:
+        """Forget customers; and, when no late news of them can come any more, that they were here."""
+        if batch.timers:
+            await store.forget_erased(connection, [timer.subject for timer in batch.timers])
+            return Effects()
+        asked = [(message, message.data) for message in batch.messages if isinstance(message.data, CustomerErase)]
+        if not asked:
+            return Effects()
+        await store.erase(connection, {erase.customer_id for _, erase in asked}, now)
+        book = Book({}, {}, self.policy, now)
+        for message, erase in asked:
+            forget(book, message, erase)
         return Effects.of(book.outgoing, book.timers)
 
     async def _on_timers(self, connection: Connection, timers: Sequence[Timer], now: datetime) -> Effects:
@@ -97,29 +119,23 @@ class Handlers:
         if len(grants) == _GRANTED_AT_ONCE:
             owe(book, lane, window)
 
-    async def _note_affected(self, connection: Connection, book: Book, messages: Sequence[Message]) -> None:
-        stopped = [
-            (message.lane, window_id, customer_id)
-            for message in messages
-            if (window_id := _stopped_by(message.data)) is not None
-            and (customer_id := _customer_of(message.data)) is not None
-        ]
+    async def _note_affected(self, connection: Connection, book: Book, stopped: Sequence[_Stopped]) -> None:
         # Only read: whoever changes them must not wait for every lane, nor the lanes for each other.
-        windows = await store.load_windows(connection, {window_id for _, window_id, _ in stopped}, locks=False)
+        windows = await store.load_windows(connection, {one.window_id for one in stopped}, locks=False)
         book.windows.update(windows)
-        owed = [one for one in stopped if one[1] in windows and windows[one[1]].compensates]
-        affected = sorted({(window_id, customer_id) for _, window_id, customer_id in owed})
-        await store.record_affected(connection, [Affected(*key, compensation_id(*key)) for key in affected])
-        for lane, window_id, _ in owed:
+        owed = [one for one in stopped if one.window_id in windows and windows[one.window_id].compensates]
+        # Of each the last: who has come back after an erasure is owed something again.
+        latest = {(one.window_id, one.customer_id): one.at for one in sorted(owed, key=attrgetter("at"))}
+        await store.record_affected(
+            connection, [Affected(*key, compensation_id(*key), at) for key, at in latest.items()]
+        )
+        for one in owed:
             # Though the window may have ended just now, the timer looks once that is known.
-            owe(book, lane, windows[window_id])
+            owe(book, one.lane, windows[one.window_id])
 
-    async def _note_used(self, connection: Connection, book: Book, messages: Sequence[Message]) -> None:
-        uses = {
-            (use.compensation_id, use.transfer_id): (message.lane, use)
-            for message in messages
-            if isinstance(use := message.data, FeeWaived)
-        }
+    async def _note_used(
+        self, connection: Connection, book: Book, uses: Mapping[tuple[UUID, UUID], tuple[Lane, FeeWaived]]
+    ) -> None:
         if not uses:
             return
         grants = await store.use_compensation(connection, uses)
@@ -162,13 +178,32 @@ class Handlers:
                 end(book, lane, book.windows[window_id])
 
 
-def _stopped_by(data: object) -> UUID | None:
-    return data.window_id if isinstance(data, TransferHeld | TransferFailed) else None
+class _Stopped(NamedTuple):
+    """That a window held or refused a customer's transfer at a moment."""
+
+    lane: Lane
+    window_id: UUID
+    customer_id: str
+    at: datetime
 
 
-def _customer_of(data: Any) -> str | None:
-    customer_id: str | None = data.payer_customer_id or data.payee_customer_id
-    return customer_id
+def _stopped(messages: Sequence[Message]) -> list[_Stopped]:
+    return [
+        _Stopped(message.lane, data.window_id, customer_id, data.occurred_at)
+        for message in messages
+        if isinstance(data := message.data, TransferHeld | TransferFailed)
+        and data.window_id is not None
+        and (customer_id := data.payer_customer_id or data.payee_customer_id) is not None
+    ]
+
+
+def _uses(messages: Sequence[Message]) -> dict[tuple[UUID, UUID], tuple[Lane, FeeWaived]]:
+    """Return what was used of compensation, by its number and the transfer."""
+    return {
+        (use.compensation_id, use.transfer_id): (message.lane, use)
+        for message in messages
+        if isinstance(use := message.data, FeeWaived)
+    }
 
 
 def _bank_of(party: str) -> str:

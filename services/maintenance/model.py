@@ -43,6 +43,8 @@ END_TIMER: Final = "end"
 ESCALATE_TIMER: Final = "escalate"
 SURVEY_TIMER: Final = "survey"
 GRANT_TIMER: Final = "grant"
+FORGET_TIMER: Final = "forget"
+"""No late news of who was erased can come any more; the subject is the customer."""
 
 
 @dataclass(slots=True)
@@ -123,11 +125,12 @@ class SurveyAnswer(NamedTuple):
 
 
 class Affected(NamedTuple):
-    """A customer whose transfer a window held or refused."""
+    """A customer whose transfer a window held or refused, last at a moment."""
 
     window_id: UUID
     customer_id: str
     compensation_id: UUID
+    occurred_at: datetime
 
 
 class Grant(NamedTuple):

@@ -1,5 +1,14 @@
 -- Every statement of the maintenance service. A batch costs a constant number of them; locks are taken in one order:
--- timers, windows, customers whom windows owe something, banks.
+-- the turn at customers, timers, windows, customers whom windows owe something, banks. What is due was taken before, and
+-- takes no turn.
+
+-- Let nobody be erased until this transaction has ended.
+-- name: share_customers
+select pg_advisory_xact_lock_shared('erased_customer'::regclass::integer, 0)
+
+-- Wait until no transaction writes down customers, and let none begin to.
+-- name: take_customers
+select pg_advisory_xact_lock('erased_customer'::regclass::integer, 0)
 
 -- Windows by id, as they are now; the columns stand in the order of model.Window.
 -- name: read_windows
@@ -62,17 +71,25 @@ set
     occurred_at = excluded.occurred_at,
     answer_by = excluded.answer_by
 
--- What customers say of windows; their last word counts.
+-- What customers say of windows; their last word counts, and nothing of who has just been erased.
 -- name: upsert_survey_answers
 insert into survey_answer (window_id, customer_id, score, answered_at)
-select * from unnest($1::uuid[], $2::text[], $3::smallint[], $4::timestamptz[])
+select *
+from unnest($1::uuid[], $2::text[], $3::smallint[], $4::timestamptz[]) as said (window_id, customer_id, score, at)
+where not exists (select from erased_customer where erased_customer.customer_id = said.customer_id)
 on conflict (window_id, customer_id) do update
 set score = excluded.score, answered_at = excluded.answered_at
 
--- Whose transfers windows held or refused.
+-- Whose transfers windows held or refused, and when; not of who was erased since.
 -- name: insert_affected
 insert into affected_customer (window_id, customer_id, compensation_id)
-select * from unnest($1::uuid[], $2::text[], $3::uuid[])
+select stopped.window_id, stopped.customer_id, stopped.compensation_id
+from unnest($1::uuid[], $2::text[], $3::uuid[], $4::timestamptz[])
+    as stopped (window_id, customer_id, compensation_id, at)
+where not exists (
+    select from erased_customer
+    where erased_customer.customer_id = stopped.customer_id and erased_customer.erased_at >= stopped.at
+)
 order by 1, 2
 on conflict (window_id, customer_id) do nothing
 
@@ -183,3 +200,53 @@ with answering as (
 )
 delete from silent_payout
 where bank in (select answering.bank from answering)
+
+-- These customers are owed nothing any more. This waits for who gives them something just now; the next statement sees
+-- what that was.
+-- name: delete_owed
+with owed as (
+    select window_id, customer_id
+    from affected_customer
+    where customer_id = any($1::text[]) and granted_at is null
+    order by window_id, customer_id
+    for update
+)
+delete from affected_customer
+using owed
+where affected_customer.window_id = owed.window_id and affected_customer.customer_id = owed.customer_id
+
+-- Keep what these customers were given and have used, under a new number that tells nobody whose it was.
+-- name: anonymise_granted
+with given as (
+    select compensation_id, gen_random_uuid() as new_id
+    from affected_customer
+    where customer_id = any($1::text[])
+),
+used as (
+    update compensation_use
+    set compensation_id = given.new_id
+    from given
+    where compensation_use.compensation_id = given.compensation_id
+)
+update affected_customer
+set customer_id = null, compensation_id = given.new_id
+from given
+where affected_customer.compensation_id = given.compensation_id
+
+-- Keep how these customers found windows, and not who they are.
+-- name: anonymise_survey_answers
+update survey_answer
+set customer_id = null
+where customer_id = any($1::text[])
+
+-- Remember who was erased just now.
+-- name: upsert_erased
+insert into erased_customer (customer_id, erased_at)
+select customer_id, $2 from unnest($1::text[]) as gone (customer_id)
+on conflict (customer_id) do update
+set erased_at = excluded.erased_at
+
+-- Forget that these customers were erased.
+-- name: delete_erased
+delete from erased_customer
+where customer_id = any($1::text[])

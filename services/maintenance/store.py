@@ -101,6 +101,29 @@ async def use_compensation(
     return {(row["compensation_id"], id_): Grant(*row[:4]) for row in rows for id_ in row["transfers"]}
 
 
+# --- Whom to forget ---
+
+
+async def share_customers(connection: Connection) -> None:
+    """Let nobody be erased until this transaction has ended; before any row is locked."""
+    await connection.execute(_QUERIES.share_customers)
+
+
+async def erase(connection: Connection, customers: Collection[str], now: datetime) -> None:
+    """Forget customers: what they are owed goes, what was counted stays and carries no customer."""
+    await connection.execute(_QUERIES.take_customers)
+    ordered = sorted(customers)
+    await connection.execute(_QUERIES.delete_owed, ordered)
+    await connection.execute(_QUERIES.anonymise_granted, ordered)
+    await connection.execute(_QUERIES.anonymise_survey_answers, ordered)
+    await connection.execute(_QUERIES.upsert_erased, ordered, now)
+
+
+async def forget_erased(connection: Connection, customers: Sequence[str]) -> None:
+    """Forget that customers were erased."""
+    await connection.execute(_QUERIES.delete_erased, customers)
+
+
 # --- Banks that do not answer ---
 
 

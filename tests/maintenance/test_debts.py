@@ -23,8 +23,9 @@ from services.runtime.message import Batch, Lane, Message, Timer
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from services.runtime.database import Pool
+    from services.runtime.database import Connection, Pool
     from services.runtime.message import Effects
+    from services.runtime.service import Handler
 
 NOW = datetime(2026, 11, 23, 2, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -32,6 +33,11 @@ WINDOW = "0192f3a4-5b6c-7d8e-9fa0-b1c2d3e4f509"
 WAIVER = {"kind": "fee_waiver", "value": 1, "text": "Your next transfer costs no fee."}
 POLICY = Policy.model_validate({"rails": {"trip_at": 3}})
 Said = list[tuple[str, dict[str, Any]]]
+_TOPICS = {
+    "window": ("maintenance.commands",),
+    "transfer": ("transfer.events", "rail.results"),
+    "erasure": ("erasure.events",),
+}
 
 
 class World:
@@ -42,32 +48,45 @@ class World:
         self.handlers = Handlers(POLICY)
 
     async def hear(self, *messages: Message) -> Said:
-        handle = (
-            self.handlers.on_commands if messages[0].topic == "maintenance.commands" else self.handlers.on_transfers
-        )
         async with self.pool.acquire() as connection, connection.transaction():
-            effects = await handle(connection, Batch(messages), self.now)
-            await timers.record(connection, effects)
+            return await self.hear_in(connection, *messages)
+
+    async def hear_in(self, connection: Connection, *messages: Message) -> Said:
+        """Hear messages in a transaction that goes on."""
+        effects = await self._handle(messages[0].lane.group)(connection, Batch(messages), self.now)
+        await timers.record(connection, effects)
         return _read(effects)
+
+    def _handle(self, group: str) -> Handler:
+        handlers = self.handlers
+        return {"window": handlers.on_commands, "transfer": handlers.on_transfers, "erasure": handlers.on_erasures}[
+            group
+        ]
 
     async def wait(self, by: timedelta) -> Said:
         """Let time pass, and take every timer that is due."""
         self.now += by
         said: Said = []
-        while due := await self._due():
+        while due := await self.due():
             async with self.pool.acquire() as connection, connection.transaction():
-                taken = await timers.take(connection, due)
-                effects = await self.handlers.on_commands(connection, Batch((), taken), self.now)
-                await timers.record(connection, effects)
-            said += _read(effects)
+                said += await self.take_in(connection, due)
         return said
 
-    async def _due(self) -> list[Timer]:
+    async def take_in(self, connection: Connection, due: list[Timer]) -> Said:
+        """Take timers of one group that are due in a transaction that goes on."""
+        taken = await timers.take(connection, due)
+        effects = await self._handle(due[0].lane.group)(connection, Batch((), taken), self.now)
+        await timers.record(connection, effects)
+        return _read(effects)
+
+    async def due(self) -> list[Timer]:
+        """Return what is due of the first group of which something is."""
         async with self.pool.acquire() as connection:
-            lanes = [Lane("window", 0), Lane("transfer", 0)]
-            return [
-                timer for timer in await timers.load_next(connection, lanes, 100, self.now) if timer.due_at <= self.now
-            ]
+            for group in _TOPICS:
+                following = await timers.load_next(connection, [Lane(group, 0)], 100, self.now)
+                if due := [timer for timer in following if timer.due_at <= self.now]:
+                    return due
+        return []
 
     async def is_clean(self) -> bool:
         async with self.pool.acquire() as connection:
@@ -91,7 +110,7 @@ async def world(database: str) -> AsyncIterator[World]:
 
 
 def message(topic: str, type_: str, data: dict[str, Any]) -> Message:
-    group = "window" if topic == "maintenance.commands" else "transfer"
+    group = next(group for group, topics in _TOPICS.items() if topic in topics)
     body = TOPICS[topic][type_].model_validate_json(orjson.dumps(data))
     return Message(Lane(group, 0), topic, 0, b"k", type_, str(uuid.uuid4()), "test", body)
 
