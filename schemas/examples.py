@@ -659,6 +659,8 @@ EXAMPLES: Final[Mapping[str, Sequence[Body]]] = {
             "retained": [{"what": "transfers", "why": "accounting_law", "until": "2056-11-23"}],
         },
     ],
+    "risk.flagged": [{"customer_id": "customer-1", "rule": "many_failures", "until": "2026-11-24T08:30:00Z"}],
+    "risk.cleared": [{"customer_id": "customer-1", "rule": "many_failures"}, {"customer_id": "customer-2"}],
     "customer.profile": [
         {
             "customer_id": "customer-1",

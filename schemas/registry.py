@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from schemas import account, closure, customer, erasure, maintenance, notify, rail, transfer
+from schemas import account, closure, customer, erasure, maintenance, notify, rail, risk, transfer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -161,6 +161,10 @@ TOPICS: Final[Mapping[str, Mapping[str, type[BaseModel]]]] = {
         "notification.suppressed": notify.NotificationSuppressed,
         "broadcast.progress": notify.BroadcastProgress,
         "broadcast.finished": notify.BroadcastFinished,
+    },
+    "risk.events": {
+        "risk.flagged": risk.RiskFlagged,
+        "risk.cleared": risk.RiskCleared,
     },
 }
 

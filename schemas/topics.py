@@ -39,6 +39,7 @@ _LIVE: Final = (
     Topic("notify.commands", "customer id, or the notification's", timedelta(days=7)),
     Topic("notify.events", "customer id", timedelta(days=30)),
     Topic("notify.receipts", "provider message id", timedelta(days=7)),
+    Topic("risk.events", "customer id", timedelta(days=30)),
 )
 
 TOPICS: Final = (

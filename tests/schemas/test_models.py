@@ -229,9 +229,14 @@ def test_a_refund_of_everything_names_no_amount() -> None:
         ("credit.status_changed", {"status": "open"}, False),
         ("customer.erase", {"case_id": None}, True),
         ("customer.erased", {"retained": [{"what": "w", "why": "y", "until": "2031-11-23T00:00:00Z"}]}, False),
+        ("risk.flagged", {"rule": None}, False),
+        ("risk.flagged", {"until": None}, False),
+        ("risk.flagged", {"until": "2026-11-24"}, False),
+        ("risk.cleared", {"rule": None}, True),
+        ("risk.cleared", {"rule": ""}, False),
     ],
 )
-def test_what_windows_closings_and_erasures_take(name: str, change: dict[str, Any], accepted: bool) -> None:  # noqa: FBT001 - a table
+def test_what_windows_closings_erasures_and_risks_take(name: str, change: dict[str, Any], accepted: bool) -> None:  # noqa: FBT001 - a table
     assert _is_accepted(MODELS[name], {**EXAMPLES[name][0], **change}) is accepted
 
 
