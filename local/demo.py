@@ -30,7 +30,7 @@ from ops.ledger import audit_everything
 from ops.running import running_from
 from ops.stopping import ToldToStop, ending_in_order
 from schemas.envelope import encode_headers
-from services.transfer.calendar import BUSINESS_ZONE
+from services.runtime.calendar import BUSINESS_ZONE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

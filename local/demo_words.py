@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from ops.money import amount_text
-from services.transfer.calendar import BUSINESS_ZONE
+from services.runtime.calendar import BUSINESS_ZONE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -133,7 +133,7 @@ def _system(console: Console) -> Iterator[Running]:
     except NotRunning:
         console.print("Nothing is running here: starting Kafka, PostgreSQL and the services for this replay …")
         # Nobody is to be told again of what happened long ago.
-        with started(maintainers=0, notifiers=0) as said:
+        with started(maintainers=0, closers=0, notifiers=0) as said:
             yield running_from(said)
 
 

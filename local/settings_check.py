@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from local.bank_behaviour import Behaviour
 from local.behaviour import BehaviourFile
 from local.settings import runtime_settings
+from services.closure.settings import load_closure
 from services.maintenance.settings import load_maintenance
 from services.notify.settings import load_notify
 from services.transfer.settings import load_settings
@@ -29,6 +30,7 @@ def check_settings(settings: LocalSettings, keys: Mapping[str, str]) -> None:
         runtime_settings(settings.bootstrap or kafka, settings.dsn.get_secret_value() if settings.dsn else database)
         load_settings()
         load_maintenance()
+        load_closure()
         load_notify()
         BehaviourFile(settings.home / "bank.json", Behaviour)
 

@@ -12,6 +12,7 @@ from ops.console import console
 from ops.database import CANNOT_CONNECT, why_not_connected
 from ops.errors import UserError
 from ops.running import find_running
+from services.closure.app import MIGRATIONS as CLOSURE_MIGRATIONS
 from services.maintenance.app import MIGRATIONS as MAINTENANCE_MIGRATIONS
 from services.notify.app import MIGRATIONS as NOTIFY_MIGRATIONS
 from services.runtime.app import MIGRATIONS as RUNTIME_MIGRATIONS
@@ -23,6 +24,7 @@ from services.transfer.app import MIGRATIONS as TRANSFER_MIGRATIONS
 SERVICES: Final = {
     "transfer": TRANSFER_MIGRATIONS,
     "maintenance": MAINTENANCE_MIGRATIONS,
+    "closure": CLOSURE_MIGRATIONS,
     "notify": NOTIFY_MIGRATIONS,
 }
 """Every service with its migrations; its module is `services.<name>` and its schema its name."""

@@ -440,6 +440,7 @@ def started(
     workers: int = 1,
     notifiers: int = 1,
     maintainers: int = 1,
+    closers: int = 1,
     movable_clock: bool = False,
     environment: Mapping[str, str] | None = None,
 ) -> Iterator[dict[str, Any]]:
@@ -454,7 +455,8 @@ def started(
             # The database server runs as nobody, and its data lie below.
             place.chmod(0o711)
         command = [sys.executable, "-m", "ops.cli", "up"]
-        for name, count in (("transfer", workers), ("maintenance", maintainers), ("notify", notifiers)):
+        counts = {"transfer": workers, "maintenance": maintainers, "closure": closers, "notify": notifiers}
+        for name, count in counts.items():
             command += ["--workers", f"{name}={count}"]
         if movable_clock:
             command.append("--movable-clock")

@@ -20,8 +20,8 @@ from ops.money import amount_text
 from ops.running import find_running
 from services.maintenance import records as windows
 from services.notify import records as notices
+from services.runtime.calendar import BUSINESS_ZONE
 from services.transfer import records
-from services.transfer.calendar import BUSINESS_ZONE
 from services.transfer.model import OPEN_END
 
 if TYPE_CHECKING:

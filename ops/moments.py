@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from ops.errors import UserError
-from services.transfer.calendar import BUSINESS_ZONE
+from services.runtime.calendar import BUSINESS_ZONE
 
 FIRST: Final = datetime(1970, 1, 1, tzinfo=UTC)
 LAST: Final = datetime(9999, 1, 1, tzinfo=UTC)

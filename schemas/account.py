@@ -7,10 +7,22 @@ from uuid import UUID
 
 from pydantic import Field
 
-from schemas.fields import Currency, CustomerId, Minor, Moment, NonNegativeMinor, Text, TierName, Wallet, Wire
+from schemas.fields import (
+    Count,
+    Currency,
+    CustomerId,
+    Minor,
+    Moment,
+    NonNegativeMinor,
+    Text,
+    TierName,
+    Wallet,
+    Wire,
+)
 
 Scope = Literal["debit", "credit", "all"]
 AccountStatus = Literal["open", "closing", "closed"]
+Total = Annotated[int, Field(description="A sum of amounts in the currency's minor unit.", examples=[125000])]
 
 
 # --- Commands ---
@@ -51,6 +63,41 @@ class AccountRelease(Wire):
     scope: Scope
     reason: Text | None = None
     until: Moment | None = None
+
+
+class AccountClose(Wire):
+    """Begin to close a wallet for a case: what waits is cancelled, what is sent is awaited, what is new is refused."""
+
+    account_id: Wallet
+    case_id: UUID
+
+
+class AccountReinstate(Wire):
+    """Call a closing off: the wallet takes movements again."""
+
+    account_id: Wallet
+    case_id: UUID
+
+
+class AccountFinish(Wire):
+    """End a closing; refused unless nothing is posted, reserved or under way."""
+
+    account_id: Wallet
+    case_id: UUID
+
+
+class AccountReopen(Wire):
+    """Have a closed wallet take movements again."""
+
+    account_id: Wallet
+    case_id: UUID
+
+
+class AccountsReport(Wire):
+    """Ask how wallets stand: those named, or all, in slices that let other commands through."""
+
+    report_id: UUID
+    subjects: Literal["all"] | Annotated[tuple[Wallet, ...], Field(min_length=1, max_length=1000)]
 
 
 # --- Events ---
@@ -133,3 +180,17 @@ class AccountReopened(AccountState):
     """A closed wallet takes movements again."""
 
     case_id: UUID | None = None
+
+
+class AccountReported(AccountState):
+    """How a wallet stood when a report came to it; each wallet once a report."""
+
+    report_id: UUID
+
+
+class AccountsReportFinished(Wire):
+    """A report is complete: how many wallets it told of, and what they had posted, by currency."""
+
+    report_id: UUID
+    count: Count
+    total_minor: dict[Currency, Total]

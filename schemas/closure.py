@@ -13,6 +13,7 @@ from schemas.fields import (
     Currency,
     CustomerId,
     Digest,
+    MessageId,
     Minor,
     Moment,
     Name,
@@ -25,7 +26,7 @@ from schemas.fields import (
     Wallet,
     Wire,
 )
-from schemas.reasons import ClosingCode, DocumentKind, Reason, Remedy
+from schemas.reasons import ClosingCode, ClosureRefusal, DocumentKind, Reason, Remedy
 
 Cause = Literal["platform_transition", "regulation", "termination"]
 Consequence = Literal["credit_record", "reopening_not_promised", "limit_not_promised", "data_erased"]
@@ -72,6 +73,7 @@ class ClosureCorrect(Wire):
 
     case_id: UUID
     applicant: Applicant
+    claimed_balance_minor: Minor | None = None
 
 
 class Document(Wire):
@@ -266,6 +268,14 @@ class ClosurePayoutFailed(CaseEvent):
     expires_at: Moment | None = None
 
 
+class ClosurePayoutAccountRequired(CaseEvent):
+    """The balance waits for `closure.payout_account`: none was named; a clearance reminds of it until `deadline`."""
+
+    payout_minor: NonNegativeMinor
+    currency: Currency
+    deadline: Moment | None = None
+
+
 class Kept(Wire):
     """Personal data that the law makes the platform keep, until a day."""
 
@@ -317,6 +327,19 @@ class ClosureDiscrepancy(CaseEvent):
 
     expected: Text
     found: Text
+
+
+class ClosureCommandRefused(Wire):
+    """A command was refused; the case, application or clearance that it names stays as it is."""
+
+    command_type: MessageId
+    command_id: MessageId
+    case_id: UUID | None = None
+    request_id: UUID | None = None
+    clearance_id: UUID | None = None
+    subject: Subject | None = None
+    reason: ClosureRefusal
+    occurred_at: Moment
 
 
 class CreditStatusChanged(CaseEvent):

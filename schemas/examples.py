@@ -15,6 +15,7 @@ _QUOTE: Final = "0192f3a4-5b6c-7d8e-9fa0-b1c2d3e4f508"
 _WINDOW: Final = "0192f3a4-5b6c-7d8e-9fa0-b1c2d3e4f509"
 _CASE: Final = "0192f3a4-5b6c-7d8e-9fa0-b1c2d3e4f50a"
 _BATCH: Final = "0192f3a4-5b6c-7d8e-9fa0-b1c2d3e4f50b"
+_REPORT: Final = "0192f3a4-5b6c-7d8e-9fa0-b1c2d3e4f50e"
 _CARD: Final = "bank:ICBC:6222020000000001"
 
 _P2P: Final[Body] = {
@@ -264,6 +265,14 @@ EXAMPLES: Final[Mapping[str, Sequence[Body]]] = {
         }
     ],
     "account.release": [{"account_id": "wallet:alice", "scope": "debit", "reason": "Found again"}],
+    "account.close": [{"account_id": "wallet:alice", "case_id": _CASE}],
+    "account.reinstate": [{"account_id": "wallet:alice", "case_id": _CASE}],
+    "account.finish": [{"account_id": "wallet:alice", "case_id": _CASE}],
+    "account.reopen": [{"account_id": "wallet:alice", "case_id": _CASE}],
+    "accounts.report": [
+        {"report_id": _REPORT, "subjects": "all"},
+        {"report_id": _REPORT, "subjects": ["wallet:alice", "wallet:shop"]},
+    ],
     "transfer.settled": [_event("settled", payer_available_minor=3750, payee_available_minor=1250)],
     "transfer.failed": [_event("failed", reason=_SHORT)],
     "transfer.held": [
@@ -291,9 +300,15 @@ EXAMPLES: Final[Mapping[str, Sequence[Body]]] = {
         _event("settled", seq=2, amount_minor=500, refund_id=_REFUND, refunded_total_minor=500),
     ],
     "transfer.refund_overdue": [_payout("delayed", seq=3, refund_due_on="2026-11-26")],
-    "transfer.cancelled": [_event("cancelled", seq=2)],
+    "transfer.cancelled": [
+        _event("cancelled", seq=2),
+        _event("cancelled", seq=2, reason=_reason("account_closing", "AC07", retryable=False)),
+    ],
     "transfer.expired": [_event("expired", seq=2, reason=_reason("expired", "DS24", retryable=True))],
-    "transfer.discrepancy": [_payout("refunded", seq=4, expected="payout.failed", found="payout.settled")],
+    "transfer.discrepancy": [
+        _payout("refunded", seq=4, expected="payout.failed", found="payout.settled"),
+        _payout("refunded", seq=5, case_id=_CASE, expected="refunded", found="unclaimed"),
+    ],
     "fee.waived": [
         {
             "transfer_id": _TRANSFER,
@@ -361,6 +376,8 @@ EXAMPLES: Final[Mapping[str, Sequence[Body]]] = {
         }
     ],
     "account.reopened": [{**_ACCOUNT, "posted_minor": 0, "reserved_minor": 0, "available_minor": 0, "case_id": _CASE}],
+    "account.reported": [{"report_id": _REPORT, **_ACCOUNT}],
+    "accounts.report_finished": [{"report_id": _REPORT, "count": 2, "total_minor": {"CNY": 125_000, "USD": -300}}],
     "payout.instructed": [
         {
             "transfer_id": _TRANSFER,
@@ -376,6 +393,29 @@ EXAMPLES: Final[Mapping[str, Sequence[Body]]] = {
     "payout.failed": [{"transfer_id": _TRANSFER, "rail_code": "E51", "detail": "No such account"}],
     "payout.returned": [{"transfer_id": _TRANSFER, "rail_code": "R03", "detail": "Account closed"}],
     "payout.unknown": [{"transfer_id": _TRANSFER}],
+    "obligation.position": [
+        {
+            "obligation_id": "4959",
+            "customer_id": "customer-1",
+            "account": "wallet:alice",
+            "kind": "loan",
+            "principal_minor": 8_095_200,
+            "interest_minor": 12_030,
+            "penalty_minor": 0,
+            "currency": "CNY",
+            "status": "open",
+        },
+        {
+            "obligation_id": "4959",
+            "customer_id": "customer-1",
+            "kind": "loan",
+            "principal_minor": 0,
+            "interest_minor": 0,
+            "penalty_minor": 0,
+            "currency": "CNY",
+            "status": "settled",
+        },
+    ],
     "notification.request": [
         {
             "notification_id": _BROADCAST,
@@ -467,7 +507,10 @@ EXAMPLES: Final[Mapping[str, Sequence[Body]]] = {
         },
         {"case_id": _CASE, "subject": _LOAN, "reason": "Paid back", "applicant": _APPLICANT},
     ],
-    "closure.correct": [{"case_id": _CASE, "applicant": _APPLICANT}],
+    "closure.correct": [
+        {"case_id": _CASE, "applicant": _APPLICANT},
+        {"case_id": _CASE, "applicant": _APPLICANT, "claimed_balance_minor": 125_990},
+    ],
     "closure.documents": [
         {
             "case_id": _CASE,
@@ -569,6 +612,10 @@ EXAMPLES: Final[Mapping[str, Sequence[Body]]] = {
     "closure.draining": [_case()],
     "closure.paying_out": [_case(**_PAID)],
     "closure.payout_failed": [_case(**_PAID, reason=_RAIL, expires_at=_DEADLINE)],
+    "closure.payout_account_required": [
+        _case(payout_minor=124_990, currency="CNY"),
+        _case(payout_minor=124_990, currency="CNY", deadline=_DEADLINE),
+    ],
     "closure.erasing": [
         _case(receipt=_CLOSING_RECEIPT),
         _case(
@@ -596,6 +643,15 @@ EXAMPLES: Final[Mapping[str, Sequence[Body]]] = {
     ],
     "closure.cancelled": [_case(), _case(subject=_LOAN)],
     "closure.expired": [_case(), _case(subject=_LOAN)],
+    "closure.command_refused": [
+        {
+            "command_type": "closure.confirm",
+            "command_id": "confirm-1",
+            "case_id": _CASE,
+            "reason": {"code": "state_conflict", "retryable": True, "detail": "the case is cancelled"},
+            "occurred_at": "2026-11-23T08:30:00.120000Z",
+        }
+    ],
     "closure.discrepancy": [
         _case(subject=_LOAN, expected="nothing owed, settled", found="interest_minor 3, status open")
     ],

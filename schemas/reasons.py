@@ -140,6 +140,43 @@ class WindowReason(Wire):
 
 # --- Closing ---
 
+ClosureRefusalCode = Literal[
+    "case_unknown",
+    "request_unknown",
+    "clearance_unknown",
+    "payout_account_missing",
+    "payout_account_invalid",
+    "reviewer_must_differ",
+    "times_invalid",
+    "duplicate_id_conflict",
+    "state_conflict",
+]
+
+CLOSURE_REFUSALS: Final[Mapping[str, bool]] = MappingProxyType(
+    {
+        "case_unknown": False,
+        "request_unknown": False,
+        "clearance_unknown": False,
+        "payout_account_missing": True,
+        "payout_account_invalid": True,
+        "reviewer_must_differ": True,
+        "times_invalid": True,
+        "duplicate_id_conflict": False,
+        "state_conflict": True,
+    }
+)
+"""Why commands about closings are refused, and whether a new one may be right."""
+
+
+class ClosureRefusal(Wire):
+    """Why a command about a closing was refused; a new command may be right where `retryable`."""
+
+    code: Annotated[ClosureRefusalCode, Field(examples=["state_conflict"])]
+    retryable: bool
+    field: ShortText | None = None
+    detail: Text | None = None
+
+
 ClosingCode = Literal[
     "name_mismatch",
     "id_number_invalid",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from schemas import account, closure, customer, erasure, maintenance, notify, rail, risk, transfer
+from schemas import account, closure, customer, erasure, maintenance, notify, obligation, rail, risk, transfer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,6 +25,11 @@ TOPICS: Final[Mapping[str, Mapping[str, type[BaseModel]]]] = {
         "account.configure": account.AccountConfigure,
         "account.restrict": account.AccountRestrict,
         "account.release": account.AccountRelease,
+        "account.close": account.AccountClose,
+        "account.reinstate": account.AccountReinstate,
+        "account.finish": account.AccountFinish,
+        "account.reopen": account.AccountReopen,
+        "accounts.report": account.AccountsReport,
     },
     "transfer.events": {
         "transfer.settled": transfer.TransferSettled,
@@ -53,6 +58,8 @@ TOPICS: Final[Mapping[str, Mapping[str, type[BaseModel]]]] = {
         "account.reinstated": account.AccountReinstated,
         "account.closed": account.AccountClosed,
         "account.reopened": account.AccountReopened,
+        "account.reported": account.AccountReported,
+        "accounts.report_finished": account.AccountsReportFinished,
     },
     "account.states": {
         "account.opened": account.AccountOpened,
@@ -122,11 +129,13 @@ TOPICS: Final[Mapping[str, Mapping[str, type[BaseModel]]]] = {
         "closure.draining": closure.ClosureDraining,
         "closure.paying_out": closure.ClosurePayingOut,
         "closure.payout_failed": closure.ClosurePayoutFailed,
+        "closure.payout_account_required": closure.ClosurePayoutAccountRequired,
         "closure.erasing": closure.ClosureErasing,
         "closure.closed": closure.ClosureClosed,
         "closure.cancelled": closure.ClosureCancelled,
         "closure.expired": closure.ClosureExpired,
         "closure.discrepancy": closure.ClosureDiscrepancy,
+        "closure.command_refused": closure.ClosureCommandRefused,
         "closure.reopened": closure.ClosureReopened,
         "closure.reopen_refused": closure.ClosureReopenRefused,
         "assessment.requested": closure.AssessmentRequested,
@@ -142,6 +151,9 @@ TOPICS: Final[Mapping[str, Mapping[str, type[BaseModel]]]] = {
     },
     "customer.profiles": {
         "customer.profile": customer.CustomerProfile,
+    },
+    "obligation.positions": {
+        "obligation.position": obligation.ObligationPosition,
     },
     "notify.commands": {
         "notification.request": notify.NotificationRequest,

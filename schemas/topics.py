@@ -36,6 +36,7 @@ _LIVE: Final = (
     Topic("closure.events", "wallet or loan id", timedelta(days=30)),
     Topic("erasure.events", "customer id", timedelta(days=30)),
     Topic("customer.profiles", "customer id", None, compact=True, config={"max.compaction.lag.ms": "86400000"}),
+    Topic("obligation.positions", "obligation id", None, compact=True),
     Topic("notify.commands", "customer id, or the notification's", timedelta(days=7)),
     Topic("notify.events", "customer id", timedelta(days=30)),
     Topic("notify.receipts", "provider message id", timedelta(days=7)),

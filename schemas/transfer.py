@@ -141,6 +141,7 @@ class TransferEvent(Wire):
     currency: Currency
     status: TransferStatus
     reason: Reason | None = None
+    case_id: UUID | None = None
     payer_available_minor: Minor | None = None
     payee_available_minor: Minor | None = None
     requested_at: Moment
@@ -233,7 +234,10 @@ class TransferExpired(TransferEvent):
 
 
 class TransferDiscrepancy(TransferEvent):
-    """A bank's answer contradicts the end already reached; nothing moved because of it."""
+    """A bank's answer contradicts the end already reached and moved nothing, or money came back to a closed wallet.
+
+    Of the latter `found` is `unclaimed`: it was booked to `platform:unclaimed`.
+    """
 
     refund_id: UUID | None = None
     expected: Text
@@ -280,5 +284,6 @@ class TransferCommandRefused(Wire):
     command_id: MessageId
     transfer_id: UUID | None = None
     account_id: Wallet | None = None
+    case_id: UUID | None = None
     reason: Reason
     occurred_at: Moment

@@ -9,15 +9,14 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import orjson
-import phonenumbers
 from email_validator import EmailNotValidError, validate_email
 
 from services.runtime.personal_data import decrypt, encrypt
+from services.runtime.phones import normalise_phone
 
 if TYPE_CHECKING:
     from schemas.customer import CustomerProfile
 
-_HOME_REGION: Final = "CN"
 _NO_BYTES: Final = b""
 
 
@@ -60,18 +59,6 @@ def _read_email(text: str | None) -> tuple[str | None, Reach]:
         return None, Reach.MISSING
     address = normalise_email(text)
     return address, Reach.INVALID if address is None else Reach.GOOD
-
-
-@lru_cache(maxsize=4_096)
-def normalise_phone(text: str) -> str | None:
-    """Return a phone number in E.164 form, read as a Chinese one where it names no country; None for what is none."""
-    try:
-        number = phonenumbers.parse(text, _HOME_REGION)
-    except phonenumbers.NumberParseException:
-        return None
-    if not phonenumbers.is_valid_number(number):
-        return None
-    return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
 
 
 @lru_cache(maxsize=4_096)

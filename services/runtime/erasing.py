@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from typing import TYPE_CHECKING, Final
-from zoneinfo import ZoneInfo
 
 from schemas.envelope import encode_headers
 from schemas.erasure import CustomerErased, Retained
 from schemas.fields import as_text
+from services.runtime.calendar import business_date
 from services.runtime.message import Outgoing
 
 if TYPE_CHECKING:
@@ -18,12 +18,11 @@ if TYPE_CHECKING:
     from services.runtime.message import Lane
 
 EVENTS: Final = "erasure.events"
-_BUSINESS_ZONE: Final = ZoneInfo("Asia/Shanghai")
 
 
 def retain(what: str, why: str, until: datetime) -> Retained:
     """Return that something is kept, until the day in Asia/Shanghai to which a moment belongs."""
-    return Retained(what=what, why=why, until=until.astimezone(_BUSINESS_ZONE).date().isoformat())
+    return Retained(what=what, why=why, until=business_date(until).isoformat())
 
 
 def erased(

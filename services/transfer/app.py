@@ -34,6 +34,16 @@ def build(settings: TransferSettings, policy: Policy) -> Service:
                 tombstones=True,
             ),
             Subscription(
+                group="erasure",
+                topics={
+                    "erasure.events": {
+                        name: model if name == "customer.erase" else None
+                        for name, model in registry.TOPICS["erasure.events"].items()
+                    }
+                },
+                handler=handlers.on_erasures,
+            ),
+            Subscription(
                 group="maintenance",
                 topics={"maintenance.events": registry.TOPICS["maintenance.events"]},
                 handler=handlers.on_windows,

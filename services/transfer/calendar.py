@@ -4,20 +4,15 @@ from __future__ import annotations
 
 from datetime import UTC, date, datetime, time, timedelta
 from typing import TYPE_CHECKING, Final
-from zoneinfo import ZoneInfo
 
 import chinese_calendar
+
+from services.runtime.calendar import BUSINESS_ZONE
 
 if TYPE_CHECKING:
     from services.transfer.policy import Calendar
 
-BUSINESS_ZONE: Final = ZoneInfo("Asia/Shanghai")
 _SATURDAY: Final = 5
-
-
-def business_date(moment: datetime) -> date:
-    """Return the day in Asia/Shanghai that a moment belongs to."""
-    return moment.astimezone(BUSINESS_ZONE).date()
 
 
 def start_of(day: date) -> datetime:

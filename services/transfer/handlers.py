@@ -5,10 +5,14 @@ from __future__ import annotations
 import asyncio
 import math
 from dataclasses import dataclass
+from datetime import timedelta
 from itertools import chain
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
+from uuid import UUID
 
 from schemas.customer import CustomerProfile, erased_customer
+from schemas.erasure import CustomerErase
+from services.runtime.erasing import erased, retain
 from services.runtime.idle import make_beside
 from services.runtime.message import Effects, Lane, Timer, Unfit
 from services.runtime.metrics import MIS_KEYED
@@ -18,19 +22,18 @@ from services.transfer.decide.drafts import draft_message
 from services.transfer.decide.ledger import Ledger
 from services.transfer.decide.subjects import subjects_of
 from services.transfer.decide.windows import read_waiver, read_window
-from services.transfer.model import RELEASE_TIMER, Hold
+from services.transfer.model import CLOSE_TIMER, RELEASE_TIMER, REPORT_TIMER, Hold
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
     from typing import TypeAlias
-    from uuid import UUID
 
     from services.runtime.database import Connection
-    from services.runtime.message import Batch, Message
+    from services.runtime.message import Batch, Message, Outgoing
     from services.transfer.decide.gate import Gate
     from services.transfer.decide.rules import Rules
-    from services.transfer.model import Transfer
+    from services.transfer.model import Account, Report, Transfer
     from services.transfer.store import BatchStore
 
     _Drafted: TypeAlias = tuple[Message, Transfer | None]
@@ -54,6 +57,10 @@ class Handlers:
     """How many messages are worth being loaded and written while others are decided."""
     released_at_once: int = 120
     """How many transfers that a window held go on in one batch: as few as new ones hardly notice."""
+    waiting_at_most: int = 200
+    """How many transfers that wait in a wallet that is closed are cancelled in one batch."""
+    reported_at_once: int = 500
+    """How many wallets a report of all tells of in one batch."""
 
     async def on_commands_and_results(self, connection: Connection, batch: Batch, now: datetime) -> Effects:
         """Handle commands, banks' answers and timers of the same lanes, in their order."""
@@ -62,11 +69,16 @@ class Handlers:
         gate = await store.load_gate(connection, now)
         releasing = await self._releasing(connection, gate, batch.timers)
         subjects.transfers.update(chain.from_iterable(releasing.values()))
+        waiting = await store.load_waiting(connection, _closing_in(batch), self.waiting_at_most)
+        subjects.transfers.update(chain.from_iterable(waiting.values()))
         # Before the accounts are locked, because no other batch about them goes on until this one is committed.
         facts, drafted = await make_beside(
             store.load_facts(connection, subjects, self.master_key), _draft(parts, self.rules, now)
         )
         facts.gate, facts.releasing = gate, releasing
+        facts.waiting, facts.waiting_at_most = waiting, self.waiting_at_most
+        facts.reports, facts.slices = await self._reporting(connection, batch.timers)
+        facts.reported_at_once = self.reported_at_once
         ledger = Ledger(facts, self.rules, now)
         async with store.BatchStore(connection, ledger, subjects, self.master_key) as batch_store:
             for number, part in enumerate(drafted):
@@ -78,6 +90,13 @@ class Handlers:
         for topic, count in ledger.mis_keyed.items():
             MIS_KEYED.labels(topic).inc(count)
         return Effects.of(ledger.outgoing, ledger.timers, batch_store.recording)
+
+    async def _reporting(
+        self, connection: Connection, timers: Sequence[Timer]
+    ) -> tuple[dict[UUID, Report], dict[UUID, list[Account]]]:
+        ids = [UUID(timer.subject) for timer in timers if timer.kind == REPORT_TIMER]
+        reports = await store.load_reports(connection, ids)
+        return reports, await store.load_slices(connection, reports.values(), self.reported_at_once)
 
     async def _releasing(self, connection: Connection, gate: Gate, timers: Sequence[Timer]) -> dict[Hold, list[UUID]]:
         holds = {Hold.of(timer.subject): None for timer in timers if timer.kind == RELEASE_TIMER}
@@ -101,21 +120,42 @@ class Handlers:
         ]
         return Effects(timers_set=timers)
 
-    async def on_profiles(self, connection: Connection, batch: Batch, _now: datetime) -> Effects:
+    async def on_profiles(self, connection: Connection, batch: Batch, now: datetime) -> Effects:
         """Keep the hash of each holder's name; a tombstone forgets it, and is unfit if its key is nobody's."""
         hashes: dict[str, bytes | None] = {}
         unfit: list[Unfit] = []
+        answers: list[Outgoing] = []
         for message in batch.messages:
             if isinstance(message.data, CustomerProfile):
                 hashes[message.data.customer_id] = self.rules.hash_name(message.data.name)
                 continue
             try:
-                hashes[erased_customer(message.key)] = None
+                customer_id = erased_customer(message.key)
             except ValueError as error:
                 unfit.append(Unfit(message, str(error)))
+                continue
+            hashes[customer_id] = None
+            answers.append(self._erased(message, customer_id, now))
         known = {customer: name_hash for customer, name_hash in hashes.items() if name_hash is not None}
         await store.record_holders(connection, known, hashes.keys() - known.keys())
-        return Effects(unfit=unfit)
+        return Effects(outgoing=answers, unfit=unfit)
+
+    async def on_erasures(self, connection: Connection, batch: Batch, now: datetime) -> Effects:
+        """Forget customers whose closing has come that far, and say so."""
+        asked = [(message, message.data) for message in batch.messages if isinstance(message.data, CustomerErase)]
+        await store.record_holders(connection, {}, {erase.customer_id for _, erase in asked})
+        return Effects(outgoing=[self._erased(message, erase.customer_id, now) for message, erase in asked])
+
+    def _erased(self, message: Message, customer_id: str, now: datetime) -> Outgoing:
+        until = now + timedelta(days=self.rules.policy.retention.transfers_kept_days)
+        retained = [retain("transfers", "accounting_law", until)]
+        return erased(message.lane, message.id, customer_id, "transfer", retained, now)
+
+
+def _closing_in(batch: Batch) -> list[str]:
+    asked: list[Any] = [message.data for message in batch.messages if message.type == "account.close"]
+    due = [timer.subject for timer in batch.timers if timer.kind == CLOSE_TIMER]
+    return [*(command.account_id for command in asked), *due]
 
 
 def _parts(messages: Sequence[Message], smallest: int) -> list[Sequence[Message]]:

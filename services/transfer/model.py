@@ -85,8 +85,16 @@ class RefundStatus(StrEnum):
 RELEASE_TIMER: Final = "release"
 """Looks whether what a window holds in a lane may go on; its subject is that of a `Hold`."""
 
+CLOSE_TIMER: Final = "close"
+"""Goes on cancelling what waits in a wallet that is closing; its subject is the wallet."""
+
+REPORT_TIMER: Final = "report"
+"""Goes on with a report of all wallets; its subject is the report's id."""
+
 FEES_ACCOUNT: Final = "platform:fees"
 SUSPENSE_ACCOUNT: Final = "platform:suspense"
+UNCLAIMED_ACCOUNT: Final = "platform:unclaimed"
+"""Where money goes that comes back to a wallet which is closed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,8 +187,22 @@ class Waiver:
 
 
 @dataclass(slots=True)
+class Report:
+    """How far a report of all wallets is: the last that it told of, how many, and what they had posted by currency."""
+
+    report_id: UUID
+    last_account: str
+    count: int
+    totals: dict[str, int]
+    is_finished: bool = False
+
+
+@dataclass(slots=True)
 class Account:
-    """A wallet as a batch sees it: loaded once under a lock, changed in memory, recorded once."""
+    """A wallet as a batch sees it: loaded once under a lock, changed in memory, recorded once.
+
+    `case_id` is what it is closed for; `has_waiting` that not all that waits in a closing wallet is cancelled yet.
+    """
 
     account_id: str
     customer_id: str
@@ -203,6 +225,8 @@ class Account:
     used_month_minor: int
     opened_at: datetime
     opening_hash: bytes
+    case_id: UUID | None = None
+    has_waiting: bool = False
 
     @property
     def available_minor(self) -> int:

@@ -99,6 +99,12 @@ class Calendar(Strict):
     workdays: frozenset[date] = frozenset()
 
 
+class Retention(Strict):
+    """How long transfers are kept after their customer is erased."""
+
+    transfers_kept_days: Annotated[int, Field(ge=1_827)] = 3_653
+
+
 class Policy(Strict):
     """Everything in the policy file."""
 
@@ -106,6 +112,7 @@ class Policy(Strict):
     payouts: Payouts = Payouts()
     refunds: Refunds = Refunds()
     calendar: Calendar = Calendar()
+    retention: Retention = Retention()
 
     @model_validator(mode="after")
     def _built_in_tiers(self) -> Policy:

@@ -132,6 +132,54 @@ set remaining = remaining - used.count
 from unnest($1::uuid[], $2::bigint[]) as used (compensation_id, count)
 where fee_waiver.compensation_id = used.compensation_id
 
+-- What waits in wallets, by the wallet that it waits to leave, or for a top-up to reach: so many of each at most.
+-- name: load_waiting
+select asked.wallet, waiting.transfer_id
+from unnest($1::text[]) as asked (wallet)
+cross join lateral (
+    select transfer_id
+    from transfer
+    where
+        (case when payer like 'wallet:%' then payer else payee end) = asked.wallet
+        and status in ('scheduled', 'verification_required', 'held')
+    limit $2
+) as waiting
+
+-- How far reports are.
+-- name: load_reports
+select report_id, last_account, count, totals, is_finished
+from account_report
+where report_id = any($1::uuid[])
+order by report_id
+for update
+
+-- The next wallets of reports, so many of each at most; the columns stand in the order of model.Account.
+-- name: load_slices
+select asked.report_id, next.*
+from unnest($1::uuid[], $2::text[]) as asked (report_id, last_account)
+cross join lateral (
+    select
+        account_id, customer_id, currency, tier, status, overdraft_limit_minor, low_balance_threshold_minor,
+        low_balance_warned, debit_restricted_until, credit_restricted_until, verification_blocked_until,
+        posted_minor, reserved_minor, entry_count, version,
+        used_on, used_day_minor, used_day_count, used_month_minor, opened_at, opening_hash, case_id, has_waiting
+    from account
+    where account.account_id > asked.last_account
+    order by account.account_id
+    limit $3
+) as next
+order by asked.report_id, next.account_id
+
+-- name: upsert_reports
+insert into account_report (report_id, last_account, count, totals, is_finished)
+select * from unnest($1::uuid[], $2::text[], $3::bigint[], $4::jsonb[], $5::boolean[])
+on conflict (report_id) do update
+set
+    last_account = excluded.last_account,
+    count = excluded.count,
+    totals = excluded.totals,
+    is_finished = excluded.is_finished
+
 -- Refunds by id, locked in the order of their ids.
 -- name: load_refunds
 select
@@ -172,7 +220,7 @@ select
     ctid, account_id, customer_id, currency, tier, status, overdraft_limit_minor, low_balance_threshold_minor,
     low_balance_warned, debit_restricted_until, credit_restricted_until, verification_blocked_until,
     posted_minor, reserved_minor, entry_count, version,
-    used_on, used_day_minor, used_day_count, used_month_minor, opened_at, opening_hash
+    used_on, used_day_minor, used_day_count, used_month_minor, opened_at, opening_hash, case_id, has_waiting
 from account
 where account_id = any($1::text[])
 order by account_id
@@ -251,12 +299,19 @@ set
     low_balance_threshold_minor = new.low_balance_threshold_minor,
     debit_restricted_until = new.debit_restricted_until,
     credit_restricted_until = new.credit_restricted_until,
-    verification_blocked_until = new.verification_blocked_until
-from unnest($1::text[], $2::text[], $3::bigint[], $4::timestamptz[], $5::timestamptz[], $6::timestamptz[]) as new (
-    account_id, tier, low_balance_threshold_minor,
-    debit_restricted_until, credit_restricted_until, verification_blocked_until
+    verification_blocked_until = new.verification_blocked_until,
+    status = new.status,
+    case_id = new.case_id,
+    has_waiting = new.has_waiting
+from unnest(
+    $1::text[], $2::text[], $3::bigint[], $4::timestamptz[], $5::timestamptz[], $6::timestamptz[],
+    $7::text[], $8::uuid[], $9::boolean[]
+) as new (
+    account_id, tier, low_balance_threshold_minor, debit_restricted_until, credit_restricted_until,
+    verification_blocked_until, status, case_id, has_waiting
 )
 where account.account_id = new.account_id
+returning account.account_id, account.ctid as place
 
 -- The latest event of each account that a batch announced.
 -- name: upsert_account_events
@@ -352,6 +407,10 @@ forgotten_name as (
     update transfer
     set payee_name_sealed = ''
     where payer_customer_id = any($1::text[]) and payee_name_sealed is not null
+),
+forgotten_waiver as (
+    delete from fee_waiver
+    where customer_id = any($1::text[])
 )
 delete from customer_key
 where customer_id = any($1::text[])

@@ -19,12 +19,14 @@ from services.transfer.decide.ledger import Facts
 from services.transfer.model import (
     Account,
     AccountEvent,
+    AccountStatus,
     Answer,
     AnswerKey,
     ClosedWindow,
     Hold,
     Movement,
     Refund,
+    Report,
     Step,
     Transfer,
     Waiver,
@@ -146,6 +148,46 @@ async def _write_maintenance(connection: Connection, ledger: Ledger) -> None:
     tallies = [(*hold, tally.held, tally.refused, tally.released) for hold, tally in sorted(ledger.tallies.items())]
     await execute_rows(connection, _QUERIES.add_to_tallies, tallies)
     await execute_rows(connection, _QUERIES.use_waivers, sorted(ledger.waived.items()))
+
+
+# --- Closing ---
+
+
+async def load_waiting(connection: Connection, wallets: Collection[str], at_most: int) -> dict[str, list[UUID]]:
+    """Return what waits in wallets, so many of each at most."""
+    if not wallets:
+        return {}
+    waiting: dict[str, list[UUID]] = {}
+    for row in await connection.fetch(_QUERIES.load_waiting, list(wallets), at_most):
+        waiting.setdefault(row["wallet"], []).append(row["transfer_id"])
+    return waiting
+
+
+async def load_reports(connection: Connection, ids: Collection[UUID]) -> dict[UUID, Report]:
+    """Return how far reports are, and lock them."""
+    if not ids:
+        return {}
+    rows = await connection.fetch(_QUERIES.load_reports, list(ids))
+    return {row[0]: Report(row[0], row[1], row[2], orjson.loads(row[3]), row[4]) for row in rows}
+
+
+async def load_slices(connection: Connection, reports: Iterable[Report], at_most: int) -> dict[UUID, list[Account]]:
+    """Return the next wallets of each report, as they are now."""
+    asked = [(report.report_id, report.last_account) for report in reports if not report.is_finished]
+    if not asked:
+        return {}
+    slices: dict[UUID, list[Account]] = {report_id: [] for report_id, _ in asked}
+    for row in await connection.fetch(_QUERIES.load_slices, *columns_of(asked), at_most):
+        slices[row[0]].append(Account(*row[1:]))
+    return slices
+
+
+async def _write_reports(connection: Connection, ledger: Ledger) -> None:
+    rows = [
+        (one.report_id, one.last_account, one.count, orjson.dumps(one.totals).decode(), one.is_finished)
+        for one in ledger.reported.values()
+    ]
+    await execute_rows(connection, _QUERIES.upsert_reports, rows)
 
 
 # --- Loading ---
@@ -376,6 +418,9 @@ _SETTINGS: Final = attrgetter(
     "debit_restricted_until",
     "credit_restricted_until",
     "verification_blocked_until",
+    "status",
+    "case_id",
+    "has_waiting",
 )
 _TRANSFER_FIELDS: Final = tuple(field.name for field in fields(Transfer))
 _TRANSFER: Final = attrgetter(*_TRANSFER_FIELDS)
@@ -420,14 +465,25 @@ async def _record_rest(connection: Connection, ledger: Ledger, master_key: bytes
     await execute_rows(connection, _QUERIES.upsert_answers, answers)
     await execute_rows(connection, _QUERIES.upsert_account_events, list(ledger.states.values()))
     await _write_maintenance(connection, ledger)
+    await _write_reports(connection, ledger)
 
 
 async def _write_accounts(connection: Connection, ledger: Ledger) -> None:
     opened = ledger.opened
     await copy_rows(connection, "account", _ACCOUNT_FIELDS, [_ACCOUNT(account) for account in opened.values()])
+    changed = [account for id_, account in ledger.reconfigured.items() if id_ not in opened]
+    # A closed wallet is empty at every moment: one that opens does so before it is filled, one that closes afterwards.
+    await _write_settings(connection, ledger, [one for one in changed if one.status == AccountStatus.OPEN])
     await _write_balances(connection, ledger)
-    settings = [_SETTINGS(account) for id_, account in ledger.reconfigured.items() if id_ not in opened]
-    await execute_rows(connection, _QUERIES.update_account_settings, settings)
+    await _write_settings(connection, ledger, [one for one in changed if one.status != AccountStatus.OPEN])
+
+
+async def _write_settings(connection: Connection, ledger: Ledger, accounts: Sequence[Account]) -> None:
+    if accounts:
+        rows = [_SETTINGS(account) for account in accounts]
+        written = await connection.fetch(_QUERIES.update_account_settings, *columns_of(rows))
+        # Their rows lie elsewhere now.
+        ledger.places.update((row["account_id"], row["place"]) for row in written)
 
 
 async def _write_balances(connection: Connection, ledger: Ledger) -> None:

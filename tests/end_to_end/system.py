@@ -134,15 +134,17 @@ def running_system(
     workers: int = 1,
     notifiers: int = 0,
     maintainers: int = 0,
+    closers: int = 0,
     bank: Mapping[str, Any] | None = None,
     movable_clock: bool = False,
+    environment: Mapping[str, str] | None = None,
 ) -> Iterator[System]:
     """Start a system whose data are in a directory, and stop it at the end."""
     home.mkdir(parents=True, exist_ok=True)
     if bank is not None:
         (home / "bank.json").write_text(json.dumps(bank))
-    counts = {"workers": workers, "notifiers": notifiers, "maintainers": maintainers}
-    with started(home, **counts, movable_clock=movable_clock) as endpoints:
+    counts = {"workers": workers, "notifiers": notifiers, "maintainers": maintainers, "closers": closers}
+    with started(home, **counts, movable_clock=movable_clock, environment=environment) as endpoints:
         yield System(home, endpoints)
 
 

@@ -73,6 +73,7 @@ _OWN_ID: Final = {
     "transfer.batch": "batch_id",
     "transfer.quote": "quote_id",
     "transfer.refund": "refund_id",
+    "accounts.report": "report_id",
 }
 _REMEMBERED: Final = frozenset(
     {
@@ -83,6 +84,10 @@ _REMEMBERED: Final = frozenset(
         "account.configure",
         "account.restrict",
         "account.release",
+        "account.close",
+        "account.reinstate",
+        "account.finish",
+        "account.reopen",
     }
 )
 
@@ -102,6 +107,9 @@ def decide_once(
         before = len(ledger.outgoing)
         decide(ledger, message, data)
         answer = _take_answer(ledger, key, content_hash, ledger.outgoing[before:])
+        if (renewed := ledger.answered.get(key)) is not None:
+            # What it ends with answers a repeat, not what it begins with.
+            answer = renewed._replace(content_hash=content_hash)
         ledger.answers[key] = ledger.answered[key] = answer
     elif known.content_hash != content_hash:
         conflict = Refusal("duplicate_id_conflict", field=own_id or "ce_id")

@@ -16,14 +16,16 @@ import orjson
 from schemas.envelope import encode_headers
 from schemas.fields import as_text
 from schemas.reasons import REASONS
+from services.runtime.calendar import business_date
 from services.runtime.message import Outgoing, Timer, TimerKey, identity_of
-from services.transfer.calendar import business_date
 from services.transfer.decide.gate import Gate
 from services.transfer.model import (
     OPEN_END,
     RELEASE_TIMER,
+    WAITING,
     Account,
     AccountEvent,
+    AccountStatus,
     Answer,
     AnswerKey,
     ClosedWindow,
@@ -31,6 +33,7 @@ from services.transfer.model import (
     Movement,
     Refund,
     Refusal,
+    Report,
     Status,
     Step,
     Tally,
@@ -53,6 +56,8 @@ _LONGEST_KEY: Final = 1_024
 """An answer does not carry a key that is none of the contract's: no broker would take it."""
 _LONGEST_DETAIL: Final = 2_000
 _LOOK_AGAIN: Final = timedelta(seconds=30)
+_NO_STATES: Final = frozenset({"account.low_balance", "account.drained"})
+"""What changes nothing that others keep a copy of."""
 
 
 @dataclass(slots=True)
@@ -74,6 +79,13 @@ class Facts:
     """By customer, the first to expire at first."""
     releasing: dict[Hold, list[UUID]] = field(default_factory=dict)
     """What windows that are not in force any more hold, the next of each lane, in its order."""
+    waiting: dict[str, list[UUID]] = field(default_factory=dict)
+    """What waits in wallets that are to be closed, `waiting_at_most` of each."""
+    waiting_at_most: int = 0
+    reports: dict[UUID, Report] = field(default_factory=dict)
+    slices: dict[UUID, list[Account]] = field(default_factory=dict)
+    """The next wallets of reports of all, `reported_at_once` of each, as they are now."""
+    reported_at_once: int = 0
 
 
 @dataclass(slots=True)
@@ -126,6 +138,18 @@ class Ledger:
         self.gate = facts.gate
         self.waivers = facts.waivers
         self.releasing = facts.releasing
+        self.waiting = facts.waiting
+        self.waiting_at_most = facts.waiting_at_most
+        self.reports = facts.reports
+        self.slices = facts.slices
+        self.reported_at_once = facts.reported_at_once
+        self.waits: dict[str, list[UUID]] = {}
+        """What has begun to wait in this batch, by its wallet."""
+        self.closing: dict[str, tuple[int, int, bool] | None] = {}
+        """Closing wallets, and how each stood when that was last looked at."""
+        self.unsettled: set[str] = set()
+        """Closing wallets that a message has changed."""
+        self.reported: dict[UUID, Report] = {}
         self.opened: dict[str, Account] = {}
         self.touched: dict[str, Account] = {}
         self.reconfigured: dict[str, Account] = {}
@@ -148,6 +172,9 @@ class Ledger:
     def learn(self, facts: Facts) -> None:
         """Add what the accounts of messages still to be decided are; none that was learnt before is among them."""
         self.accounts.update(facts.accounts)
+        for id_, account in facts.accounts.items():
+            if account.status == AccountStatus.CLOSING:
+                self.closing[id_] = (account.posted_minor, account.reserved_minor, account.has_waiting)
         self.places.update(facts.places)
         self.holders.update(facts.holders)
         self.account_events.update(facts.account_events)
@@ -170,6 +197,7 @@ class Ledger:
             payer.posted_minor = debit_after = payer.posted_minor - amount_minor
             payer.entry_count = debit_number = payer.entry_count + 1
             self.touched[debit] = payer
+            self._unsettle(debit)
         else:
             debit = book_of(debit)
             self.platform.append((debit, transfer.currency, lane.partition, -amount_minor))
@@ -178,6 +206,7 @@ class Ledger:
             payee.posted_minor = credit_after = payee.posted_minor + amount_minor
             payee.entry_count = credit_number = payee.entry_count + 1
             self.touched[credit] = payee
+            self._unsettle(credit)
         else:
             credit = book_of(credit)
             self.platform.append((credit, transfer.currency, lane.partition, amount_minor))
@@ -202,12 +231,17 @@ class Ledger:
         account = self.accounts[account_id]
         account.reserved_minor += amount_minor
         self.touched[account_id] = account
+        self._unsettle(account_id)
+
+    def _unsettle(self, account_id: str) -> None:
+        if account_id in self.closing:
+            self.unsettled.add(account_id)
 
     def watch_balance(self, lane: Lane, *account_ids: str) -> None:
         """Warn a holder whose balance fell below their threshold, once a crossing."""
         for account_id in account_ids:
             account = self.accounts.get(account_id)
-            if account is None or account.low_balance_threshold_minor is None:
+            if account is None or account.low_balance_threshold_minor is None or account.status != AccountStatus.OPEN:
                 continue
             is_low = account.available_minor < account.low_balance_threshold_minor
             if is_low and not account.low_balance_warned:
@@ -278,6 +312,8 @@ class Ledger:
             self.transfers[transfer.transfer_id] = self.created[transfer.transfer_id] = transfer
         if transfer.status == Status.HELD and status != Status.HELD:
             self.held[transfer.transfer_id] = None
+        if status in WAITING:
+            self.waits.setdefault(transfer.key, []).append(transfer.transfer_id)
         transfer.seq += 1
         transfer.status = status
         transfer.event_type = type_
@@ -304,6 +340,8 @@ class Ledger:
             body["payer_customer_id"] = transfer.payer_customer_id
         if transfer.payee_customer_id is not None:
             body["payee_customer_id"] = transfer.payee_customer_id
+        if transfer.case_id is not None:
+            body["case_id"] = str(transfer.case_id)
         payer = self.accounts.get(transfer.payer)
         if payer is not None:
             body["payer_available_minor"] = payer.posted_minor - payer.reserved_minor
@@ -336,20 +374,7 @@ class Ledger:
         """Make the next event of an account, and its state for those who keep a copy."""
         account.version += 1
         self.touched[account.account_id] = account
-        body = orjson.dumps(
-            {
-                "account_id": account.account_id,
-                "customer_id": account.customer_id,
-                "currency": account.currency,
-                "tier": account.tier,
-                "status": account.status,
-                "posted_minor": account.posted_minor,
-                "reserved_minor": account.reserved_minor,
-                "available_minor": account.available_minor,
-                "version": account.version,
-                **(extra or {}),
-            }
-        )
+        body = orjson.dumps({**_account_body(account), **(extra or {})})
         event = AccountEvent(account.account_id, account.version, type_, body, self.now)
         self.account_events[account.account_id] = self.states[account.account_id] = event
         self.publish_account(lane, event)
@@ -365,8 +390,22 @@ class Ledger:
         )
         key = event.account_id.encode()
         self.outgoing.append(Outgoing(lane, EVENTS, key, event.body, headers))
-        if event.type != "account.low_balance":
+        if event.type not in _NO_STATES:
             self.outgoing.append(Outgoing(lane, STATES, key, event.body, headers))
+
+    def report_account(self, lane: Lane, account: Account, report_id: UUID) -> None:
+        """Tell how a wallet stands, to whoever asked for a report."""
+        body = _account_body(account) | {"report_id": str(report_id)}
+        self._report(lane, "account.reported", f"{report_id}.{account.account_id}", account.account_id, body)
+
+    def finish_report(self, lane: Lane, report: Report) -> None:
+        """Tell that a report is complete."""
+        body = {"report_id": str(report.report_id), "count": report.count, "total_minor": report.totals}
+        self._report(lane, "accounts.report_finished", f"{report.report_id}.finished", str(report.report_id), body)
+
+    def _report(self, lane: Lane, type_: str, id_: str, subject: str, body: Mapping[str, Any]) -> None:
+        headers = encode_headers(type_, id=id_, source=SOURCE, time=self.now_text, subject=subject)
+        self.outgoing.append(Outgoing(lane, EVENTS, subject.encode(), orjson.dumps(body), headers))
 
     def instruct(self, lane: Lane, transfer: Transfer, type_: str, id_: str, body: Mapping[str, Any]) -> None:
         """Tell a bank's connector what to do; it answers with the same key."""
@@ -403,6 +442,8 @@ class Ledger:
             body["transfer_id"] = str(subject)
         if (account_id := getattr(message.data, "account_id", None)) is not None:
             body["account_id"] = account_id
+        if (case_id := getattr(message.data, "case_id", None)) is not None:
+            body["case_id"] = str(case_id)
         # What was asked names the answer: asked again with another record, it is another answer.
         asked = (message.source, message.id, message.topic, message.lane.partition, message.offset, str(subject))
         headers = encode_headers(
@@ -504,6 +545,20 @@ class Ledger:
 
     def _lengths(self) -> tuple[int, ...]:
         return tuple(len(collected) for collected in self._collections())
+
+
+def _account_body(account: Account) -> dict[str, Any]:
+    return {
+        "account_id": account.account_id,
+        "customer_id": account.customer_id,
+        "currency": account.currency,
+        "tier": account.tier,
+        "status": account.status,
+        "posted_minor": account.posted_minor,
+        "reserved_minor": account.reserved_minor,
+        "available_minor": account.available_minor,
+        "version": account.version,
+    }
 
 
 def id_text(id_: UUID) -> str:

@@ -11,6 +11,8 @@ from services.transfer.model import (
     AT_THE_BANK,
     FEES_ACCOUNT,
     SUSPENSE_ACCOUNT,
+    UNCLAIMED_ACCOUNT,
+    AccountStatus,
     AnswerKey,
     Kind,
     Purpose,
@@ -193,10 +195,24 @@ def decide_returned(ledger: Ledger, lane: Lane, transfer: Transfer, refund: Refu
     if not came_back_after_all:
         decide_failed(ledger, lane, transfer, refund, refusal, found="returned")
         return
-    ledger.move(lane, transfer, Purpose.REFUND, transfer.amount_minor, transfer.payee, transfer.payer)
+    credit = where_it_returns(ledger, transfer)
+    ledger.move(lane, transfer, Purpose.REFUND, transfer.amount_minor, transfer.payee, credit)
     if transfer.fee_minor:
-        ledger.move(lane, transfer, Purpose.FEE_REFUND, transfer.fee_minor, FEES_ACCOUNT, transfer.payer)
+        ledger.move(lane, transfer, Purpose.FEE_REFUND, transfer.fee_minor, FEES_ACCOUNT, credit)
     _end_refunded(ledger, lane, transfer, refusal)
+    tell_unclaimed(ledger, lane, transfer, credit)
+
+
+def where_it_returns(ledger: Ledger, transfer: Transfer) -> str:
+    """Return who gets a transfer's money when it comes back: its payer, unless their wallet is closed by now."""
+    payer = ledger.accounts.get(transfer.payer)
+    return UNCLAIMED_ACCOUNT if payer is not None and payer.status == AccountStatus.CLOSED else transfer.payer
+
+
+def tell_unclaimed(ledger: Ledger, lane: Lane, transfer: Transfer, credit: str) -> None:
+    """Say that money came back to a closed wallet, where it did."""
+    if credit == UNCLAIMED_ACCOUNT:
+        _raise_discrepancy(ledger, lane, transfer, transfer.status, "returned to its payer", "unclaimed", {})
 
 
 def _end_refunded(ledger: Ledger, lane: Lane, transfer: Transfer, refusal: Refusal) -> None:

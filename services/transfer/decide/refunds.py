@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from services.transfer.decide.payouts import due_date, finish_refund, give_limits_back, instruct_return
+from services.transfer.decide.payouts import (
+    due_date,
+    finish_refund,
+    give_limits_back,
+    instruct_return,
+    tell_unclaimed,
+    where_it_returns,
+)
 from services.transfer.model import (
     FEES_ACCOUNT,
     Account,
@@ -79,8 +86,8 @@ def _find_refusal(ledger: Ledger, transfer: Transfer, amount: int, left: int) ->
 
 
 def _refuse_payee(ledger: Ledger, payee: Account, amount: int) -> Refusal | None:
-    if payee.status == AccountStatus.CLOSED:
-        return Refusal("account_closed", field="payee")
+    if payee.status != AccountStatus.OPEN:
+        return Refusal("account_closed" if payee.status == AccountStatus.CLOSED else "account_closing", field="payee")
     if payee.debit_restricted_until is not None and payee.debit_restricted_until > ledger.now:
         return Refusal("account_restricted", field="payee")
     shortfall = amount - payee.spendable_minor
@@ -107,12 +114,14 @@ def _new_refund(ledger: Ledger, command: TransferRefund, transfer: Transfer, amo
 
 
 def _pay_back(ledger: Ledger, lane: Lane, transfer: Transfer, refund: Refund) -> None:
-    ledger.move(lane, transfer, Purpose.REFUND, refund.amount_minor, transfer.payee, transfer.payer)
+    credit = where_it_returns(ledger, transfer)
+    ledger.move(lane, transfer, Purpose.REFUND, refund.amount_minor, transfer.payee, credit)
     if refund.fee_minor:
-        ledger.move(lane, transfer, Purpose.FEE_REFUND, refund.fee_minor, FEES_ACCOUNT, transfer.payer)
+        ledger.move(lane, transfer, Purpose.FEE_REFUND, refund.fee_minor, FEES_ACCOUNT, credit)
     is_last = transfer.refunded_minor + refund.amount_minor == transfer.amount_minor
     give_limits_back(ledger, transfer, refund.amount_minor, is_last=is_last)
     finish_refund(ledger, lane, transfer, refund)
+    tell_unclaimed(ledger, lane, transfer, credit)
 
 
 def _send_back(ledger: Ledger, lane: Lane, transfer: Transfer, refund: Refund) -> None:

@@ -129,6 +129,9 @@ def climb(ledger: Ledger, transfer: Transfer, payee_name: str | None, *, today: 
         return Check(refusal, 0, None)
     if payer is None:
         return Check(None, 0, None)
+    if pays_out_closing(ledger, transfer):
+        # A platform has to be able to pay out everything at once, and whoever confirmed the closing has proved enough.
+        return Check(_refuse_balance(payer, transfer.amount_minor) if today else None, 0, None)
     tier = ledger.tier_of(payer)
     fee_minor = tier.fee_minor(transfer.kind, transfer.amount_minor)
     if fee_minor and ledger.waivers and ledger.waiver_for(payer.customer_id) is not None:
@@ -138,6 +141,14 @@ def climb(ledger: Ledger, transfer: Transfer, payee_name: str | None, *, today: 
     if refusal is None and today:
         refusal = _refuse_balance(payer, transfer.amount_minor + fee_minor)
     return Check(refusal, fee_minor, tier)
+
+
+def pays_out_closing(ledger: Ledger, transfer: Transfer) -> bool:
+    """Tell whether a transfer empties a closing wallet for its case."""
+    if transfer.case_id is None:
+        return False
+    payer = ledger.accounts.get(transfer.payer)
+    return payer is not None and payer.status == AccountStatus.CLOSING and payer.case_id == transfer.case_id
 
 
 def _refuse_request(transfer: Transfer) -> Refusal | None:
@@ -164,7 +175,8 @@ def _refuse_accounts(
         if account is not None and account.currency != transfer.currency:
             return Refusal("currency_mismatch", field="currency", detail=f"the wallet holds {account.currency}")
     if payer is not None:
-        refusal = _refuse_status(payer, "payer") or _refuse_restriction(ledger, payer, "debit", "payer")
+        refusal = None if pays_out_closing(ledger, transfer) else _refuse_status(payer, "payer")
+        refusal = refusal or _refuse_restriction(ledger, payer, "debit", "payer")
         if refusal is not None:
             return refusal
     if payee is None:
@@ -279,7 +291,7 @@ def use_limits(ledger: Ledger, transfer: Transfer) -> None:
 
 def refuse_closed(ledger: Ledger, transfer: Transfer) -> Refusal | None:
     """Refuse a transfer that maintenance closes; who may wait instead is told by `waits_for`."""
-    window = ledger.gate.closing(transfer)
+    window = ledger.gate.closing(transfer, is_closing=pays_out_closing(ledger, transfer))
     if window is None:
         return None
     return Refusal("maintenance", available_at=window.resumes_after(ledger.now), closed_by=window)
@@ -373,7 +385,7 @@ def execute(ledger: Ledger, lane: Lane, transfer: Transfer, payee_name: str | No
 
 def _use_waiver(ledger: Ledger, lane: Lane, transfer: Transfer) -> None:
     payer = ledger.accounts.get(transfer.payer)
-    if transfer.fee_minor or payer is None or not ledger.waivers:
+    if transfer.fee_minor or payer is None or not ledger.waivers or pays_out_closing(ledger, transfer):
         return
     fee_minor = ledger.tier_of(payer).fee_minor(transfer.kind, transfer.amount_minor)
     waiver = ledger.waiver_for(payer.customer_id) if fee_minor else None

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import unicodedata
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import orjson
+
+from services.runtime.identity_hash import KeyedHashes
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -28,9 +29,7 @@ class Rules:
 
         Width, case, spaces and punctuation (`欧阳·娜娜`, `Li, Na`) make no difference.
         """
-        folded = unicodedata.normalize("NFKC", name).casefold()
-        letters = "".join(character for character in folded if character.isalnum())
-        return hashlib.blake2b(letters.encode(), key=self.name_key, digest_size=32).digest()
+        return KeyedHashes(self.name_key).name(name)
 
     def return_id(self, transfer_id: UUID) -> UUID:
         """Return the id by which a bank is asked to take a transfer's money back: always the same, foreseen by nobody.

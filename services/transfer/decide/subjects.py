@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 from services.transfer.decide.commands import answer_key
-from services.transfer.model import RELEASE_TIMER
+from services.transfer.model import CLOSE_TIMER, RELEASE_TIMER, REPORT_TIMER
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -40,6 +40,12 @@ def subjects_of(parts: Sequence[Sequence[Message]], timers: Iterable[Timer]) -> 
     return subjects
 
 
+_ANSWERED_BY_STATE: Final = frozenset(
+    {"account.open", "account.close", "account.reinstate", "account.finish", "account.reopen"}
+)
+"""Commands that a repeat of is answered with the wallet's latest event."""
+
+
 def _add_message(subjects: Subjects, accounts: set[str], message: Message) -> None:
     data: Any = message.data
     if message.type == "transfer.request":
@@ -53,17 +59,28 @@ def _add_message(subjects: Subjects, accounts: set[str], message: Message) -> No
             _add_request(subjects, accounts, item)
     elif message.type == "transfer.quote":
         _add_parties(subjects, accounts, data)
-    elif message.type.startswith("account."):
-        accounts.add(data.account_id)
-        if message.type == "account.open":
-            subjects.openings.add(data.account_id)
+    elif message.type.startswith("account"):
+        _add_account_command(subjects, accounts, message.type, data)
     else:
-        subjects.transfers.add(data.transfer_id)
-        if message.type == "transfer.refund":
-            subjects.transfers.add(data.refund_id)
-            subjects.refunds.add(data.refund_id)
-        if message.type.startswith("payout.") or message.type == "transfer.resolve":
-            subjects.refunds.add(data.transfer_id)
+        _add_about_transfer(subjects, message.type, data)
+
+
+def _add_account_command(subjects: Subjects, accounts: set[str], type_: str, data: Any) -> None:
+    if type_ == "accounts.report":
+        accounts.update(() if data.subjects == "all" else data.subjects)
+        return
+    accounts.add(data.account_id)
+    if type_ in _ANSWERED_BY_STATE:
+        subjects.openings.add(data.account_id)
+
+
+def _add_about_transfer(subjects: Subjects, type_: str, data: Any) -> None:
+    subjects.transfers.add(data.transfer_id)
+    if type_ == "transfer.refund":
+        subjects.transfers.add(data.refund_id)
+        subjects.refunds.add(data.refund_id)
+    if type_.startswith("payout.") or type_ == "transfer.resolve":
+        subjects.refunds.add(data.transfer_id)
 
 
 def _add_request(subjects: Subjects, accounts: set[str], request: Any) -> None:
@@ -86,7 +103,9 @@ def _add_timer(subjects: Subjects, timer: Timer) -> None:
         # What is held is known by the database alone.
         subjects.has_names = True
         return
-    if timer.kind.startswith("release_"):
+    if timer.kind == REPORT_TIMER:
+        return
+    if timer.kind == CLOSE_TIMER or timer.kind.startswith("release_"):
         subjects.accounts[0].add(timer.subject)
         return
     subjects.transfers.add(UUID(timer.subject))

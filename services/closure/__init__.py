@@ -1,0 +1,1 @@
+"""The closing service: it ends wallets and loans, erases their holders, and clears a whole platform."""

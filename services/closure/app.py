@@ -1,0 +1,81 @@
+"""Wires the closing service: its topics, its handlers and what they need."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from schemas import registry
+from services.closure.decide.book import Rules
+from services.closure.handlers import Handlers
+from services.closure.settings import load_closure
+from services.runtime.identity_hash import KeyedHashes
+from services.runtime.service import Service, Subscription
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pydantic import BaseModel
+
+    from services.closure.policy import Policy
+    from services.closure.settings import ClosureSettings
+    from services.runtime.service import Handler
+
+NAME: Final = "closure"
+MIGRATIONS: Final = Path(__file__).with_name("migrations")
+
+_READ_EVENTS: Final = frozenset(
+    {
+        "transfer.settled",
+        "transfer.failed",
+        "transfer.refunded",
+        "transfer.cancelled",
+        "transfer.expired",
+        "transfer.command_refused",
+        "account.drained",
+        "account.reinstated",
+        "account.closed",
+        "account.reported",
+    }
+)
+
+
+def build(settings: ClosureSettings, policy: Policy) -> Service:
+    """Return the service: what is known of people and debts first, so that it is known when cases are decided."""
+    master_key, name_key = settings.key_bytes()
+    handlers = Handlers(Rules(policy, KeyedHashes(name_key)), master_key)
+    return Service(
+        name=NAME,
+        schema=NAME,
+        subscriptions=(
+            _subscription("profile", "customer.profiles", handlers.on_profiles, tombstones=True, leads=True),
+            _subscription("obligation", "obligation.positions", handlers.on_positions, tombstones=True, leads=True),
+            _subscription("account", "account.states", handlers.on_states),
+            _subscription("risk", "risk.events", handlers.on_risks),
+            _subscription("erasure", "erasure.events", handlers.on_erasures, only={"customer.erased"}),
+            _subscription("transfer", "transfer.events", handlers.on_transfers, only=_READ_EVENTS),
+            _subscription("case", "closure.commands", handlers.on_commands),
+        ),
+        follow_up_topics=frozenset({"transfer.commands", "erasure.events"}),
+        migrations=MIGRATIONS,
+    )
+
+
+def _subscription(
+    group: str,
+    topic: str,
+    handler: Handler,
+    *,
+    only: frozenset[str] | set[str] | None = None,
+    tombstones: bool = False,
+    leads: bool = False,
+) -> Subscription:
+    types: Mapping[str, type[BaseModel] | None] = {
+        name: model if only is None or name in only else None for name, model in registry.TOPICS[topic].items()
+    }
+    return Subscription(group, {topic: types}, handler, tombstones=tombstones, leads=leads)
+
+
+def build_from_environment() -> Service:
+    """Return the service as the environment describes it; SettingsError says what is wrong."""
+    return build(*load_closure())

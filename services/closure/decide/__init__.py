@@ -1,0 +1,1 @@
+"""Decides what becomes of cases, applications to come back and clearances; pure."""

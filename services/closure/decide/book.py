@@ -1,0 +1,266 @@
+"""The picture of a batch's facts that its decisions read and change, and what has to be recorded afterwards."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+import orjson
+
+from schemas.envelope import encode_headers
+from schemas.fields import as_text
+from schemas.reasons import CLOSURE_REFUSALS
+from services.closure.model import (
+    ENDED,
+    TRANSITIONS,
+    Answer,
+    AnswerKey,
+    Application,
+    Case,
+    Customer,
+    Position,
+    Refusal,
+    Status,
+    Step,
+    Wallet,
+)
+from services.runtime.message import Lane, Outgoing, Timer, TimerKey, identity_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from datetime import datetime
+    from uuid import UUID
+
+    from pydantic import BaseModel
+
+    from services.closure.policy import Policy
+    from services.runtime.identity_hash import KeyedHashes
+    from services.runtime.message import Message
+
+SOURCE: Final = "sluice/closure"
+EVENTS: Final = "closure.events"
+_LONGEST_KEY: Final = 1_024
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """The policy, and the hashes of names, numbers and contents."""
+
+    policy: Policy
+    hashes: KeyedHashes
+
+
+@dataclass(slots=True)
+class Facts:
+    """What the database knew of a batch's subjects: of each customer everything, of cases those that are asked for."""
+
+    customers: dict[str, Customer] = field(default_factory=dict)
+    wallets: dict[str, Wallet] = field(default_factory=dict)
+    positions: dict[str, Position] = field(default_factory=dict)
+    cases: dict[UUID, Case] = field(default_factory=dict)
+    answers: dict[AnswerKey, Answer] = field(default_factory=dict)
+    applications: dict[UUID, Application] = field(default_factory=dict)
+
+
+class Book:
+    """The facts of a batch, changed in memory, and what has to be recorded and published afterwards."""
+
+    def __init__(self, facts: Facts, rules: Rules, now: datetime) -> None:
+        self.rules = rules
+        self.policy = rules.policy
+        self.now = now
+        self.now_text = as_text(now)
+        self.customers = facts.customers
+        self.wallets = facts.wallets
+        self.positions = facts.positions
+        self.cases = facts.cases
+        self.answers = facts.answers
+        self.applications = facts.applications
+        self.changed: dict[UUID, Case] = {}
+        self.steps: list[Step] = []
+        self.answered: dict[AnswerKey, Answer] = {}
+        self.applied: dict[UUID, Application] = {}
+        """What applicants say now, to be sealed."""
+        self.erased: set[str] = set()
+        self.changed_customers: dict[str, Customer] = {}
+        self.outgoing: list[Outgoing] = []
+        self.timers: dict[TimerKey, Timer | None] = {}
+
+    # --- What is known of a customer ---
+
+    def customer_of(self, case: Case) -> Customer:
+        """Return whose case it is; only asked once that is known."""
+        return self.customers[case.customer_id or ""]
+
+    def positions_of(self, customer_id: str) -> list[Position]:
+        """Return what a customer has on loan and card, whether or not anything is owed."""
+        return [one for one in self.positions.values() if one.customer_id == customer_id]
+
+    def open_case_of(self, subject: str) -> Case | None:
+        """Return the case about a wallet or loan that has not ended."""
+        return next((one for one in self.cases.values() if one.subject == subject and one.status not in ENDED), None)
+
+    def application_of(self, case: Case) -> Application:
+        """Return what an applicant said; of a case that a clearance began, nothing."""
+        return self.applications.get(case.case_id) or Application()
+
+    # --- A case's steps ---
+
+    def enter(self, case: Case, status: Status, why: str | None = None) -> None:
+        """Take a case one step on; `why` is one of the codes that reviewers and operators read.
+
+        Raises:
+            AssertionError: No such step may follow; a bug, which the database would refuse, too.
+        """
+        previous = case.status if case.step_count else None
+        if previous is not None and status not in TRANSITIONS.get(Status(previous), frozenset()):
+            raise AssertionError(f"a case cannot go from {previous} to {status}")
+        case.status = status
+        case.step_count += 1
+        if status in ENDED:
+            case.ended_at = self.now
+        self.change(case)
+        self.steps.append(Step(case.case_id, case.step_count, previous, status, why, None, None, None, self.now))
+
+    def say(self, lane: Lane, case: Case, type_: str, **extra: Any) -> None:
+        """Make the next event of a case: it belongs to the step just taken."""
+        case.revision += 1
+        case.event_type = type_
+        case.occurred_at = self.now
+        body = {"case_id": str(case.case_id), "subject": case.subject}
+        body |= {} if case.customer_id is None else {"customer_id": case.customer_id}
+        extra = {name: value for name, value in extra.items() if value is not None}
+        case.event_body = orjson.dumps({**body, "revision": case.revision, "occurred_at": self.now_text, **extra})
+        self.change(case)
+        self._note(case)
+        self.publish_case(lane, case)
+
+    def _note(self, case: Case) -> None:
+        step = self.steps[-1] if self.steps else None
+        if step is None or step.case_id != case.case_id or step.revision is not None:
+            case.step_count += 1
+            step = Step(case.case_id, case.step_count, case.status, case.status, None, None, None, None, self.now)
+        else:
+            self.steps.pop()
+        self.steps.append(step._replace(revision=case.revision, event_type=case.event_type, event_body=case.event_body))
+
+    def note(self, case: Case, why: str) -> None:
+        """Write down what happened to a case that stays where it stands."""
+        case.step_count += 1
+        self.steps.append(
+            Step(case.case_id, case.step_count, case.status, case.status, why, None, None, None, self.now)
+        )
+        self.change(case)
+
+    def change(self, case: Case) -> None:
+        """Have a case recorded."""
+        self.cases[case.case_id] = self.changed[case.case_id] = case
+
+    def publish_case(self, lane: Lane, case: Case) -> None:
+        """Publish the latest event of a case, again for whoever asks again."""
+        id_ = f"{case.case_id}.{case.revision}"
+        self._say(lane, EVENTS, case.subject, case.event_type, id_, case.event_body, case, case.occurred_at)
+
+    def tell(self, lane: Lane, case: Case, type_: str, body: Mapping[str, Any]) -> None:
+        """Publish what follows from a case for others than its customer, such as the credit registry."""
+        id_ = f"{case.case_id}.{type_}"
+        self._say(lane, EVENTS, case.subject, type_, id_, orjson.dumps(body), case, None)
+
+    def order(self, lane: Lane, case: Case, type_: str, id_: str, body: Mapping[str, Any]) -> None:
+        """Order something of the transfer service for a case."""
+        full = {**body, "case_id": str(case.case_id)}
+        self._say(lane, "transfer.commands", case.subject, type_, id_, orjson.dumps(full), case, None)
+
+    def send(
+        self, lane: Lane, topic: str, key: str, type_: str, id_: str, body: Mapping[str, Any], subject: str
+    ) -> None:
+        """Publish what is about no case."""
+        headers = encode_headers(type_, id=id_, source=SOURCE, time=self.now_text, subject=subject)
+        self.outgoing.append(Outgoing(lane, topic, key.encode(), orjson.dumps(body), headers))
+
+    def _say(
+        self, lane: Lane, topic: str, key: str, type_: str, id_: str, body: bytes, case: Case, at: datetime | None
+    ) -> None:
+        headers = encode_headers(
+            type_,
+            id=id_,
+            source=SOURCE,
+            time=self.now_text if at is None else as_text(at),
+            subject=str(case.case_id),
+            correlation_id=case.correlation_id,
+            traceparent=case.traceparent,
+        )
+        self.outgoing.append(Outgoing(lane, topic, key.encode(), body, headers))
+
+    def apply(self, case: Case, application: Application) -> None:
+        """Keep what an applicant says now, in place of what they said before."""
+        self.applications[case.case_id] = self.applied[case.case_id] = application
+
+    # --- Commands ---
+
+    def refuse(self, message: Message, refusal: Refusal) -> None:
+        """Answer a command that cannot be done; whatever it is about stays as it is."""
+        names = ("case_id", "request_id", "clearance_id", "subject")
+        about = {name: str(value) for name in names if (value := getattr(message.data, name, None)) is not None}
+        reason: dict[str, Any] = {"code": refusal.code, "retryable": CLOSURE_REFUSALS[refusal.code]}
+        reason |= {name: value for name in ("field", "detail") if (value := getattr(refusal, name)) is not None}
+        body = {"command_type": message.type, "command_id": message.id, **about, "reason": reason}
+        # What was asked names the answer: asked again with another record, it is another answer.
+        asked = (message.source, message.id, message.topic, message.lane.partition, message.offset)
+        headers = encode_headers(
+            "closure.command_refused",
+            id=f"{hashlib.blake2b(repr(asked).encode(), digest_size=16).hexdigest()}.refused",
+            source=SOURCE,
+            time=self.now_text,
+            subject=next(iter(about.values()), message.id),
+            correlation_id=message.correlation_id,
+            traceparent=message.traceparent,
+        )
+        key = message.key if message.key is not None and len(message.key) <= _LONGEST_KEY else None
+        value = orjson.dumps({**body, "occurred_at": self.now_text})
+        self.outgoing.append(Outgoing(message.lane, EVENTS, key, value, headers))
+
+    def decide_once(self, message: Message, decide: Callable[[Book, Message, Any], None]) -> None:
+        """Decide a command without an id of its own; one that was decided before is answered as it was then."""
+        data: Any = message.data
+        key = AnswerKey(message.source, message.id)
+        content_hash = self.hash_content(message.type, data)
+        known = self.answers.get(key)
+        if known is None:
+            before = len(self.outgoing)
+            decide(self, message, data)
+            said = [one for one in self.outgoing[before:] if one.topic == EVENTS]
+            answer = self._answer(key, content_hash, said[0] if said else None)
+            self.answers[key] = self.answered[key] = answer
+        elif known.content_hash != content_hash:
+            self.refuse(message, Refusal("duplicate_id_conflict", "ce_id"))
+        elif known.type is not None and known.event_id is not None and known.subject is not None:
+            headers = encode_headers(
+                known.type, id=known.event_id, source=SOURCE, time=as_text(known.occurred_at), subject=known.subject
+            )
+            self.outgoing.append(Outgoing(message.lane, EVENTS, known.message_key, known.body, headers))
+
+    def _answer(self, key: AnswerKey, content_hash: bytes, said: Outgoing | None) -> Answer:
+        if said is None:
+            return Answer(key, content_hash, None, None, None, None, None, self.now)
+        type_, event_id = identity_of(said)
+        subject = (dict(said.headers)["ce_subject"] or b"").decode()
+        return Answer(key, content_hash, said.key, type_, event_id, subject, said.value, self.now)
+
+    def hash_content(self, type_: str, data: BaseModel) -> bytes:
+        """Return the keyed hash of what a command says: equal commands, equal hashes, whatever their spelling."""
+        said = data.model_dump(mode="json", exclude_defaults=True)
+        return self.rules.hashes.content(type_.encode() + orjson.dumps(said, option=orjson.OPT_SORT_KEYS))
+
+    # --- Timers ---
+
+    def set_timer(self, lane: Lane, kind: str, subject: object, due_at: datetime) -> None:
+        """Ask to be called at a moment; a timer of the same kind and subject is moved."""
+        key = TimerKey(kind, str(subject))
+        self.timers[key] = Timer(lane, key.kind, key.subject, due_at)
+
+    def clear_timers(self, subject: object, kinds: Iterable[str]) -> None:
+        """Ask not to be called any more."""
+        for kind in kinds:
+            self.timers[TimerKey(kind, str(subject))] = None

@@ -1,0 +1,275 @@
+"""Decides how a wallet is emptied and ended: draining, payout, finishing, erasing; and how a loan is."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+import orjson
+
+from schemas.fields import as_text
+from schemas.reasons import REMEDIES
+from services.closure.decide.erasing import begin_erasing, why_deferred
+from services.closure.model import RESIDUE_TIMER, RETRY_TIMER, Case, Status
+from services.runtime.calendar import business_date
+
+if TYPE_CHECKING:
+    from schemas.transfer import TransferEvent
+    from services.closure.decide.book import Book
+    from services.runtime.message import Lane
+
+FEES: Final = "platform:fees"
+_FOR_A_WHILE: Final = frozenset({"maintenance", "account_restricted", "risk_restricted"})
+"""What refuses a payout now and will not for ever: it is tried again, without anybody doing anything."""
+
+
+def drain(book: Book, lane: Lane, case: Case) -> None:
+    """Have the wallet take nothing new, and wait for what is under way."""
+    book.enter(case, Status.DRAINING)
+    book.say(lane, case, "closure.draining")
+    book.order(lane, case, "account.close", f"{case.case_id}.close", {"account_id": case.subject})
+
+
+def decide_drained(book: Book, lane: Lane, case: Case, posted_minor: int, currency: str) -> None:
+    """Go on with a wallet in which nothing is under way any more: pay out what it holds, or finish it."""
+    if case.status not in _EMPTYING:
+        return
+    case.balance_minor, case.currency = posted_minor, currency
+    book.change(case)
+    if case.status == Status.DRAINING and posted_minor < 0:
+        reinstate(book, lane, case, "obligation_open")
+    elif posted_minor == 0:
+        if case.status in {Status.DRAINING, Status.PAYING_OUT}:
+            _finish(book, lane, case)
+    elif case.status == Status.PAYOUT_STOPPED:
+        if case.refusal is None:
+            pay(book, lane, case)
+    elif not (case.status == Status.PAYING_OUT and case.owes_payout):
+        # More has come in, by a refund: the rest follows.
+        pay(book, lane, case)
+
+
+_EMPTYING: Final = frozenset({Status.DRAINING, Status.PAYING_OUT, Status.PAYOUT_STOPPED, Status.FINISHING})
+
+
+def pay(book: Book, lane: Lane, case: Case) -> None:
+    """Send what a wallet holds, less the fee, to the account that its holder named."""
+    fee_minor = min(case.fee_minor - case.fee_paid_minor, case.balance_minor)
+    amount_minor = case.balance_minor - fee_minor
+    application = book.application_of(case)
+    if amount_minor and application.payee is None:
+        _want_account(book, lane, case, amount_minor)
+        return
+    case.payouts += 1
+    case.payout_minor = amount_minor
+    case.refusal = None
+    if case.status != Status.PAYING_OUT:
+        book.enter(case, Status.PAYING_OUT)
+    if fee_minor:
+        _request(book, lane, case, str(case.fee_id), kind="fee", payee=FEES, amount_minor=fee_minor)
+    if amount_minor:
+        payout = {"payee": application.payee, "payee_name": application.payee_name}
+        _request(book, lane, case, str(case.payout_id), kind="withdrawal", amount_minor=amount_minor, **payout)
+        transfer = {"transfer_id": str(case.payout_id), "payee": application.payee}
+        book.say(lane, case, "closure.paying_out", payout_minor=amount_minor, currency=case.currency, **transfer)
+    book.change(case)
+
+
+def _request(book: Book, lane: Lane, case: Case, transfer_id: str, **order: Any) -> None:
+    order = {name: value for name, value in order.items() if value is not None}
+    body = {"transfer_id": transfer_id, "payer": case.subject, "currency": case.currency, **order}
+    book.order(lane, case, "transfer.request", transfer_id, body)
+
+
+def _want_account(book: Book, lane: Lane, case: Case, amount_minor: int) -> None:
+    case.refusal = "payout_account_missing"
+    book.enter(case, Status.PAYOUT_STOPPED, case.refusal)
+    book.say(lane, case, "closure.payout_account_required", payout_minor=amount_minor, currency=case.currency)
+
+
+# --- What became of a payout ---
+
+
+def decide_transfer(book: Book, lane: Lane, case: Case, type_: str, data: TransferEvent) -> None:
+    """Take note of what became of a payout or a fee that a case asked for."""
+    if data.transfer_id == case.fee_id:
+        _decide_fee(book, case, type_, data.amount_minor)
+    elif data.transfer_id != case.payout_id:
+        return
+    elif type_ == "transfer.settled":
+        if case.paid_number != case.payouts:
+            case.paid_number = case.payouts
+            case.paid_minor += case.payout_minor
+            book.change(case)
+    elif type_ in _UNDONE:
+        _take_back(book, lane, case, data)
+
+
+_UNDONE: Final = frozenset({"transfer.failed", "transfer.refunded", "transfer.cancelled", "transfer.expired"})
+
+
+def _decide_fee(book: Book, case: Case, type_: str, amount_minor: int) -> None:
+    if type_ == "transfer.settled" and case.fee_paid_number != case.payouts:
+        case.fee_paid_number = case.payouts
+        case.fee_paid_minor += amount_minor
+    elif type_ in _UNDONE:
+        # A closing is not stopped by its own fee: what cannot be taken is let go.
+        case.fee_minor = case.fee_paid_minor
+    book.change(case)
+
+
+def _take_back(book: Book, lane: Lane, case: Case, data: TransferEvent) -> None:
+    if case.paid_number == case.payouts:
+        case.paid_number = 0
+        case.paid_minor -= case.payout_minor
+        book.change(case)
+    if case.status in {Status.PAYING_OUT, Status.FINISHING}:
+        _stop(book, lane, case, data)
+    elif case.status in {Status.ERASING, Status.CLOSED} and case.erasure is None:
+        book.note(case, "payout_returned")
+        found = f"payout {case.payout_id} came back"
+        book.say(lane, case, "closure.discrepancy", expected="the balance was paid out", found=found)
+
+
+def _stop(book: Book, lane: Lane, case: Case, data: TransferEvent) -> None:
+    reason: Any = data.reason
+    code = data.status if reason is None else reason.code
+    case.refusal = code
+    book.enter(case, Status.PAYOUT_STOPPED, code)
+    if code in _FOR_A_WHILE:
+        soon = book.now + timedelta(seconds=book.policy.payout.retry_after_s)
+        at: datetime = reason.available_at or soon
+        book.set_timer(lane, RETRY_TIMER, case.case_id, max(at, book.now + timedelta(seconds=1)))
+        return
+    payee = book.application_of(case).payee
+    book.say(
+        lane,
+        case,
+        "closure.payout_failed",
+        transfer_id=str(data.transfer_id),
+        payout_minor=case.payout_minor,
+        currency=case.currency,
+        payee=payee,
+        reason=_EXPLAINED if reason is None else reason.model_dump(mode="json", exclude_none=True),
+    )
+
+
+_EXPLAINED: Final = {"code": "rail_returned", "iso20022": "MS03", "retryable": True, "refund": "automatic"}
+
+
+def name_account(book: Book, lane: Lane, case: Case, payee: str, payee_name: str) -> None:
+    """Take note of where the balance goes; a case that waits for that goes on."""
+    before = book.application_of(case)
+    book.apply(case, replace(before, payee=payee, payee_name=payee_name))
+    book.note(case, "payout_account_named")
+    if case.status == Status.ACCOUNT_WANTED:
+        drain(book, lane, case)
+    elif case.status == Status.PAYOUT_STOPPED:
+        try_again(book, lane, case)
+
+
+def try_again(book: Book, lane: Lane, case: Case) -> None:
+    """Pay out once more; where what came back is not booked yet, as soon as that is heard of."""
+    book.clear_timers(case.case_id, (RETRY_TIMER,))
+    case.refusal = None
+    book.change(case)
+    if case.balance_minor > 0:
+        pay(book, lane, case)
+
+
+# --- Called off ---
+
+
+def reinstate(book: Book, lane: Lane, case: Case, why: str) -> None:
+    """Have the wallet take movements again; the case ends when it does."""
+    book.clear_timers(case.case_id, (RETRY_TIMER,))
+    case.refusal = why
+    book.enter(case, Status.REINSTATING, why)
+    book.order(lane, case, "account.reinstate", f"{case.case_id}.reinstate", {"account_id": case.subject})
+
+
+CANCELLED: Final = "cancelled"
+
+
+def decide_reinstated(book: Book, lane: Lane, case: Case) -> None:
+    """End a case whose wallet takes movements again."""
+    if case.status != Status.REINSTATING:
+        return
+    if case.refusal == CANCELLED:
+        book.enter(case, Status.CANCELLED)
+        book.say(lane, case, "closure.cancelled")
+        return
+    book.enter(case, Status.REJECTED, case.refusal)
+    below = {"kind": "negative_balance", "interest_minor": 0, "penalty_minor": 0, "currency": case.currency}
+    below |= {"principal_minor": -case.balance_minor, "owed_minor": -case.balance_minor}
+    reason = {"code": "obligation_open", "remedy": REMEDIES["obligation_open"][0]}
+    book.say(lane, case, "closure.rejected", reasons=[reason], obligations=[below])
+
+
+# --- The end ---
+
+
+def _finish(book: Book, lane: Lane, case: Case) -> None:
+    book.enter(case, Status.FINISHING)
+    id_ = f"{case.case_id}.finish.{case.step_count}"
+    book.order(lane, case, "account.finish", id_, {"account_id": case.subject})
+
+
+def decide_closed(book: Book, lane: Lane, case: Case) -> None:
+    """Erase the holder of a wallet that is closed, or say why that has to wait."""
+    if case.status == Status.FINISHING:
+        _end(book, lane, case)
+
+
+def close_loan(book: Book, lane: Lane, case: Case) -> None:
+    """Tell lending and the credit registry that a loan is closed, and end its case."""
+    book.say(lane, case, "loan.disabled")
+    book.say(lane, case, "credit.status_changed", status="closed")
+    _end(book, lane, case)
+
+
+def _end(book: Book, lane: Lane, case: Case) -> None:
+    receipt = _receipt(book, case)
+    case.receipt_sha256 = hashlib.sha256(orjson.dumps(receipt, option=orjson.OPT_SORT_KEYS)).hexdigest()
+    why = why_deferred(book, case)
+    if why is None:
+        book.enter(case, Status.ERASING)
+        book.say(lane, case, "closure.erasing", receipt=receipt)
+        begin_erasing(book, lane, case)
+        return
+    case.erasure = "deferred"
+    close(book, lane, case, why=why, receipt=receipt)
+
+
+def close(book: Book, lane: Lane, case: Case, why: str | None = None, **extra: Any) -> None:
+    """End a case; it is looked at once more later."""
+    due_at = book.now + timedelta(seconds=book.policy.residue.check_after_s)
+    book.set_timer(lane, RESIDUE_TIMER, case.case_id, due_at)
+    book.enter(case, Status.CLOSED, why)
+    said = {"receipt_sha256": case.receipt_sha256, "erasure": case.erasure, "why": why}
+    book.say(lane, case, "closure.closed", **said, **extra)
+
+
+def _receipt(book: Book, case: Case) -> dict[str, Any]:
+    today = business_date(book.now)
+    paid_minor = case.paid_minor
+    receipt: dict[str, Any] = {
+        "number": f"R-{today:%Y%m%d}-{case.case_id.hex[:12].upper()}",
+        "subject": case.subject,
+        "balance_minor": paid_minor + case.fee_paid_minor,
+        "fee_minor": case.fee_paid_minor,
+        "payout_minor": paid_minor,
+        "currency": case.currency,
+        "finished_at": as_text(book.now),
+        "retained": [
+            {"what": kept.what, "why": kept.why, "until": (today + timedelta(days=kept.days)).isoformat()}
+            for kept in book.policy.erasing.retained
+            if kept.what != ("transfers" if case.is_loan else "loans")
+        ],
+    }
+    payee = book.application_of(case).payee
+    if paid_minor and payee is not None:
+        receipt |= {"payee": payee, "transfer_id": str(case.payout_id)}
+    return receipt

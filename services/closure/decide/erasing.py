@@ -1,0 +1,72 @@
+"""Decides when a customer is forgotten, who has to forget them, and when that is done."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
+
+from services.closure.model import ENDED, Case, Status
+from services.runtime.erasing import erased, retain
+
+if TYPE_CHECKING:
+    from services.closure.decide.book import Book
+    from services.runtime.message import Lane, Outgoing
+
+TOPIC: Final = "erasure.events"
+SERVICE: Final = "closure"
+
+
+def why_deferred(book: Book, case: Case) -> str | None:
+    """Return what keeps a customer from being forgotten besides a case: a wallet, a loan or another case of theirs."""
+    owner = case.customer_id
+    wallets = (one for one in book.wallets.values() if one.customer_id == owner and one.account_id != case.subject)
+    if any(wallet.status != "closed" for wallet in wallets):
+        return "wallet_open"
+    for position in book.positions_of(owner or ""):
+        is_own = case.is_loan and position.obligation_id == case.obligation_id
+        if position.is_owed or (position.status != "settled" and not is_own):
+            return "loan_open"
+    others = (one for one in book.cases.values() if one.customer_id == owner and one.case_id != case.case_id)
+    return "case_open" if any(other.status not in ENDED for other in others) else None
+
+
+def begin_erasing(book: Book, lane: Lane, case: Case) -> None:
+    """Forget a customer here, and have every other service do so."""
+    customer_id = book.customer_of(case).customer_id
+    id_ = f"{case.case_id}.erase"
+    body = {"customer_id": customer_id, "case_id": str(case.case_id)}
+    book.send(lane, TOPIC, customer_id, "customer.erase", id_, body, customer_id)
+    forget(book, lane, customer_id, id_)
+
+
+def forget(book: Book, lane: Lane, customer_id: str, cause: str) -> None:
+    """Destroy a customer's key with everything that it sealed, and say what stays; `cause` is the id of what asked."""
+    customer = book.customers[customer_id]
+    customer.profile = customer.wrapped_key = None
+    customer.erase_wanted = None
+    customer.erased_at = book.now
+    book.changed_customers[customer_id] = customer
+    book.erased.add(customer_id)
+    for case_id, case in book.cases.items():
+        if case.customer_id == customer_id:
+            case.sealed = None
+            book.applied.pop(case_id, None)
+    book.outgoing.append(_answer(book, lane, customer_id, cause))
+
+
+def _answer(book: Book, lane: Lane, customer_id: str, cause: str) -> Outgoing:
+    retained = [
+        retain(kept.what, kept.why, book.now + timedelta(days=kept.days))
+        for kept in book.policy.erasing.retained
+        if kept.what == "closing"
+    ]
+    return erased(lane, cause, customer_id, SERVICE, retained, book.now)
+
+
+def decide_erased(book: Book, case: Case, service: str) -> bool:
+    """Take note that a service has forgotten a customer; tell whether that was the last that was waited for."""
+    if case.status != Status.ERASING or service in case.erased_by:
+        return False
+    case.erased_by.append(service)
+    book.note(case, f"erased by {service}")
+    return set(book.policy.erasing.services) <= set(case.erased_by)

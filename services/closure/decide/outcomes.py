@@ -1,0 +1,103 @@
+"""Decides what cases make of what others say: the transfer service, the profile, obligations, and of moments come."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from services.closure.decide import cases, commands, draining
+from services.closure.model import EXPIRE_TIMER, LOOK_TIMER, RETRY_TIMER, Case, Status, Wallet
+
+if TYPE_CHECKING:
+    from schemas.account import AccountReported
+    from services.closure.decide.book import Book
+    from services.runtime.message import Lane, Message, Timer
+
+
+def decide_account(book: Book, message: Message, case: Case) -> None:
+    """Decide what an event of a wallet, which names the case that it is about, makes of that."""
+    data: Any = message.data
+    if data.account_id != case.subject:
+        return
+    if message.type == "account.drained":
+        draining.decide_drained(book, message.lane, case, data.posted_minor, data.currency)
+    elif message.type == "account.closed":
+        draining.decide_closed(book, message.lane, case)
+    elif message.type == "account.reinstated":
+        draining.decide_reinstated(book, message.lane, case)
+
+
+def decide_report(book: Book, lane: Lane, case: Case, report: AccountReported) -> None:
+    """Go on with a case that has asked how its wallet stands."""
+    if report.report_id != case.report_id:
+        return
+    if case.status == Status.RECEIVED and case.customer_id is None:
+        _learn_owner(book, lane, case, report)
+    elif case.status == Status.IN_FLIGHT:
+        _look(book, lane, case, report)
+
+
+def _learn_owner(book: Book, lane: Lane, case: Case, report: AccountReported) -> None:
+    case.customer_id = report.customer_id
+    # Sealed anew, by the customer's own key.
+    book.apply(case, book.application_of(case))
+    book.wallets.setdefault(
+        report.account_id,
+        Wallet(report.account_id, report.customer_id, report.currency, report.status, report.version),
+    )
+    commands.take_on(book, lane, case)
+
+
+def _look(book: Book, lane: Lane, case: Case, report: AccountReported) -> None:
+    if report.status == "closed":
+        cases.reject(book, lane, case, "subject_unknown", detail="the wallet is closed")
+        return
+    case.balance_minor, case.currency = report.posted_minor, report.currency
+    book.change(case)
+    if report.reserved_minor:
+        due_at = book.now + timedelta(seconds=book.policy.in_flight.look_again_s)
+        book.set_timer(lane, LOOK_TIMER, case.case_id, due_at)
+    elif cases.stop_for_obligations(book, lane, case):
+        return
+    elif case.claimed_balance_minor not in {None, case.balance_minor}:
+        item = {"code": cases.BALANCE_MISMATCH, "field": "claimed_balance_minor", "remedy": "check_balance"}
+        cases.ask_documents(book, lane, case, [item])
+    else:
+        cases.decide_policy(book, lane, case)
+
+
+def decide_refused(book: Book, lane: Lane, case: Case, command_type: str, command_id: str) -> None:
+    """Decide what it means to a case that the transfer service refused one of its commands."""
+    if command_type == "accounts.report" and command_id == cases.report_command_id(case):
+        if case.status in {Status.RECEIVED, Status.IN_FLIGHT}:
+            cases.reject(book, lane, case, "subject_unknown")
+    elif command_type == "account.close" and case.status == Status.DRAINING:
+        cases.reject(book, lane, case, "subject_unknown", detail="the wallet cannot be closed")
+
+
+def decide_timer(book: Book, timer: Timer, case: Case) -> None:
+    """Decide what a moment means to a case; one that has moved on does nothing."""
+    lane = timer.lane
+    if timer.kind == EXPIRE_TIMER and case.expires_at is not None and case.expires_at <= book.now:
+        _expire(book, lane, case)
+    elif timer.kind == LOOK_TIMER and case.status == Status.OBLIGATIONS:
+        cases.look_at_obligations(book, lane, case, is_last=True)
+    elif timer.kind == LOOK_TIMER and case.status == Status.IN_FLIGHT:
+        cases.ask_report(book, lane, case)
+    elif timer.kind == LOOK_TIMER and case.status == Status.RECEIVED and case.is_loan:
+        case.customer_id = commands.owner_of(book, case)
+        if case.customer_id is None:
+            cases.reject(book, lane, case, "subject_unknown")
+        else:
+            book.apply(case, book.application_of(case))
+            commands.take_on(book, lane, case)
+    elif timer.kind == RETRY_TIMER and case.status == Status.PAYOUT_STOPPED:
+        draining.try_again(book, lane, case)
+
+
+def _expire(book: Book, lane: Lane, case: Case) -> None:
+    if case.status == Status.DOCUMENTS_REQUIRED:
+        cases.reject(book, lane, case, "documents_expired")
+    elif case.status == Status.APPROVED:
+        book.enter(case, Status.EXPIRED)
+        book.say(lane, case, "closure.expired")

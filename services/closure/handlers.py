@@ -1,0 +1,289 @@
+"""One coroutine per kind of batch: load, decide, record."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, cast
+from uuid import UUID
+
+from schemas.account import AccountState
+from schemas.closure import ClosureRequest
+from schemas.customer import CustomerProfile, erased_customer
+from schemas.erasure import CustomerErased
+from schemas.obligation import ObligationPosition
+from schemas.risk import RiskFlagged
+from schemas.transfer import TransferCommandRefused
+from services.closure import store
+from services.closure.decide import cases, commands, draining, outcomes
+from services.closure.decide.book import Book
+from services.closure.decide.erasing import decide_erased, forget
+from services.closure.identity import hash_profile
+from services.closure.model import ENDED, AnswerKey, Position, Status, Wallet
+from services.runtime.message import Effects, Unfit
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from datetime import datetime
+
+    from services.closure.decide.book import Rules
+    from services.closure.model import Case
+    from services.runtime.database import Connection
+    from services.runtime.message import Batch, Lane, Message, Timer
+
+_UUID_LENGTH: Final = 36
+
+
+@dataclass(frozen=True, slots=True)
+class Handlers:
+    """What the handlers need besides their batch."""
+
+    rules: Rules
+    master_key: bytes
+
+    async def on_commands(self, connection: Connection, batch: Batch, now: datetime) -> Effects:
+        """Decide what applicants, reviewers and customers say of cases, and what is due."""
+        if batch.timers:
+            return await self._on_timers(connection, batch.timers, now)
+        asked = store.Subjects()
+        for message in batch.messages:
+            data: Any = message.data
+            asked.cases.add(data.case_id)
+            if isinstance(data, ClosureRequest):
+                asked.subjects.add(data.subject)
+            else:
+                asked.answers.add(AnswerKey(message.source, message.id))
+        book = await self._book(connection, asked, now)
+        for message in batch.messages:
+            if isinstance(message.data, ClosureRequest):
+                commands.decide_request(book, message, message.data)
+            else:
+                book.decide_once(message, commands.decide_change)
+        return await self._recorded(connection, book)
+
+    async def on_transfers(self, connection: Connection, batch: Batch, now: datetime) -> Effects:
+        """Go on with cases as the transfer service says how their wallets and payouts stand."""
+        if batch.timers:
+            return await self._on_timers(connection, batch.timers, now)
+        said = [(message, case_id) for message in batch.messages if (case_id := _case_of(message)) is not None]
+        reports = [message for message in batch.messages if message.type == "account.reported"]
+        if not said and not reports:
+            return Effects()
+        asked = store.Subjects(cases={case_id for _, case_id in said})
+        for message, _ in said:
+            if isinstance(message.data, AccountState):
+                asked.customers.add(message.data.customer_id)
+        for message in reports:
+            report: Any = message.data
+            asked.subjects.add(report.account_id)
+            asked.customers.add(report.customer_id)
+        book = await self._book(connection, asked, now)
+        await store.record_wallets(connection, _wallets_in(batch.messages, book))
+        about = {id(message): case_id for message, case_id in said}
+        for message in batch.messages:
+            data: Any = message.data
+            if message.type == "account.reported":
+                if (asking := book.open_case_of(data.account_id)) is not None:
+                    outcomes.decide_report(book, message.lane, asking, data)
+            elif id(message) in about and (case := book.cases.get(about[id(message)])) is not None:
+                _decide_said(book, message, case)
+        return await self._recorded(connection, book)
+
+    async def on_profiles(self, connection: Connection, batch: Batch, now: datetime) -> Effects:
+        """Keep the hashes of profiles, and look again at the cases that waited for a better one."""
+        if batch.timers:
+            return await self._on_timers(connection, batch.timers, now)
+        unfit: list[Unfit] = []
+        said: list[tuple[Message, str]] = []
+        for message in batch.messages:
+            try:
+                said.append((message, _customer_of(message)))
+            except ValueError as error:
+                unfit.append(Unfit(message, str(error)))
+        book = await self._book(connection, store.Subjects(customers={customer_id for _, customer_id in said}), now)
+        for message, customer_id in said:
+            self._take_profile(book, message, customer_id)
+        for message, customer_id in said:
+            for case in _cases_of(book, customer_id):
+                cases.look_at_profile(book, message.lane, case)
+        effects = await self._recorded(connection, book, {customer_id: one.lane for one, customer_id in said})
+        return Effects(effects.outgoing, effects.timers_set, effects.timers_cleared, unfit)
+
+    def _take_profile(self, book: Book, message: Message, customer_id: str) -> None:
+        customer = book.customers[customer_id]
+        book.changed_customers[customer_id] = customer
+        if isinstance(message.data, CustomerProfile):
+            customer.profile = hash_profile(message.data, self.rules.hashes)
+            customer.erased_at = customer.erase_wanted = None
+        else:
+            customer.erase_wanted = message.id
+            customer.profile = None
+
+    async def on_positions(self, connection: Connection, batch: Batch, now: datetime) -> Effects:
+        """Keep what customers owe, and stop the cases that it stands against."""
+        if batch.timers:
+            return await self._on_timers(connection, batch.timers, now)
+        positions: dict[str, Position] = {}
+        gone: set[str] = set()
+        unfit: list[Unfit] = []
+        for message in batch.messages:
+            data = message.data
+            if isinstance(data, ObligationPosition):
+                positions[data.obligation_id] = _position_of(data)
+                gone.discard(data.obligation_id)
+                continue
+            try:
+                id_ = (message.key or b"").decode()
+            except UnicodeDecodeError:
+                unfit.append(Unfit(message, "the key of a null value is not UTF-8"))
+                continue
+            gone.add(id_)
+            positions.pop(id_, None)
+        customers = {position.customer_id for position in positions.values()}
+        book = await self._book(connection, store.Subjects(customers=customers), now)
+        await store.record_positions(connection, positions.values(), gone)
+        book.positions.update(positions)
+        for obligation_id in gone:
+            book.positions.pop(obligation_id, None)
+        for customer_id in sorted(customers):
+            lane = next(one.lane for one in batch.messages if _is_about(one, customer_id))
+            for case in _cases_of(book, customer_id):
+                cases.look_at_obligations(book, lane, case)
+        effects = await self._recorded(connection, book)
+        return Effects(effects.outgoing, effects.timers_set, effects.timers_cleared, unfit)
+
+    async def on_states(self, connection: Connection, batch: Batch, now: datetime) -> Effects:
+        """Keep a copy of the wallets."""
+        if batch.timers:
+            return await self._on_timers(connection, batch.timers, now)
+        wallets = _newest(message.data for message in batch.messages if isinstance(message.data, AccountState))
+        await store.lock_customers(connection, {wallet.customer_id for wallet in wallets})
+        await store.record_wallets(connection, wallets)
+        return Effects()
+
+    async def on_risks(self, connection: Connection, batch: Batch, now: datetime) -> Effects:
+        """Note who is flagged: a person looks at their cases."""
+        if batch.timers:
+            return await self._on_timers(connection, batch.timers, now)
+        said: list[Any] = [message.data for message in batch.messages]
+        book = await self._book(connection, store.Subjects(customers={one.customer_id for one in said}), now)
+        for one in said:
+            customer = book.customers[one.customer_id]
+            customer.flagged_until = one.until if isinstance(one, RiskFlagged) else None
+            book.changed_customers[customer.customer_id] = customer
+        return await self._recorded(connection, book)
+
+    async def on_erasures(self, connection: Connection, batch: Batch, now: datetime) -> Effects:
+        """Close the cases whose customers everybody has forgotten."""
+        if batch.timers:
+            return await self._on_timers(connection, batch.timers, now)
+        said = [(message, message.data) for message in batch.messages if isinstance(message.data, CustomerErased)]
+        found = await store.find_erasing_cases(connection, {data.customer_id for _, data in said})
+        if not found:
+            return Effects()
+        book = await self._book(connection, store.Subjects(customers=set(found), cases=set(found.values())), now)
+        for message, data in said:
+            case = book.cases.get(found.get(data.customer_id) or UUID(int=0))
+            if case is not None and decide_erased(book, case, data.service):
+                case.erasure = "done"
+                draining.close(book, message.lane, case)
+        return await self._recorded(connection, book)
+
+    async def _on_timers(self, connection: Connection, timers: Sequence[Timer], now: datetime) -> Effects:
+        asked = store.Subjects(cases={UUID(timer.subject) for timer in timers})
+        book = await self._book(connection, asked, now)
+        # Loans whose owner was not known may be by now.
+        unknown = [case for case in book.cases.values() if case.customer_id is None]
+        if unknown:
+            again = store.Subjects(cases=set(book.cases), subjects={case.subject for case in unknown})
+            book = await self._book(connection, again, now)
+        for timer in timers:
+            case = book.cases.get(UUID(timer.subject))
+            if case is not None:
+                outcomes.decide_timer(book, timer, case)
+        return await self._recorded(connection, book)
+
+    async def _book(self, connection: Connection, asked: store.Subjects, now: datetime) -> Book:
+        return Book(await store.load_facts(connection, asked, self.master_key), self.rules, now)
+
+    async def _recorded(self, connection: Connection, book: Book, lanes: dict[str, Lane] | None = None) -> Effects:
+        for customer in list(book.customers.values()):
+            lane = (lanes or {}).get(customer.customer_id) or _lane_of(book)
+            is_busy = any(case.status not in ENDED for case in _cases_of(book, customer.customer_id))
+            if customer.erase_wanted is not None and not is_busy and lane is not None:
+                forget(book, lane, customer.customer_id, customer.erase_wanted)
+        await store.record(connection, book, self.master_key)
+        return Effects.of(book.outgoing, book.timers)
+
+
+def _lane_of(book: Book) -> Lane | None:
+    return book.outgoing[0].lane if book.outgoing else None
+
+
+def _case_of(message: Message) -> UUID | None:
+    """Return the case that an event is about: the one that it names, or whose command it refuses."""
+    data: Any = message.data
+    case_id = cast("UUID | None", getattr(data, "case_id", None))
+    if case_id is not None or not isinstance(data, TransferCommandRefused):
+        return case_id
+    try:
+        return UUID(data.command_id[:_UUID_LENGTH])
+    except ValueError:
+        return None
+
+
+def _decide_said(book: Book, message: Message, case: Case) -> None:
+    data: Any = message.data
+    if isinstance(data, AccountState):
+        outcomes.decide_account(book, message, case)
+    elif isinstance(data, TransferCommandRefused):
+        outcomes.decide_refused(book, message.lane, case, data.command_type, data.command_id)
+    elif case.status != Status.REJECTED:
+        draining.decide_transfer(book, message.lane, case, message.type, data)
+
+
+def _newest(states: Iterable[AccountState]) -> list[Wallet]:
+    wallets: dict[str, Wallet] = {}
+    for state in states:
+        known = wallets.get(state.account_id)
+        if known is None or known.version < state.version:
+            wallets[state.account_id] = Wallet(
+                state.account_id, state.customer_id, state.currency, state.status, state.version
+            )
+    return list(wallets.values())
+
+
+def _wallets_in(messages: Sequence[Message], book: Book) -> list[Wallet]:
+    """Return how the wallets of a batch stand by now, also as what the batch decides knows them."""
+    newest = _newest(message.data for message in messages if isinstance(message.data, AccountState))
+    for wallet in newest:
+        known = book.wallets.get(wallet.account_id)
+        if known is None or known.version < wallet.version:
+            book.wallets[wallet.account_id] = wallet
+    return newest
+
+
+def _customer_of(message: Message) -> str:
+    data = message.data
+    return data.customer_id if isinstance(data, CustomerProfile) else erased_customer(message.key)
+
+
+def _is_about(message: Message, customer_id: str) -> bool:
+    return isinstance(message.data, ObligationPosition) and message.data.customer_id == customer_id
+
+
+def _cases_of(book: Book, customer_id: str) -> list[Case]:
+    return [case for case in list(book.cases.values()) if case.customer_id == customer_id]
+
+
+def _position_of(data: ObligationPosition) -> Position:
+    return Position(
+        data.obligation_id,
+        data.customer_id,
+        data.account,
+        data.kind,
+        data.principal_minor,
+        data.interest_minor,
+        data.penalty_minor,
+        data.currency,
+        data.status,
+    )

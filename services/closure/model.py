@@ -1,0 +1,296 @@
+"""The nouns of the closing service: cases and their steps, customers, wallets, what is owed, and what was answered."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from uuid import UUID, uuid5
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+    from services.closure.identity import ProfileHashes
+
+
+class Status(StrEnum):
+    """Where a case stands."""
+
+    RECEIVED = "received"
+    IDENTITY = "identity"
+    DOCUMENTS_REQUIRED = "documents_required"
+    OBLIGATIONS = "obligations"
+    IN_FLIGHT = "in_flight"
+    POLICY = "policy"
+    REVIEW = "review"
+    APPROVED = "approved"
+    CONFIRMED = "confirmed"
+    ACCOUNT_WANTED = "account_wanted"
+    DRAINING = "draining"
+    PAYING_OUT = "paying_out"
+    PAYOUT_STOPPED = "payout_stopped"
+    FINISHING = "finishing"
+    ERASING = "erasing"
+    REINSTATING = "reinstating"
+    CLOSED = "closed"
+    REJECTED = "rejected"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+
+
+ENDED: Final = frozenset({Status.CLOSED, Status.REJECTED, Status.CANCELLED, Status.EXPIRED})
+"""Nothing changes a case any more."""
+
+BEFORE_DRAINING: Final = frozenset(
+    {
+        Status.RECEIVED,
+        Status.IDENTITY,
+        Status.DOCUMENTS_REQUIRED,
+        Status.OBLIGATIONS,
+        Status.IN_FLIGHT,
+        Status.POLICY,
+        Status.REVIEW,
+        Status.APPROVED,
+        Status.CONFIRMED,
+        Status.ACCOUNT_WANTED,
+    }
+)
+"""The wallet or loan is still as it was: an obligation stops the case, and it can be called off."""
+
+TRANSITIONS: Final[Mapping[Status, frozenset[Status]]] = {
+    Status.RECEIVED: frozenset({Status.IDENTITY, Status.OBLIGATIONS, Status.REJECTED, Status.CANCELLED}),
+    Status.IDENTITY: frozenset({Status.DOCUMENTS_REQUIRED, Status.OBLIGATIONS, Status.REVIEW}),
+    Status.DOCUMENTS_REQUIRED: frozenset({Status.IDENTITY, Status.REVIEW, Status.REJECTED, Status.CANCELLED}),
+    Status.OBLIGATIONS: frozenset(
+        {
+            Status.IN_FLIGHT,
+            Status.POLICY,
+            Status.ACCOUNT_WANTED,
+            Status.DRAINING,
+            Status.REJECTED,
+            Status.CANCELLED,
+        }
+    ),
+    Status.IN_FLIGHT: frozenset(
+        {Status.DOCUMENTS_REQUIRED, Status.REVIEW, Status.POLICY} | {Status.REJECTED, Status.CANCELLED}
+    ),
+    Status.POLICY: frozenset({Status.REVIEW, Status.APPROVED, Status.REJECTED}),
+    Status.REVIEW: frozenset({Status.OBLIGATIONS, Status.APPROVED, Status.REJECTED, Status.CANCELLED}),
+    Status.APPROVED: frozenset({Status.CONFIRMED, Status.REJECTED, Status.CANCELLED, Status.EXPIRED}),
+    Status.CONFIRMED: frozenset({Status.DRAINING, Status.ERASING, Status.CLOSED}),
+    Status.ACCOUNT_WANTED: frozenset({Status.DRAINING, Status.REJECTED}),
+    Status.DRAINING: frozenset(
+        {Status.PAYING_OUT, Status.PAYOUT_STOPPED, Status.FINISHING, Status.REINSTATING, Status.REJECTED}
+    ),
+    Status.PAYING_OUT: frozenset({Status.PAYOUT_STOPPED, Status.FINISHING}),
+    Status.PAYOUT_STOPPED: frozenset({Status.PAYING_OUT, Status.REINSTATING}),
+    Status.FINISHING: frozenset({Status.PAYING_OUT, Status.PAYOUT_STOPPED, Status.ERASING, Status.CLOSED}),
+    Status.ERASING: frozenset({Status.CLOSED}),
+    Status.REINSTATING: frozenset({Status.CANCELLED, Status.REJECTED}),
+}
+"""Which step may follow which; the database knows the same pairs (`case_transition`)."""
+
+
+class Subject(StrEnum):
+    """What a case closes: what its subject begins with."""
+
+    WALLET = "wallet"
+    LOAN = "loan"
+
+
+EXPIRE_TIMER: Final = "expire"
+LOOK_TIMER: Final = "look"
+RETRY_TIMER: Final = "retry"
+RESIDUE_TIMER: Final = "residue"
+
+
+@dataclass(frozen=True, slots=True)
+class Application:
+    """What an applicant said of themselves and where the money goes: personal data, kept sealed until the erasure."""
+
+    name: str = ""
+    id_number: str = ""
+    phone: str = ""
+    reason: str = ""
+    payee: str | None = None
+    payee_name: str | None = None
+    documents: tuple[Mapping[str, Any], ...] = ()
+    reviews: tuple[Mapping[str, Any], ...] = ()
+
+
+@dataclass(slots=True)
+class Case:
+    """A case as a batch sees it, with its latest event.
+
+    `balance_minor` is what the wallet held when that was last said, `start_minor` what it held when a clearance began.
+    `payout_minor` is what the latest payout was for, `paid_minor` and `fee_paid_minor` what has arrived, and
+    `paid_number` and `fee_paid_number` the latest payouts that are counted there. `refusal` is why a case that waits
+    does: the code of what is wrong with an application, or of what stopped a payout.
+    """
+
+    case_id: UUID
+    content_hash: bytes
+    subject: str
+    received_at: datetime
+    customer_id: str | None = None
+    clearance_id: UUID | None = None
+    correlation_id: str | None = None
+    traceparent: str | None = None
+    status: str = Status.RECEIVED
+    step_count: int = 0
+    revision: int = 0
+    event_type: str = ""
+    event_body: bytes = b""
+    occurred_at: datetime | None = None
+    expires_at: datetime | None = None
+    accepts_fee: bool = False
+    claimed_balance_minor: int | None = None
+    attempts: int = 0
+    review_of: str | None = None
+    approved_by: list[str] = field(default_factory=list)
+    reports: int = 0
+    currency: str | None = None
+    start_minor: int = 0
+    balance_minor: int = 0
+    fee_minor: int = 0
+    payouts: int = 0
+    payout_minor: int = 0
+    paid_minor: int = 0
+    paid_number: int = 0
+    fee_paid_minor: int = 0
+    fee_paid_number: int = 0
+    refusal: str | None = None
+    erased_by: list[str] = field(default_factory=list)
+    receipt_sha256: str | None = None
+    erasure: str | None = None
+    id_number_hash: bytes | None = None
+    ended_at: datetime | None = None
+    sealed: bytes | None = None
+    wrapped_key: bytes | None = None
+
+    @property
+    def is_loan(self) -> bool:
+        """Whether it closes a loan and no wallet."""
+        return self.subject.startswith(f"{Subject.LOAN}:")
+
+    @property
+    def obligation_id(self) -> str:
+        """The loan that it closes."""
+        return self.subject.partition(":")[2]
+
+    @property
+    def owes_payout(self) -> bool:
+        """Whether the latest payout, or the fee where there was nothing else to pay, has not arrived yet."""
+        if self.payout_minor:
+            return self.paid_number != self.payouts
+        return self.fee_minor > self.fee_paid_minor
+
+    @property
+    def report_id(self) -> UUID:
+        """The id of the latest report that it asked for."""
+        return uuid5(self.case_id, f"report/{self.reports}")
+
+    @property
+    def payout_id(self) -> UUID:
+        """The id of the latest payout that it asked for."""
+        return uuid5(self.case_id, f"payout/{self.payouts}")
+
+    @property
+    def fee_id(self) -> UUID:
+        """The id of the transfer that pays the fee beside the latest payout."""
+        return uuid5(self.case_id, f"fee/{self.payouts}")
+
+
+class Step(NamedTuple):
+    """One step of a case: where it came from, why, and what was said of it, if anything."""
+
+    case_id: UUID
+    number: int
+    previous: str | None
+    status: str
+    why: str | None
+    revision: int | None
+    event_type: str | None
+    event_body: bytes | None
+    occurred_at: datetime
+
+
+@dataclass(slots=True)
+class Customer:
+    """A customer as far as closing needs them; without a profile there are no hashes.
+
+    `erase_wanted` is the id of what asked that they be forgotten, which waits for the end of their cases.
+    """
+
+    customer_id: str
+    profile: ProfileHashes | None = None
+    wrapped_key: bytes | None = None
+    flagged_until: datetime | None = None
+    erase_wanted: str | None = None
+    erased_at: datetime | None = None
+
+
+@dataclass(slots=True)
+class Wallet:
+    """A wallet as it was last published, by its highest version."""
+
+    account_id: str
+    customer_id: str
+    currency: str
+    status: str
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """What a customer owes on a loan or card."""
+
+    obligation_id: str
+    customer_id: str
+    account: str | None
+    kind: str
+    principal_minor: int
+    interest_minor: int
+    penalty_minor: int
+    currency: str
+    status: str
+
+    @property
+    def is_owed(self) -> bool:
+        """Whether anything of it is not zero: amounts decide, not the status."""
+        return bool(self.principal_minor or self.interest_minor or self.penalty_minor)
+
+    @property
+    def owed_minor(self) -> int:
+        """Principal, interest and penalty."""
+        return self.principal_minor + self.interest_minor + self.penalty_minor
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a command is refused, and nothing changes."""
+
+    code: str
+    field: str | None = None
+    detail: str | None = None
+
+
+class AnswerKey(NamedTuple):
+    """A command without an id of its own: who said it, and its `ce_id`."""
+
+    source: str
+    id: str
+
+
+class Answer(NamedTuple):
+    """What a command was answered with; without a type, with nothing."""
+
+    key: AnswerKey
+    content_hash: bytes
+    message_key: bytes | None
+    type: str | None
+    event_id: str | None
+    subject: str | None
+    body: bytes | None
+    occurred_at: datetime

@@ -1,0 +1,122 @@
+"""The rules an operator may set: identity, fee, review, confirmation, payouts, erasing, reopening, clearances."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Final
+
+from pydantic import Field
+
+from schemas.closure import KeptBecause, KeptData
+from schemas.fields import Currency, NonNegativeMinor
+from services.runtime.checked_files import Strict, read_toml
+
+DEFAULT_POLICY: Final = Path(__file__).with_name("policy.toml")
+
+Seconds = Annotated[float, Field(gt=0, le=10 * 365 * 86_400)]
+Age = Annotated[int, Field(ge=0, le=200)]
+
+
+class Identity(Strict):
+    """How often an application may be wrong before a person looks at it, and how long a case waits for a better one."""
+
+    attempts: Annotated[int, Field(ge=1, le=100)] = 3
+    answer_within_s: Seconds = 604_800
+
+
+class Fee(Strict):
+    """What the closing of a wallet costs, by currency."""
+
+    minor: dict[Currency, NonNegativeMinor] = Field(default_factory=dict)
+
+
+class Review(Strict):
+    """What a person looks at, and from which balance on two."""
+
+    person_from_minor: NonNegativeMinor = 5_000_000
+    four_eyes_from_minor: NonNegativeMinor = 50_000_000
+    person_below_age: Age = 18
+    person_above_age: Age = 70
+    other_holder: bool = True
+    flagged: bool = True
+
+
+class Approval(Strict):
+    """How long a customer has to confirm."""
+
+    confirm_within_s: Seconds = 259_200
+
+
+class Obligations(Strict):
+    """How long after a case has met a debt, or a loan that nobody knows, that is looked for once more."""
+
+    look_again_s: Seconds = 2
+
+
+class InFlight(Strict):
+    """How often a wallet with money on its way is asked about."""
+
+    look_again_s: Seconds = 15
+
+
+class Payout(Strict):
+    """When a payout that could not be made for a while is tried again."""
+
+    retry_after_s: Seconds = 300
+
+
+class Retention(Strict):
+    """Personal data that stays after the erasure, because of a law, for so many days."""
+
+    what: KeptData
+    why: KeptBecause
+    days: Annotated[int, Field(ge=1, le=36_600)]
+
+
+class Erasing(Strict):
+    """Which services answer before a case is closed, and what stays."""
+
+    services: tuple[str, ...] = ("transfer", "maintenance", "notify")
+    retained: tuple[Retention, ...] = ()
+
+
+class Reopening(Strict):
+    """When somebody may come back, and how long the credit system has to answer."""
+
+    cooling_s: Annotated[float, Field(ge=0, le=10 * 365 * 86_400)] = 2_592_000
+    assess_within_s: Seconds = 604_800
+
+
+class Residue(Strict):
+    """When a closed case is looked at once more."""
+
+    check_after_s: Seconds = 86_400
+
+
+class Clearance(Strict):
+    """How many cases begin at once, when people are reminded, how often progress is told."""
+
+    begun_at_once: Annotated[int, Field(ge=1, le=1_000)] = 250
+    remind_before_s: tuple[Seconds, ...] = (604_800, 259_200, 86_400)
+    progress_every_s: Seconds = 30
+
+
+class Policy(Strict):
+    """Everything in the policy file."""
+
+    identity: Identity = Identity()
+    fee: Fee = Fee()
+    review: Review = Review()
+    approval: Approval = Approval()
+    obligations: Obligations = Obligations()
+    in_flight: InFlight = InFlight()
+    payout: Payout = Payout()
+    erasing: Erasing = Erasing()
+    reopening: Reopening = Reopening()
+    residue: Residue = Residue()
+    clearance: Clearance = Clearance()
+
+
+def read_policy(path: Path) -> Policy:
+    """Read and check a policy file; FileError names the file and the setting that is wrong."""
+    return read_toml(path, Policy)

@@ -1,0 +1,39 @@
+"""Keyed hashes of what identifies people: equal for spellings of the same, and of no use without the key."""
+
+from __future__ import annotations
+
+import hashlib
+import unicodedata
+from dataclasses import dataclass
+
+
+def fold_name(name: str) -> str:
+    """Return a name as a bank would compare it: width, case, spaces and punctuation make no difference."""
+    folded = unicodedata.normalize("NFKC", name).casefold()
+    return "".join(character for character in folded if character.isalnum())
+
+
+@dataclass(frozen=True, slots=True)
+class KeyedHashes:
+    """Hashes under one key of 32 bytes; those of different kinds never meet."""
+
+    key: bytes
+
+    def name(self, name: str) -> bytes:
+        """Return the hash of a holder's name, 32 bytes."""
+        return hashlib.blake2b(fold_name(name).encode(), key=self.key, digest_size=32).digest()
+
+    def id_number(self, text: str) -> bytes:
+        """Return the hash of an ID number in its one form, 32 bytes."""
+        return self._hash(text, b"id-number")
+
+    def phone(self, text: str) -> bytes:
+        """Return the hash of a phone number in its one form, 32 bytes."""
+        return self._hash(text, b"phone")
+
+    def content(self, content: bytes) -> bytes:
+        """Return the hash of what a command says, 16 bytes."""
+        return hashlib.blake2b(content, key=self.key, digest_size=16, person=b"content").digest()
+
+    def _hash(self, text: str, kind: bytes) -> bytes:
+        return hashlib.blake2b(text.encode(), key=self.key, digest_size=32, person=kind).digest()
