@@ -9,6 +9,7 @@ import pytest
 
 from local.settings import LocalSettings
 from ops.cli import COMMANDS
+from services.closure.settings import ClosureSettings
 from services.maintenance.settings import MaintenanceSettings
 from services.notify.settings import NotifySettings
 from services.runtime.metrics import REGISTRY
@@ -42,7 +43,7 @@ def test_every_command_stands_in_the_readme(command: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "settings", [RuntimeSettings, TransferSettings, MaintenanceSettings, NotifySettings, LocalSettings]
+    "settings", [RuntimeSettings, TransferSettings, MaintenanceSettings, ClosureSettings, NotifySettings, LocalSettings]
 )
 def test_every_setting_stands_in_the_readme(settings: type[RuntimeSettings]) -> None:
     names = {str(field.validation_alias or name).upper() for name, field in settings.model_fields.items()}

@@ -133,7 +133,13 @@ def test_the_endpoints_say_where_everything_is_once_everything_is_ready(system: 
     said = system.endpoints()
     assert json.loads((system.folder / "endpoints.json").read_text()) == said
     assert stat.S_IMODE((system.home / "run.json").stat().st_mode) == 0o600
-    assert [service["name"] for service in said["services"]] == ["transfer", "transfer", "maintenance", "notify"]
+    assert [service["name"] for service in said["services"]] == [
+        "transfer",
+        "transfer",
+        "maintenance",
+        "closure",
+        "notify",
+    ]
     assert all(is_ready(service) for service in said["services"])
     assert said["pid"] == system.process.pid
     assert psutil.pid_exists(said["bank"]["pid"])
@@ -178,7 +184,7 @@ def test_a_killed_worker_is_replaced_and_the_endpoints_say_so(system: Supervised
     before = system.endpoints()
     os.kill(before["services"][0]["pid"], signal.SIGKILL)
     after = services_replaced(system, before)
-    assert len(after["services"]) == 4
+    assert len(after["services"]) == 5
     asked_for = system.folder / "endpoints.json"
     wait_for(lambda: json.loads(asked_for.read_text()) == after, what="both files")
     wait_for(lambda: all(is_ready(service) for service in after["services"]), deadline_s=60, what="ready")
