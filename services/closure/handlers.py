@@ -103,7 +103,7 @@ class Handlers:
         for message, customer_id in said:
             self._take_profile(book, message, customer_id)
         for message, customer_id in said:
-            for case in _cases_of(book, customer_id):
+            for case in book.cases_of(customer_id):
                 cases.look_at_profile(book, message.lane, case)
         effects = await self._recorded(connection, book, {customer_id: one.lane for one, customer_id in said})
         return Effects(effects.outgoing, effects.timers_set, effects.timers_cleared, unfit)
@@ -141,12 +141,13 @@ class Handlers:
         customers = {position.customer_id for position in positions.values()}
         book = await self._book(connection, store.Subjects(customers=customers), now)
         await store.record_positions(connection, positions.values(), gone)
-        book.positions.update(positions)
+        for position in positions.values():
+            book.learn_position(position)
         for obligation_id in gone:
-            book.positions.pop(obligation_id, None)
-        for customer_id in sorted(customers):
-            lane = next(one.lane for one in batch.messages if _is_about(one, customer_id))
-            for case in _cases_of(book, customer_id):
+            book.forget_position(obligation_id)
+        lanes = {one.data.customer_id: one.lane for one in batch.messages if isinstance(one.data, ObligationPosition)}
+        for customer_id, lane in sorted(lanes.items()):
+            for case in book.cases_of(customer_id):
                 cases.look_at_obligations(book, lane, case)
         effects = await self._recorded(connection, book)
         return Effects(effects.outgoing, effects.timers_set, effects.timers_cleared, unfit)
@@ -206,9 +207,10 @@ class Handlers:
         return Book(await store.load_facts(connection, asked, self.master_key), self.rules, now)
 
     async def _recorded(self, connection: Connection, book: Book, lanes: dict[str, Lane] | None = None) -> Effects:
-        for customer in list(book.customers.values()):
+        wanted = [customer for customer in book.customers.values() if customer.erase_wanted is not None]
+        for customer in wanted:
             lane = (lanes or {}).get(customer.customer_id) or _lane_of(book)
-            is_busy = any(case.status not in ENDED for case in _cases_of(book, customer.customer_id))
+            is_busy = any(case.status not in ENDED for case in book.cases_of(customer.customer_id))
             if customer.erase_wanted is not None and not is_busy and lane is not None:
                 forget(book, lane, customer.customer_id, customer.erase_wanted)
         await store.record(connection, book, self.master_key)
@@ -256,23 +258,13 @@ def _wallets_in(messages: Sequence[Message], book: Book) -> list[Wallet]:
     """Return how the wallets of a batch stand by now, also as what the batch decides knows them."""
     newest = _newest(message.data for message in messages if isinstance(message.data, AccountState))
     for wallet in newest:
-        known = book.wallets.get(wallet.account_id)
-        if known is None or known.version < wallet.version:
-            book.wallets[wallet.account_id] = wallet
+        book.learn_wallet(wallet)
     return newest
 
 
 def _customer_of(message: Message) -> str:
     data = message.data
     return data.customer_id if isinstance(data, CustomerProfile) else erased_customer(message.key)
-
-
-def _is_about(message: Message, customer_id: str) -> bool:
-    return isinstance(message.data, ObligationPosition) and message.data.customer_id == customer_id
-
-
-def _cases_of(book: Book, customer_id: str) -> list[Case]:
-    return [case for case in list(book.cases.values()) if case.customer_id == customer_id]
 
 
 def _position_of(data: ObligationPosition) -> Position:

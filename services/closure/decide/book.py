@@ -72,9 +72,19 @@ class Book:
         self.now = now
         self.now_text = as_text(now)
         self.customers = facts.customers
-        self.wallets = facts.wallets
-        self.positions = facts.positions
-        self.cases = facts.cases
+        self.wallets: dict[str, Wallet] = {}
+        self.positions: dict[str, Position] = {}
+        self.cases: dict[UUID, Case] = {}
+        self._wallets: dict[str, dict[str, Wallet]] = {}
+        self._positions: dict[str, dict[str, Position]] = {}
+        self._cases: dict[str, dict[UUID, Case]] = {}
+        self._about: dict[str, dict[UUID, Case]] = {}
+        for wallet in facts.wallets.values():
+            self.learn_wallet(wallet)
+        for position in facts.positions.values():
+            self.learn_position(position)
+        for case in facts.cases.values():
+            self._learn_case(case)
         self.answers = facts.answers
         self.applications = facts.applications
         self.changed: dict[UUID, Case] = {}
@@ -93,13 +103,49 @@ class Book:
         """Return whose case it is; only asked once that is known."""
         return self.customers[case.customer_id or ""]
 
-    def positions_of(self, customer_id: str) -> list[Position]:
+    def positions_of(self, customer_id: str) -> Iterable[Position]:
         """Return what a customer has on loan and card, whether or not anything is owed."""
-        return [one for one in self.positions.values() if one.customer_id == customer_id]
+        return self._positions.get(customer_id, {}).values()
+
+    def wallets_of(self, customer_id: str) -> Iterable[Wallet]:
+        """Return a customer's wallets, closed ones too."""
+        return self._wallets.get(customer_id, {}).values()
+
+    def cases_of(self, customer_id: str) -> list[Case]:
+        """Return a customer's cases: those that have not ended, and others that the batch names."""
+        return list(self._cases.get(customer_id, {}).values())
 
     def open_case_of(self, subject: str) -> Case | None:
         """Return the case about a wallet or loan that has not ended."""
-        return next((one for one in self.cases.values() if one.subject == subject and one.status not in ENDED), None)
+        return next((one for one in self._about.get(subject, {}).values() if one.status not in ENDED), None)
+
+    def learn_position(self, position: Position) -> None:
+        """Take note of what somebody owes now."""
+        self.forget_position(position.obligation_id)
+        self.positions[position.obligation_id] = position
+        self._positions.setdefault(position.customer_id, {})[position.obligation_id] = position
+
+    def forget_position(self, obligation_id: str) -> None:
+        """Take note that a position is published no more."""
+        before = self.positions.pop(obligation_id, None)
+        if before is not None:
+            self._positions[before.customer_id].pop(obligation_id, None)
+
+    def learn_wallet(self, wallet: Wallet) -> None:
+        """Take note of how a wallet stands, unless something later is known."""
+        before = self.wallets.get(wallet.account_id)
+        if before is not None:
+            if before.version >= wallet.version:
+                return
+            self._wallets[before.customer_id].pop(wallet.account_id, None)
+        self.wallets[wallet.account_id] = wallet
+        self._wallets.setdefault(wallet.customer_id, {})[wallet.account_id] = wallet
+
+    def _learn_case(self, case: Case) -> None:
+        self.cases[case.case_id] = case
+        self._about.setdefault(case.subject, {})[case.case_id] = case
+        if case.customer_id is not None:
+            self._cases.setdefault(case.customer_id, {})[case.case_id] = case
 
     def application_of(self, case: Case) -> Application:
         """Return what an applicant said; of a case that a clearance began, nothing."""
@@ -155,7 +201,8 @@ class Book:
 
     def change(self, case: Case) -> None:
         """Have a case recorded."""
-        self.cases[case.case_id] = self.changed[case.case_id] = case
+        self._learn_case(case)
+        self.changed[case.case_id] = case
 
     def publish_case(self, lane: Lane, case: Case) -> None:
         """Publish the latest event of a case, again for whoever asks again."""

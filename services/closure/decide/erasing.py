@@ -18,15 +18,14 @@ SERVICE: Final = "closure"
 
 def why_deferred(book: Book, case: Case) -> str | None:
     """Return what keeps a customer from being forgotten besides a case: a wallet, a loan or another case of theirs."""
-    owner = case.customer_id
-    wallets = (one for one in book.wallets.values() if one.customer_id == owner and one.account_id != case.subject)
-    if any(wallet.status != "closed" for wallet in wallets):
+    owner = case.customer_id or ""
+    if any(one.status != "closed" and one.account_id != case.subject for one in book.wallets_of(owner)):
         return "wallet_open"
-    for position in book.positions_of(owner or ""):
+    for position in book.positions_of(owner):
         is_own = case.is_loan and position.obligation_id == case.obligation_id
         if position.is_owed or (position.status != "settled" and not is_own):
             return "loan_open"
-    others = (one for one in book.cases.values() if one.customer_id == owner and one.case_id != case.case_id)
+    others = (one for one in book.cases_of(owner) if one.case_id != case.case_id)
     return "case_open" if any(other.status not in ENDED for other in others) else None
 
 
@@ -47,10 +46,9 @@ def forget(book: Book, lane: Lane, customer_id: str, cause: str) -> None:
     customer.erased_at = book.now
     book.changed_customers[customer_id] = customer
     book.erased.add(customer_id)
-    for case_id, case in book.cases.items():
-        if case.customer_id == customer_id:
-            case.sealed = None
-            book.applied.pop(case_id, None)
+    for case in book.cases_of(customer_id):
+        case.sealed = None
+        book.applied.pop(case.case_id, None)
     book.outgoing.append(_answer(book, lane, customer_id, cause))
 
 

@@ -41,10 +41,7 @@ def _learn_owner(book: Book, lane: Lane, case: Case, report: AccountReported) ->
     case.customer_id = report.customer_id
     # Sealed anew, by the customer's own key.
     book.apply(case, book.application_of(case))
-    book.wallets.setdefault(
-        report.account_id,
-        Wallet(report.account_id, report.customer_id, report.currency, report.status, report.version),
-    )
+    book.learn_wallet(Wallet(report.account_id, report.customer_id, report.currency, report.status, report.version))
     commands.take_on(book, lane, case)
 
 
