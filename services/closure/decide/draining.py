@@ -121,13 +121,14 @@ def _decide_fee(book: Book, case: Case, type_: str, amount_minor: int) -> None:
 
 
 def _take_back(book: Book, lane: Lane, case: Case, data: TransferEvent) -> None:
-    if case.paid_number == case.payouts:
+    was_paid = case.paid_number == case.payouts
+    if was_paid:
         case.paid_number = 0
         case.paid_minor -= case.payout_minor
         book.change(case)
     if case.status in {Status.PAYING_OUT, Status.FINISHING}:
         _stop(book, lane, case, data)
-    elif case.status in {Status.ERASING, Status.CLOSED} and case.erasure is None:
+    elif was_paid and case.status in {Status.ERASING, Status.CLOSED}:
         book.note(case, "payout_returned")
         found = f"payout {case.payout_id} came back"
         book.say(lane, case, "closure.discrepancy", expected="the balance was paid out", found=found)
