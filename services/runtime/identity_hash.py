@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
-def fold_name(name: str) -> str:
-    """Return a name as a bank would compare it: width, case, spaces and punctuation make no difference."""
-    folded = unicodedata.normalize("NFKC", name).casefold()
+def fold(text: str) -> str:
+    """Return a text as names and numbers are compared: width, case, spaces and punctuation make no difference."""
+    folded = unicodedata.normalize("NFKC", text).casefold()
     return "".join(character for character in folded if character.isalnum())
 
 
@@ -17,11 +17,11 @@ def fold_name(name: str) -> str:
 class KeyedHashes:
     """Hashes under one key of 32 bytes; those of different kinds never meet."""
 
-    key: bytes
+    key: bytes = field(repr=False)
 
     def name(self, name: str) -> bytes:
         """Return the hash of a holder's name, 32 bytes."""
-        return hashlib.blake2b(fold_name(name).encode(), key=self.key, digest_size=32).digest()
+        return hashlib.blake2b(fold(name).encode(), key=self.key, digest_size=32).digest()
 
     def id_number(self, text: str) -> bytes:
         """Return the hash of an ID number in its one form, 32 bytes."""
