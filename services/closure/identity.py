@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import unicodedata
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from stdnum.cn import ric
-from stdnum.exceptions import ValidationError
+from stdnum.exceptions import InvalidComponent
 
+from services.runtime.identity_hash import fold
 from services.runtime.phones import normalise_phone
 
 if TYPE_CHECKING:
@@ -19,10 +20,9 @@ if TYPE_CHECKING:
     from schemas.reasons import ClosingCode
     from services.runtime.identity_hash import KeyedHashes
 
-_OLD_LENGTH: Final = 15
-_CENTURY: Final = "19"
-_CHECK_WEIGHTS: Final = tuple(2 ** (17 - place) % 11 for place in range(17))
-_CHECK_DIGITS: Final = "10X98765432"
+_OF_TODAY: Final = re.compile(r"\d{17}[\dX]", re.ASCII)
+_OF_BEFORE: Final = re.compile(r"\d{15}", re.ASCII)
+"""Until 1999 a number had no century, which was always the 20th, and no check digit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +33,13 @@ class IdNumber:
     birth_date: date
 
     def age_on(self, day: date) -> int:
-        """Return the age in whole years on a day."""
+        """Return the age in whole years on a day; below 0 before the birth."""
         has_birthday_to_come = (day.month, day.day) < (self.birth_date.month, self.birth_date.day)
         return day.year - self.birth_date.year - has_birthday_to_come
 
 
 class ProfileHashes(NamedTuple):
-    """What is kept of a profile: keyed hashes, and whether its phone was verified."""
+    """What is kept of a profile: keyed hashes, and whether its phone was verified; None for what it does not say."""
 
     name_hash: bytes
     id_number_hash: bytes | None
@@ -66,45 +66,36 @@ def parse_id_number(text: str) -> IdNumber | None:
     """Return a resident identity number in its one form; None for what is none.
 
     Spaces, dashes, width and the case of X make no difference; one of the 15 digits given out until 1999 becomes one
-    of 18. The checksum and the date of birth must be right (GB 11643-1999).
+    of 18. The check digit and the date of birth must be right (GB 11643-1999). The region is not looked up: lists of
+    them have gaps, and who was born before theirs got its number, or still has that of one that is gone, has it.
     """
-    folded = _fold_id_number(text)
-    if len(folded) == _OLD_LENGTH and folded.isascii() and folded.isdigit():
-        body = f"{folded[:6]}{_CENTURY}{folded[6:]}"
-        folded = (
-            body
-            + _CHECK_DIGITS[
-                sum(int(digit) * weight for digit, weight in zip(body, _CHECK_WEIGHTS, strict=True))
-                % len(_CHECK_DIGITS)
-            ]
-        )
+    number = fold(text).upper()
+    if _OF_BEFORE.fullmatch(number):
+        number = f"{number[:6]}19{number[6:]}"
+        # What it is called with ends in a check digit, whichever.
+        number += ric.calc_check_digit(f"{number}0")
+    if not _OF_TODAY.fullmatch(number) or number[-1] != ric.calc_check_digit(number):
+        return None
     try:
-        number = ric.validate(folded)
         return IdNumber(number, ric.get_birth_date(number))
-    except (ValidationError, ValueError):
+    except InvalidComponent:
         return None
 
 
-def _fold_id_number(text: str) -> str:
-    folded = unicodedata.normalize("NFKC", text).upper()
-    return "".join(character for character in folded if character.isalnum())
+def hash_profile(profile: CustomerProfile, hashes: KeyedHashes) -> ProfileHashes:
+    """Return what is kept of a profile; an ID number that is none is still another, a phone that is none is missing."""
+    phone = normalise_phone(profile.phone) if profile.phone else None
+    return ProfileHashes(
+        hashes.name(profile.name),
+        None if profile.id_number is None else hashes.id_number(_one_form(profile.id_number)),
+        None if phone is None else hashes.phone(phone),
+        profile.phone_verified and phone is not None,
+    )
 
 
 def _one_form(text: str) -> str:
     number = parse_id_number(text)
-    return _fold_id_number(text) if number is None else number.text
-
-
-def hash_profile(profile: CustomerProfile, hashes: KeyedHashes) -> ProfileHashes:
-    """Return what is kept of a profile; a number that is none is compared as it is written."""
-    id_number = _one_form(profile.id_number) if profile.id_number else None
-    phone = (normalise_phone(profile.phone) or profile.phone) if profile.phone else None
-    return ProfileHashes(
-        hashes.name(profile.name),
-        None if id_number is None else hashes.id_number(id_number),
-        None if phone is None else hashes.phone(phone),
-        profile.phone_verified and phone is not None,
-    )
+    return fold(text).upper() if number is None else number.text
 
 
 def compare(applicant: Applicant, profile: ProfileHashes | None, hashes: KeyedHashes) -> list[Mismatch]:
@@ -125,9 +116,16 @@ def _mismatches(applicant: Applicant, profile: ProfileHashes | None, hashes: Key
         yield Mismatch("profile_missing", "id_number")
     elif number is not None and hashes.id_number(number.text) != profile.id_number_hash:
         yield Mismatch("id_number_mismatch", "id_number")
+    yield from _phone_mismatches(applicant.phone, profile, hashes)
+
+
+def _phone_mismatches(text: str, profile: ProfileHashes, hashes: KeyedHashes) -> Iterator[Mismatch]:
     if profile.phone_hash is None:
         yield Mismatch("profile_missing", "phone")
-    elif hashes.phone(normalise_phone(applicant.phone) or applicant.phone) != profile.phone_hash:
+        return
+    phone = normalise_phone(text)
+    if phone is None or hashes.phone(phone) != profile.phone_hash:
         yield Mismatch("phone_mismatch", "phone")
-    elif not profile.phone_verified:
+    # Also beside the other, so that whoever mends that is not turned away once more.
+    if not profile.phone_verified:
         yield Mismatch("phone_unverified", "phone")
