@@ -7,8 +7,7 @@ import math
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Final
-from uuid import UUID
+from typing import TYPE_CHECKING, Final
 
 from schemas.customer import CustomerProfile, erased_customer
 from schemas.erasure import CustomerErase
@@ -17,23 +16,27 @@ from services.runtime.idle import make_beside
 from services.runtime.message import Effects, Lane, Timer, Unfit
 from services.runtime.metrics import MIS_KEYED
 from services.transfer import store
+from services.transfer.decide.closing import say_drained
 from services.transfer.decide.dispatch import decide_message, decide_timer
 from services.transfer.decide.drafts import draft_message
 from services.transfer.decide.ledger import Ledger
 from services.transfer.decide.subjects import subjects_of
 from services.transfer.decide.windows import read_waiver, read_window
-from services.transfer.model import CLOSE_TIMER, RELEASE_TIMER, REPORT_TIMER, Hold
+from services.transfer.model import RELEASE_TIMER, Hold
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
     from typing import TypeAlias
+    from uuid import UUID
 
     from services.runtime.database import Connection
     from services.runtime.message import Batch, Message, Outgoing
     from services.transfer.decide.gate import Gate
+    from services.transfer.decide.ledger import Facts
     from services.transfer.decide.rules import Rules
-    from services.transfer.model import Account, Report, Transfer
+    from services.transfer.decide.subjects import Subjects
+    from services.transfer.model import Transfer
     from services.transfer.store import BatchStore
 
     _Drafted: TypeAlias = tuple[Message, Transfer | None]
@@ -57,28 +60,19 @@ class Handlers:
     """How many messages are worth being loaded and written while others are decided."""
     released_at_once: int = 120
     """How many transfers that a window held go on in one batch: as few as new ones hardly notice."""
-    waiting_at_most: int = 200
-    """How many transfers that wait in a wallet that is closed are cancelled in one batch."""
-    reported_at_once: int = 500
-    """How many wallets a report of all tells of in one batch."""
+    drained_at_once: int = 120
+    """How many transfers that wait in wallets that are closing are cancelled in one batch."""
+    reported_at_once: int = 300
+    """Of how many wallets a report of all tells in one batch."""
 
     async def on_commands_and_results(self, connection: Connection, batch: Batch, now: datetime) -> Effects:
         """Handle commands, banks' answers and timers of the same lanes, in their order."""
         parts = _parts(batch.messages, self.smallest_part)
         subjects = subjects_of(parts, batch.timers)
-        gate = await store.load_gate(connection, now)
-        releasing = await self._releasing(connection, gate, batch.timers)
-        subjects.transfers.update(chain.from_iterable(releasing.values()))
-        waiting = await store.load_waiting(connection, _closing_in(batch), self.waiting_at_most)
-        subjects.transfers.update(chain.from_iterable(waiting.values()))
         # Before the accounts are locked, because no other batch about them goes on until this one is committed.
         facts, drafted = await make_beside(
-            store.load_facts(connection, subjects, self.master_key), _draft(parts, self.rules, now)
+            self._load(connection, subjects, batch.timers, now), _draft(parts, self.rules, now)
         )
-        facts.gate, facts.releasing = gate, releasing
-        facts.waiting, facts.waiting_at_most = waiting, self.waiting_at_most
-        facts.reports, facts.slices = await self._reporting(connection, batch.timers)
-        facts.reported_at_once = self.reported_at_once
         ledger = Ledger(facts, self.rules, now)
         async with store.BatchStore(connection, ledger, subjects, self.master_key) as batch_store:
             for number, part in enumerate(drafted):
@@ -87,16 +81,21 @@ class Handlers:
                 await batch_store.finish()
             for timer in batch.timers:
                 decide_timer(ledger, timer)
+            say_drained(ledger)
         for topic, count in ledger.mis_keyed.items():
             MIS_KEYED.labels(topic).inc(count)
         return Effects.of(ledger.outgoing, ledger.timers, batch_store.recording)
 
-    async def _reporting(
-        self, connection: Connection, timers: Sequence[Timer]
-    ) -> tuple[dict[UUID, Report], dict[UUID, list[Account]]]:
-        ids = [UUID(timer.subject) for timer in timers if timer.kind == REPORT_TIMER]
-        reports = await store.load_reports(connection, ids)
-        return reports, await store.load_slices(connection, reports.values(), self.reported_at_once)
+    async def _load(self, connection: Connection, subjects: Subjects, timers: Sequence[Timer], now: datetime) -> Facts:
+        gate = await store.load_gate(connection, now)
+        releasing = await self._releasing(connection, gate, timers)
+        draining = await store.load_draining(connection, subjects.draining, self.drained_at_once)
+        subjects.transfers.update(chain.from_iterable(releasing.values()), chain.from_iterable(draining.values()))
+        facts = await store.load_facts(connection, subjects, self.master_key)
+        facts.gate, facts.releasing, facts.draining = gate, releasing, draining
+        facts.draining_is_full = sum(map(len, draining.values())) >= self.drained_at_once
+        facts.reports, facts.slices = await store.load_reports(connection, subjects.reports, self.reported_at_once)
+        return facts
 
     async def _releasing(self, connection: Connection, gate: Gate, timers: Sequence[Timer]) -> dict[Hold, list[UUID]]:
         holds = {Hold.of(timer.subject): None for timer in timers if timer.kind == RELEASE_TIMER}
@@ -121,10 +120,13 @@ class Handlers:
         return Effects(timers_set=timers)
 
     async def on_profiles(self, connection: Connection, batch: Batch, now: datetime) -> Effects:
-        """Keep the hash of each holder's name; a tombstone forgets it, and is unfit if its key is nobody's."""
-        hashes: dict[str, bytes | None] = {}
+        """Keep the hash of each holder's name; a tombstone forgets them, and is unfit if its key is nobody's.
+
+        A profile that follows it is somebody new.
+        """
+        hashes: dict[str, bytes] = {}
+        asked: list[tuple[Message, str]] = []
         unfit: list[Unfit] = []
-        answers: list[Outgoing] = []
         for message in batch.messages:
             if isinstance(message.data, CustomerProfile):
                 hashes[message.data.customer_id] = self.rules.hash_name(message.data.name)
@@ -134,28 +136,28 @@ class Handlers:
             except ValueError as error:
                 unfit.append(Unfit(message, str(error)))
                 continue
-            hashes[customer_id] = None
-            answers.append(self._erased(message, customer_id, now))
-        known = {customer: name_hash for customer, name_hash in hashes.items() if name_hash is not None}
-        await store.record_holders(connection, known, hashes.keys() - known.keys())
-        return Effects(outgoing=answers, unfit=unfit)
+            asked.append((message, customer_id))
+            hashes.pop(customer_id, None)
+        outgoing = await self._erase(connection, asked, now)
+        await store.record_holders(connection, hashes)
+        return Effects(outgoing=outgoing, unfit=unfit)
 
     async def on_erasures(self, connection: Connection, batch: Batch, now: datetime) -> Effects:
         """Forget customers whose closing has come that far, and say so."""
-        asked = [(message, message.data) for message in batch.messages if isinstance(message.data, CustomerErase)]
-        await store.record_holders(connection, {}, {erase.customer_id for _, erase in asked})
-        return Effects(outgoing=[self._erased(message, erase.customer_id, now) for message, erase in asked])
+        asked = [
+            (message, message.data.customer_id) for message in batch.messages if isinstance(message.data, CustomerErase)
+        ]
+        return Effects(outgoing=await self._erase(connection, asked, now))
 
-    def _erased(self, message: Message, customer_id: str, now: datetime) -> Outgoing:
+    async def _erase(
+        self, connection: Connection, asked: Sequence[tuple[Message, str]], now: datetime
+    ) -> list[Outgoing]:
+        await store.erase_customers(connection, {customer_id for _, customer_id in asked})
         until = now + timedelta(days=self.rules.policy.retention.transfers_kept_days)
         retained = [retain("transfers", "accounting_law", until)]
-        return erased(message.lane, message.id, customer_id, "transfer", retained, now)
-
-
-def _closing_in(batch: Batch) -> list[str]:
-    asked: list[Any] = [message.data for message in batch.messages if message.type == "account.close"]
-    due = [timer.subject for timer in batch.timers if timer.kind == CLOSE_TIMER]
-    return [*(command.account_id for command in asked), *due]
+        return [
+            erased(message.lane, message.id, customer_id, "transfer", retained, now) for message, customer_id in asked
+        ]
 
 
 def _parts(messages: Sequence[Message], smallest: int) -> list[Sequence[Message]]:

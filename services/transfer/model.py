@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from datetime import date
     from typing import Self
 
+    from services.runtime.message import Lane
+
 LARGEST_AMOUNT_MINOR: Final = 10**15
 """The ledger's range for one transfer: a hundred of these still fit a balance."""
 
@@ -85,16 +87,16 @@ class RefundStatus(StrEnum):
 RELEASE_TIMER: Final = "release"
 """Looks whether what a window holds in a lane may go on; its subject is that of a `Hold`."""
 
-CLOSE_TIMER: Final = "close"
-"""Goes on cancelling what waits in a wallet that is closing; its subject is the wallet."""
+DRAIN_TIMER: Final = "drain"
+"""Cancels more of what waits in a wallet that is closing; its subject is the wallet."""
 
 REPORT_TIMER: Final = "report"
-"""Goes on with a report of all wallets; its subject is the report's id."""
+"""Tells more of a report of all wallets; its subject is the report's id."""
 
 FEES_ACCOUNT: Final = "platform:fees"
 SUSPENSE_ACCOUNT: Final = "platform:suspense"
 UNCLAIMED_ACCOUNT: Final = "platform:unclaimed"
-"""Where money goes that comes back to a wallet which is closed."""
+"""Holds what came back to wallets that were closed by then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,22 +189,8 @@ class Waiver:
 
 
 @dataclass(slots=True)
-class Report:
-    """How far a report of all wallets is: the last that it told of, how many, and what they had posted by currency."""
-
-    report_id: UUID
-    last_account: str
-    count: int
-    totals: dict[str, int]
-    is_finished: bool = False
-
-
-@dataclass(slots=True)
 class Account:
-    """A wallet as a batch sees it: loaded once under a lock, changed in memory, recorded once.
-
-    `case_id` is what it is closed for; `has_waiting` that not all that waits in a closing wallet is cancelled yet.
-    """
+    """A wallet as a batch sees it: loaded once under a lock, changed in memory, recorded once."""
 
     account_id: str
     customer_id: str
@@ -226,7 +214,7 @@ class Account:
     opened_at: datetime
     opening_hash: bytes
     case_id: UUID | None = None
-    has_waiting: bool = False
+    """The case for which it is closing or closed."""
 
     @property
     def available_minor(self) -> int:
@@ -284,6 +272,15 @@ class Transfer:
         """The key of this transfer's messages."""
         return ordering_wallet(self.payer, self.payee)
 
+    @property
+    def waiting_of(self) -> str | None:
+        """The wallet whose closing cancels this transfer: it waits to pay, or to take the money of a top-up."""
+        if self.status not in WAITING:
+            return None
+        if self.payer.startswith("wallet:"):
+            return self.payer
+        return self.payee if self.kind == Kind.TOP_UP else None
+
 
 def ordering_wallet(payer: str, payee: str) -> str:
     """Return the party whose messages a transfer is ordered among: the wallet debited, else the one credited."""
@@ -305,6 +302,33 @@ class Refund:
     inquiries: int
     unknown_answers: int
     contradiction: str | None
+
+
+@dataclass(slots=True)
+class Drain:
+    """What keeps a wallet that is closing, or is asked to, from being drained."""
+
+    waits_elsewhere: bool
+    """Whether transfers of it wait that the batch is not about."""
+    waiting: set[UUID]
+    """Those that wait of what the batch is about."""
+    changed_in: Lane | None = None
+    """In which lane the batch changed its balance, its status, or what waits of it."""
+
+    @property
+    def waits(self) -> bool:
+        """Whether any transfer of the wallet waits."""
+        return self.waits_elsewhere or bool(self.waiting)
+
+
+@dataclass(slots=True)
+class Report:
+    """How far a report on wallets has come; `total_minor` is by currency."""
+
+    report_id: UUID
+    last_account_id: str
+    count: int
+    total_minor: dict[str, int]
 
 
 class Movement(NamedTuple):

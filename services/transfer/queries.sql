@@ -132,54 +132,6 @@ set remaining = remaining - used.count
 from unnest($1::uuid[], $2::bigint[]) as used (compensation_id, count)
 where fee_waiver.compensation_id = used.compensation_id
 
--- What waits in wallets, by the wallet that it waits to leave, or for a top-up to reach: so many of each at most.
--- name: load_waiting
-select asked.wallet, waiting.transfer_id
-from unnest($1::text[]) as asked (wallet)
-cross join lateral (
-    select transfer_id
-    from transfer
-    where
-        (case when payer like 'wallet:%' then payer else payee end) = asked.wallet
-        and status in ('scheduled', 'verification_required', 'held')
-    limit $2
-) as waiting
-
--- How far reports are.
--- name: load_reports
-select report_id, last_account, count, totals, is_finished
-from account_report
-where report_id = any($1::uuid[])
-order by report_id
-for update
-
--- The next wallets of reports, so many of each at most; the columns stand in the order of model.Account.
--- name: load_slices
-select asked.report_id, next.*
-from unnest($1::uuid[], $2::text[]) as asked (report_id, last_account)
-cross join lateral (
-    select
-        account_id, customer_id, currency, tier, status, overdraft_limit_minor, low_balance_threshold_minor,
-        low_balance_warned, debit_restricted_until, credit_restricted_until, verification_blocked_until,
-        posted_minor, reserved_minor, entry_count, version,
-        used_on, used_day_minor, used_day_count, used_month_minor, opened_at, opening_hash, case_id, has_waiting
-    from account
-    where account.account_id > asked.last_account
-    order by account.account_id
-    limit $3
-) as next
-order by asked.report_id, next.account_id
-
--- name: upsert_reports
-insert into account_report (report_id, last_account, count, totals, is_finished)
-select * from unnest($1::uuid[], $2::text[], $3::bigint[], $4::jsonb[], $5::boolean[])
-on conflict (report_id) do update
-set
-    last_account = excluded.last_account,
-    count = excluded.count,
-    totals = excluded.totals,
-    is_finished = excluded.is_finished
-
 -- Refunds by id, locked in the order of their ids.
 -- name: load_refunds
 select
@@ -220,13 +172,75 @@ select
     ctid, account_id, customer_id, currency, tier, status, overdraft_limit_minor, low_balance_threshold_minor,
     low_balance_warned, debit_restricted_until, credit_restricted_until, verification_blocked_until,
     posted_minor, reserved_minor, entry_count, version,
-    used_on, used_day_minor, used_day_count, used_month_minor, opened_at, opening_hash, case_id, has_waiting
+    used_on, used_day_minor, used_day_count, used_month_minor, opened_at, opening_hash, case_id
 from account
 where account_id = any($1::text[])
 order by account_id
 for update
 
--- The latest events of accounts that a batch wants to open, for those that are open already.
+-- Those of these wallets of whom transfers wait, other than the transfers named.
+-- name: find_waiting
+select asked.account_id
+from unnest($1::text[]) as asked (account_id)
+where exists (
+    select from transfer
+    where transfer.waiting_of = asked.account_id and transfer.transfer_id <> all($2::uuid[])
+)
+
+-- What waits in these wallets and is not of the case that they are closing for: so many in all at most.
+-- name: load_draining
+select account.account_id, transfer.transfer_id
+from account
+join transfer on transfer.waiting_of = account.account_id
+where
+    account.account_id = any($1::text[])
+    and account.status = 'closing'
+    and transfer.case_id is distinct from account.case_id
+order by account.account_id, transfer.transfer_id
+limit $2
+
+-- How far these reports have come.
+-- name: load_reports
+select report_id, last_account_id, count, total_minor::text
+from account_report
+where report_id = any($1::uuid[])
+
+-- The wallets that these reports tell of next, so many of each; after the first, the columns stand in the order of
+-- model.Account.
+-- name: load_slices
+select
+    account_report.report_id,
+    next.account_id, customer_id, currency, tier, status, overdraft_limit_minor, low_balance_threshold_minor,
+    low_balance_warned, debit_restricted_until, credit_restricted_until, verification_blocked_until,
+    posted_minor, reserved_minor, entry_count, version,
+    used_on, used_day_minor, used_day_count, used_month_minor, opened_at, opening_hash, case_id
+from account_report
+cross join lateral (
+    select *
+    from account
+    where account.account_id > account_report.last_account_id
+    order by account.account_id
+    limit $2
+) as next
+where report_id = any($1::uuid[])
+order by account_report.report_id, next.account_id
+
+-- Keep how far reports have come.
+-- name: upsert_reports
+insert into account_report (report_id, last_account_id, count, total_minor)
+select * from unnest($1::uuid[], $2::text[], $3::bigint[], $4::jsonb[])
+on conflict (report_id) do update
+set
+    last_account_id = excluded.last_account_id,
+    count = excluded.count,
+    total_minor = excluded.total_minor
+
+-- Forget reports that are finished.
+-- name: delete_reports
+delete from account_report
+where report_id = any($1::uuid[])
+
+-- The latest events of accounts about whom a batch may repeat what was said.
 -- name: load_account_events
 select account_id, version, type, body, occurred_at
 from account_event
@@ -291,6 +305,31 @@ set
 from new_balance as new
 where account.ctid = new.place and account.account_id = new.account_id
 
+-- What a batch changed of accounts that it began to close, closed, or opened again: status and balance in one, since a
+-- closed one holds nothing.
+-- name: update_statuses
+update account
+set
+    status = new.status,
+    case_id = new.case_id,
+    posted_minor = new.posted_minor,
+    reserved_minor = new.reserved_minor,
+    entry_count = new.entry_count,
+    version = new.version,
+    low_balance_warned = new.low_balance_warned,
+    used_on = new.used_on,
+    used_day_minor = new.used_day_minor,
+    used_day_count = new.used_day_count,
+    used_month_minor = new.used_month_minor
+from unnest(
+    $1::text[], $2::uuid[], $3::text[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], $8::boolean[],
+    $9::date[], $10::bigint[], $11::integer[], $12::bigint[]
+) as new (
+    status, case_id, account_id, posted_minor, reserved_minor, entry_count, version, low_balance_warned,
+    used_on, used_day_minor, used_day_count, used_month_minor
+)
+where account.account_id = new.account_id
+
 -- What a batch changed of accounts by commands about them.
 -- name: update_account_settings
 update account
@@ -299,19 +338,12 @@ set
     low_balance_threshold_minor = new.low_balance_threshold_minor,
     debit_restricted_until = new.debit_restricted_until,
     credit_restricted_until = new.credit_restricted_until,
-    verification_blocked_until = new.verification_blocked_until,
-    status = new.status,
-    case_id = new.case_id,
-    has_waiting = new.has_waiting
-from unnest(
-    $1::text[], $2::text[], $3::bigint[], $4::timestamptz[], $5::timestamptz[], $6::timestamptz[],
-    $7::text[], $8::uuid[], $9::boolean[]
-) as new (
-    account_id, tier, low_balance_threshold_minor, debit_restricted_until, credit_restricted_until,
-    verification_blocked_until, status, case_id, has_waiting
+    verification_blocked_until = new.verification_blocked_until
+from unnest($1::text[], $2::text[], $3::bigint[], $4::timestamptz[], $5::timestamptz[], $6::timestamptz[]) as new (
+    account_id, tier, low_balance_threshold_minor,
+    debit_restricted_until, credit_restricted_until, verification_blocked_until
 )
 where account.account_id = new.account_id
-returning account.account_id, account.ctid as place
 
 -- The latest event of each account that a batch announced.
 -- name: upsert_account_events
@@ -407,10 +439,17 @@ forgotten_name as (
     update transfer
     set payee_name_sealed = ''
     where payer_customer_id = any($1::text[]) and payee_name_sealed is not null
-),
-forgotten_waiver as (
-    delete from fee_waiver
-    where customer_id = any($1::text[])
 )
 delete from customer_key
 where customer_id = any($1::text[])
+
+-- Forget what erased customers need not pay.
+-- name: delete_waivers
+delete from fee_waiver
+where compensation_id in (
+    select compensation_id
+    from fee_waiver
+    where customer_id = any($1::text[])
+    order by compensation_id
+    for update
+)

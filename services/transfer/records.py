@@ -90,7 +90,7 @@ async def read_transfer(connection: Connection, transfer_id: UUID) -> TransferRe
         return None
     id_ = transfer["transfer_id"]
     party = transfer["payer"] if transfer["payer"].startswith("wallet:") else transfer["payee"]
-    if transfer["status"] == "failed" and transfer["kind"] == "top_up":
+    if transfer["status"] in {"failed", "cancelled"} and transfer["kind"] == "top_up":
         party = "platform:suspense"
     refunds = await connection.fetch(_QUERIES.refunds_of_transfer, id_)
     subjects = [str(id_), *(str(row["refund_id"]) for row in refunds)]
@@ -151,6 +151,7 @@ _RULES: Final = {
     "a transfer has all of its events": "audit_steps",
     "what waits will be woken": "audit_waiting",
     "what is held waits for a window": "audit_held",
+    "what waits in a closing wallet is its case's own, or will be cancelled": "audit_closing",
     "no timer is parked": "audit_parked_timers",
     "no event waits longer than a minute to be published": "audit_outbox",
 }

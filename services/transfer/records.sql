@@ -391,6 +391,23 @@ where
     )
 limit 100
 
+-- What waits in a wallet that is closing is of its case, or a timer will cancel it; in a closed one nothing waits.
+-- name: audit_closing
+select account.account_id, account.status, account.case_id, transfer.transfer_id
+from account
+join transfer on transfer.waiting_of = account.account_id
+where
+    account.status = 'closed'
+    or (
+        account.status = 'closing'
+        and transfer.case_id is distinct from account.case_id
+        and not exists (
+            select from timer
+            where timer.kind = 'drain' and timer.subject = account.account_id and timer.parked_at is null
+        )
+    )
+limit 100
+
 -- What windows did to transfers, and what they hold still.
 -- name: tally_of_windows
 select

@@ -153,41 +153,48 @@ async def _write_maintenance(connection: Connection, ledger: Ledger) -> None:
 # --- Closing ---
 
 
-async def load_waiting(connection: Connection, wallets: Collection[str], at_most: int) -> dict[str, list[UUID]]:
-    """Return what waits in wallets, so many of each at most."""
-    if not wallets:
-        return {}
-    waiting: dict[str, list[UUID]] = {}
-    for row in await connection.fetch(_QUERIES.load_waiting, list(wallets), at_most):
-        waiting.setdefault(row["wallet"], []).append(row["transfer_id"])
-    return waiting
+async def load_draining(connection: Connection, wallets: Collection[str], at_most: int) -> dict[str, list[UUID]]:
+    """Return what waits in wallets that are closing and is not of their cases, so many transfers in all."""
+    draining: dict[str, list[UUID]] = {}
+    if wallets:
+        for account_id, transfer_id in await connection.fetch(_QUERIES.load_draining, list(wallets), at_most):
+            draining.setdefault(account_id, []).append(transfer_id)
+    return draining
 
 
-async def load_reports(connection: Connection, ids: Collection[UUID]) -> dict[UUID, Report]:
-    """Return how far reports are, and lock them."""
+async def _find_drains(connection: Connection, ledger: Ledger, wallets: Collection[str]) -> dict[str, bool]:
+    """Return of wallets whether transfers wait that the batch is not about."""
+    known = [id_ for id_, transfer in ledger.transfers.items() if transfer.waiting_of in wallets]
+    rows = await connection.fetch(_QUERIES.find_waiting, list(wallets), known)
+    return dict.fromkeys(wallets, False) | {row[0]: True for row in rows}
+
+
+# --- Reports ---
+
+
+async def load_reports(
+    connection: Connection, ids: Collection[UUID], at_most: int
+) -> tuple[dict[UUID, Report], dict[UUID, list[Account]]]:
+    """Return how far reports have come, and the wallets that each tells of next, about so many in all."""
     if not ids:
-        return {}
+        return {}, {}
     rows = await connection.fetch(_QUERIES.load_reports, list(ids))
-    return {row[0]: Report(row[0], row[1], row[2], orjson.loads(row[3]), row[4]) for row in rows}
-
-
-async def load_slices(connection: Connection, reports: Iterable[Report], at_most: int) -> dict[UUID, list[Account]]:
-    """Return the next wallets of each report, as they are now."""
-    asked = [(report.report_id, report.last_account) for report in reports if not report.is_finished]
-    if not asked:
-        return {}
-    slices: dict[UUID, list[Account]] = {report_id: [] for report_id, _ in asked}
-    for row in await connection.fetch(_QUERIES.load_slices, *columns_of(asked), at_most):
-        slices[row[0]].append(Account(*row[1:]))
-    return slices
+    reports = {row[0]: Report(row[0], row[1], row[2], orjson.loads(row[3])) for row in rows}
+    slices: dict[UUID, list[Account]] = {}
+    for row in await connection.fetch(_QUERIES.load_slices, list(ids), max(1, at_most // len(ids))):
+        slices.setdefault(row[0], []).append(Account(*row[1:]))
+    return reports, slices
 
 
 async def _write_reports(connection: Connection, ledger: Ledger) -> None:
+    changed = [report for _, report in sorted(ledger.reports_changed.items()) if report is not None]
     rows = [
-        (one.report_id, one.last_account, one.count, orjson.dumps(one.totals).decode(), one.is_finished)
-        for one in ledger.reported.values()
+        (report.report_id, report.last_account_id, report.count, orjson.dumps(report.total_minor).decode())
+        for report in changed
     ]
     await execute_rows(connection, _QUERIES.upsert_reports, rows)
+    if finished := [id_ for id_, report in ledger.reports_changed.items() if report is None]:
+        await connection.execute(_QUERIES.delete_reports, finished)
 
 
 # --- Loading ---
@@ -341,8 +348,8 @@ class BatchStore:
             await self._connection.execute(_QUERIES.share_turn)
         facts = await self._load(first)
         # For all parts: a message of an early one may change what one of a later part asks for.
-        if self._subjects.openings:
-            facts.account_events = await _load_account_events(self._connection, self._subjects.openings)
+        if self._subjects.announced:
+            facts.account_events = await _load_account_events(self._connection, self._subjects.announced)
         if self._subjects.answers:
             facts.answers = await _load_answers(self._connection, self._subjects.answers)
         self._ledger.learn(facts)
@@ -378,13 +385,19 @@ class BatchStore:
         # What the batch has loaded before, it may have changed since.
         new = accounts - self._asked
         self._asked |= new
-        return await _load_accounts(
+        facts = await _load_accounts(
             self._connection,
             new,
             self._ledger.now,
             has_names=self._subjects.has_names and bool(new),
             has_waivers=self._ledger.gate.has_waivers,
         )
+        closing = {id_ for id_, account in facts.accounts.items() if account.status == AccountStatus.CLOSING}
+        closing |= self._subjects.closings & facts.accounts.keys()
+        if closing:
+            # Asked once their rows are locked, so that nobody adds to what waits.
+            facts.drains = await _find_drains(self._connection, self._ledger, closing)
+        return facts
 
     async def finish(self) -> None:
         """Wait for what was begun."""
@@ -411,6 +424,7 @@ _BALANCE_FIELDS: Final = (
     "used_month_minor",
 )
 _BALANCE: Final = attrgetter(*_BALANCE_FIELDS)
+_STATUS: Final = attrgetter("status", "case_id", *_BALANCE_FIELDS)
 _SETTINGS: Final = attrgetter(
     "account_id",
     "tier",
@@ -418,9 +432,6 @@ _SETTINGS: Final = attrgetter(
     "debit_restricted_until",
     "credit_restricted_until",
     "verification_blocked_until",
-    "status",
-    "case_id",
-    "has_waiting",
 )
 _TRANSFER_FIELDS: Final = tuple(field.name for field in fields(Transfer))
 _TRANSFER: Final = attrgetter(*_TRANSFER_FIELDS)
@@ -471,23 +482,15 @@ async def _record_rest(connection: Connection, ledger: Ledger, master_key: bytes
 async def _write_accounts(connection: Connection, ledger: Ledger) -> None:
     opened = ledger.opened
     await copy_rows(connection, "account", _ACCOUNT_FIELDS, [_ACCOUNT(account) for account in opened.values()])
-    changed = [account for id_, account in ledger.reconfigured.items() if id_ not in opened]
-    # A closed wallet is empty at every moment: one that opens does so before it is filled, one that closes afterwards.
-    await _write_settings(connection, ledger, [one for one in changed if one.status == AccountStatus.OPEN])
     await _write_balances(connection, ledger)
-    await _write_settings(connection, ledger, [one for one in changed if one.status != AccountStatus.OPEN])
-
-
-async def _write_settings(connection: Connection, ledger: Ledger, accounts: Sequence[Account]) -> None:
-    if accounts:
-        rows = [_SETTINGS(account) for account in accounts]
-        written = await connection.fetch(_QUERIES.update_account_settings, *columns_of(rows))
-        # Their rows lie elsewhere now.
-        ledger.places.update((row["account_id"], row["place"]) for row in written)
+    statuses = [_STATUS(account) for id_, account in ledger.restated.items() if id_ not in opened]
+    await execute_rows(connection, _QUERIES.update_statuses, statuses)
+    settings = [_SETTINGS(account) for id_, account in ledger.reconfigured.items() if id_ not in opened]
+    await execute_rows(connection, _QUERIES.update_account_settings, settings)
 
 
 async def _write_balances(connection: Connection, ledger: Ledger) -> None:
-    moved = ledger.touched.keys() - ledger.opened.keys()
+    moved = ledger.touched.keys() - ledger.opened.keys() - ledger.restated.keys()
     if not moved:
         return
     # Made one by one, while the database takes those before.
@@ -534,9 +537,14 @@ def _sums(postings: Iterable[tuple[str, str, int, int]]) -> list[Row]:
 # --- Holders ---
 
 
-async def record_holders(connection: Connection, hashes: Mapping[str, bytes], erased: Collection[str]) -> None:
-    """Keep the hashes of holders' names, and forget the customers that the identity system erased."""
-    if hashes:
-        await connection.execute(_QUERIES.upsert_holders, *columns_of(sorted(hashes.items())))
-    if erased:
-        await connection.execute(_QUERIES.erase_customers, list(erased))
+async def record_holders(connection: Connection, hashes: Mapping[str, bytes]) -> None:
+    """Keep the hashes of holders' names."""
+    await execute_rows(connection, _QUERIES.upsert_holders, sorted(hashes.items()))
+
+
+async def erase_customers(connection: Connection, customers: Collection[str]) -> None:
+    """Forget customers: their names, what is sealed for them, and what they need not pay."""
+    if customers:
+        await connection.execute(_QUERIES.erase_customers, list(customers))
+        # Locked after transfers, like everywhere.
+        await connection.execute(_QUERIES.delete_waivers, list(customers))

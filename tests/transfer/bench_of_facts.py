@@ -12,6 +12,7 @@ import orjson
 from schemas.envelope import Envelope, decode
 from schemas.registry import TOPICS
 from services.runtime.message import Batch, Effects, Lane, Message, Outgoing, Timer
+from services.transfer.decide.closing import say_drained
 from services.transfer.decide.dispatch import decide_message, decide_timer
 from services.transfer.decide.gate import Gate
 from services.transfer.decide.ledger import Facts, Ledger
@@ -66,6 +67,8 @@ class World:
     published: list[Outgoing] = field(default_factory=list)
     windows: list[ClosedWindow] = field(default_factory=list)
     held: dict[UUID, Hold] = field(default_factory=dict)
+    at_once: int = 2
+    """How many transfers of closing wallets are cancelled in a batch, and of how many wallets a report tells."""
     ledger: Ledger | None = None
 
     def tell(self, *messages: Message) -> list[tuple[str, dict[str, Any]]]:
@@ -73,6 +76,7 @@ class World:
         ledger = self._begin()
         for one in messages:
             decide_message(ledger, one)
+        say_drained(ledger)
         return self._keep(ledger)
 
     def pass_time(self, by: timedelta) -> list[tuple[str, dict[str, Any]]]:
@@ -83,6 +87,7 @@ class World:
             del self.timers[due[0].kind, due[0].subject]
             ledger = self._begin()
             decide_timer(ledger, due[0])
+            say_drained(ledger)
             said += self._keep(ledger)
         return said
 
@@ -92,7 +97,24 @@ class World:
         for id_, hold in self.held.items():
             if hold.window_id not in self.facts.gate.closed:
                 self.facts.releasing.setdefault(hold, []).append(id_)
+        self._look_at_wallets()
         return Ledger(self.facts, self.rules, self.now)
+
+    def _look_at_wallets(self) -> None:
+        facts = self.facts
+        # All transfers are in the facts, so none waits elsewhere.
+        facts.drains = dict.fromkeys(facts.accounts, False)
+        waiting = [one for one in facts.transfers.values() if (owner := one.waiting_of) and owner in facts.accounts]
+        others = [one for one in waiting if one.case_id != facts.accounts[one.waiting_of or ""].case_id]
+        facts.draining = {}
+        for one in others[: self.at_once]:
+            facts.draining.setdefault(one.waiting_of or "", []).append(one.transfer_id)
+        facts.draining_is_full = len(others) >= self.at_once
+        ordered = [account for _, account in sorted(facts.accounts.items())]
+        facts.slices = {
+            id_: [account for account in ordered if account.account_id > report.last_account_id][: self.at_once]
+            for id_, report in facts.reports.items()
+        }
 
     def _keep(self, ledger: Ledger) -> list[tuple[str, dict[str, Any]]]:
         self.ledger = ledger
@@ -106,6 +128,8 @@ class World:
                 self.held.pop(id_, None)
             else:
                 self.held[id_] = hold
+        for report_id in [id_ for id_, report in ledger.reports_changed.items() if report is None]:
+            del self.facts.reports[report_id]
         self.published += ledger.outgoing
         return [read(outgoing) for outgoing in ledger.outgoing if outgoing.topic != "account.states"]
 

@@ -16,7 +16,7 @@ from tests.transfer.bench_of_facts import RULES, World, funded, message, new_id,
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-NOT_OURS_YET = {"risk_restricted", "regulatory", "account_closing", "account_closed"}
+NOT_OURS_YET = {"risk_restricted", "regulatory"}
 
 
 # --- What refuses: every path has one reason ---
@@ -143,6 +143,17 @@ def _rejected_batch(world: World) -> list[tuple[str, dict[str, Any]]]:
     return world.tell(message("transfer.batch", {"batch_id": new_id(), "atomic": True, "items": items}))
 
 
+def _asked_of_one_that_closes(*, is_finished: bool) -> Callable[[World], list[tuple[str, dict[str, Any]]]]:
+    def ask(world: World) -> list[tuple[str, dict[str, Any]]]:
+        of_the_case = {"account_id": "wallet:b", "case_id": new_id()}
+        world.tell(message("account.close", of_the_case))
+        if is_finished:
+            world.tell(message("account.finish", of_the_case))
+        return _ask(world)
+
+    return ask
+
+
 def _command(type_: str, **data: Any) -> Callable[[World], list[tuple[str, dict[str, Any]]]]:
     return lambda world: world.tell(message(type_, data))
 
@@ -161,6 +172,8 @@ REFUSALS: list[tuple[str, Callable[[World], list[tuple[str, dict[str, Any]]]], s
     ("currency_mismatch", lambda w: _ask(w, currency="USD"), "transfer.failed"),
     ("account_restricted", _restricted, "transfer.failed"),
     ("maintenance", _closed, "transfer.failed"),
+    ("account_closing", _asked_of_one_that_closes(is_finished=False), "transfer.failed"),
+    ("account_closed", _asked_of_one_that_closes(is_finished=True), "transfer.failed"),
     ("payee_name_unverified", lambda w: _ask(w, payee_name="某人"), "transfer.failed"),
     ("payee_name_mismatch", _mismatched, "transfer.failed"),
     ("limit_single", _limited(single_minor=50), "transfer.failed"),

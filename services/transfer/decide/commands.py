@@ -15,6 +15,7 @@ from services.transfer.decide.drafts import draft_request, draft_transfer
 from services.transfer.decide.ledger import EVENTS, SOURCE, as_reason
 from services.transfer.decide.requests import (
     Check,
+    cancel,
     climb,
     decide_request,
     end_waiting,
@@ -107,9 +108,6 @@ def decide_once(
         before = len(ledger.outgoing)
         decide(ledger, message, data)
         answer = _take_answer(ledger, key, content_hash, ledger.outgoing[before:])
-        if (renewed := ledger.answered.get(key)) is not None:
-            # What it ends with answers a repeat, not what it begins with.
-            answer = renewed._replace(content_hash=content_hash)
         ledger.answers[key] = ledger.answered[key] = answer
     elif known.content_hash != content_hash:
         conflict = Refusal("duplicate_id_conflict", field=own_id or "ce_id")
@@ -121,10 +119,12 @@ def decide_once(
 
 
 def _take_answer(ledger: Ledger, key: AnswerKey, content_hash: bytes, published: list[Outgoing]) -> Answer:
-    event = next((message for message in published if message.topic == EVENTS), None)
+    events = [message for message in published if message.topic == EVENTS]
     # A batch is answered item by item, and its items are remembered as transfers.
-    if event is None or key.scope == "batch_id":
+    if not events or key.scope == "batch_id":
         return Answer(key, content_hash, None, None, None, None, ledger.now)
+    # A report is answered by its end.
+    event = events[-1] if key.scope == "report_id" else events[0]
     type_, event_id = identity_of(event)
     return Answer(key, content_hash, event.key, type_, event_id, event.value, ledger.now)
 
@@ -160,7 +160,7 @@ def decide_verify(ledger: Ledger, message: Message, command: TransferVerify) -> 
     if _has_run_out(ledger, transfer):
         decide_verification_expired(ledger, message.lane, transfer)
         return
-    tier = ledger.tier_of(ledger.accounts[transfer.payer])
+    tier = ledger.tier_for(transfer, ledger.accounts[transfer.payer])
     policy = tier.verification
     if (cooling := refuse_cooling(ledger, transfer, tier)) is not None:
         # The tries were used up by another of this payer's transfers.
@@ -209,7 +209,7 @@ def decide_verification_resend(ledger: Ledger, message: Message, command: Transf
     if _has_run_out(ledger, transfer):
         decide_verification_expired(ledger, message.lane, transfer)
         return
-    if ledger.tier_of(ledger.accounts[transfer.payer]).verification is None:
+    if ledger.tier_for(transfer, ledger.accounts[transfer.payer]).verification is None:
         # Its payer's tier asks for no proof any more.
         go_on(ledger, message.lane, transfer)
         return
@@ -232,8 +232,7 @@ def decide_cancel(ledger: Ledger, message: Message, command: TransferCancel) -> 
         detail = "the bank has handed over the money of a top-up"
         ledger.refuse(message, Refusal("state_conflict", detail=detail), transfer=transfer)
         return
-    end_waiting(ledger, transfer)
-    ledger.advance(message.lane, transfer, "transfer.cancelled", Status.CANCELLED)
+    cancel(ledger, message.lane, transfer)
 
 
 def decide_resolve(ledger: Ledger, message: Message, command: TransferResolve) -> None:
@@ -291,7 +290,7 @@ def decide_quote(ledger: Ledger, message: Message, command: TransferQuote) -> No
         "quote_id": str(command.quote_id),
         "fee_minor": check.fee_minor,
         "spendable_minor": payer.spendable_minor if payer else 0,
-        "limits_left": limits_left(ledger, payer, ledger.tier_of(payer).limits) if payer else {},
+        "limits_left": limits_left(ledger, payer, ledger.tier_for(transfer, payer).limits) if payer else {},
         "would": "hold" if waits else _outcome_of(transfer, check),
         "occurred_at": ledger.now_text,
     }

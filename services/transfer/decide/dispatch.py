@@ -5,16 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
-from services.transfer.decide import accounts, closing, commands, payouts
+from services.transfer.decide import accounts, closing, commands, payouts, reports
 from services.transfer.decide.keys import is_mis_keyed
 from services.transfer.decide.refunds import decide_refund
 from services.transfer.decide.requests import decide_request, expire, go_on
 from services.transfer.model import (
-    CLOSE_TIMER,
+    DRAIN_TIMER,
     RELEASE_TIMER,
     REPORT_TIMER,
     WAITING,
-    AccountStatus,
     Answer,
     Hold,
     Refund,
@@ -46,8 +45,6 @@ def decide_message(ledger: Ledger, message: Message, draft: Transfer | None = No
         commands.decide_once(ledger, message, message.data, REMEMBERED[message.type])
     else:
         _decide_result_once(ledger, message)
-    if ledger.unsettled:
-        closing.announce_drained(ledger, message.lane)
 
 
 REMEMBERED: Final[dict[str, Callable[[Ledger, Message, Any], None]]] = {
@@ -65,7 +62,7 @@ REMEMBERED: Final[dict[str, Callable[[Ledger, Message, Any], None]]] = {
     "account.reinstate": closing.decide_reinstate,
     "account.finish": closing.decide_finish,
     "account.reopen": closing.decide_reopen,
-    "accounts.report": closing.decide_report,
+    "accounts.report": reports.decide_report,
 }
 """Commands that are remembered by an answer of their own."""
 
@@ -121,39 +118,20 @@ def _find_payout(ledger: Ledger, payout_id: UUID) -> _Payout | None:
 
 def decide_timer(ledger: Ledger, timer: Timer) -> None:
     """Decide one timer that is due; one whose subject has moved on does nothing."""
-    _decide_timer(ledger, timer)
-    if ledger.unsettled:
-        closing.announce_drained(ledger, timer.lane)
-
-
-def _decide_timer(ledger: Ledger, timer: Timer) -> None:
     if timer.kind == RELEASE_TIMER:
         _release(ledger, timer.lane, Hold.of(timer.subject))
-    elif timer.kind == REPORT_TIMER:
-        _go_on_reporting(ledger, timer)
-    elif timer.kind == CLOSE_TIMER or timer.kind.startswith("release_"):
-        _go_on_with_account(ledger, timer)
-    else:
-        _go_on_with_transfer(ledger, timer)
-
-
-def _go_on_reporting(ledger: Ledger, timer: Timer) -> None:
-    report = ledger.reports.get(UUID(timer.subject))
-    if report is not None and not report.is_finished:
-        closing.go_on_reporting(ledger, timer.lane, report)
-
-
-def _go_on_with_account(ledger: Ledger, timer: Timer) -> None:
-    account = ledger.accounts.get(timer.subject)
-    if account is None:
         return
-    if timer.kind != CLOSE_TIMER:
-        accounts.decide_restriction_ended(ledger, timer.lane, account, timer.kind.removeprefix("release_"))
-    elif account.status == AccountStatus.CLOSING and account.has_waiting:
-        closing.cancel_waiting(ledger, timer.lane, account)
-
-
-def _go_on_with_transfer(ledger: Ledger, timer: Timer) -> None:
+    if timer.kind == DRAIN_TIMER:
+        closing.decide_drain(ledger, timer.lane, timer.subject)
+        return
+    if timer.kind == REPORT_TIMER:
+        reports.decide_slice(ledger, timer.lane, UUID(timer.subject))
+        return
+    if timer.kind.startswith("release_"):
+        account = ledger.accounts.get(timer.subject)
+        if account is not None:
+            accounts.decide_restriction_ended(ledger, timer.lane, account, timer.kind.removeprefix("release_"))
+        return
     found = _find_subject(ledger, timer)
     if found is None:
         return

@@ -50,14 +50,11 @@ class Gate:
                 known = self._strictest.get(key)
                 self._strictest[key] = window if known is None else _stricter(known, window)
 
-    def closing(self, transfer: Transfer, *, is_closing: bool = False) -> ClosedWindow | None:
-        """Return the window that closes a transfer: one that rejects before one that holds, then the last to end.
-
-        `is_closing` says that it pays out a wallet that is being closed.
-        """
+    def closing(self, transfer: Transfer, *, is_closings_own: bool = False) -> ClosedWindow | None:
+        """Return the window that closes a transfer: one that rejects before one that holds, then the last to end."""
         if not self.closed:
             return None
-        function = function_of(transfer, is_closing=is_closing)
+        function = function_of(transfer, is_closings_own=is_closings_own)
         if function is None:
             return None
         bank, currency = _bank_of(transfer), transfer.currency
@@ -70,9 +67,9 @@ class Gate:
         return max(found, key=_strictness, default=None)
 
 
-def function_of(transfer: Transfer, *, is_closing: bool = False) -> str | None:
+def function_of(transfer: Transfer, *, is_closings_own: bool) -> str | None:
     """Return what has to be closed for a transfer to be; None for what is never gated."""
-    if transfer.kind == Kind.WITHDRAWAL and is_closing:
+    if transfer.kind == Kind.WITHDRAWAL and is_closings_own:
         return "closure_payout"
     return _FUNCTIONS.get(transfer.kind)
 

@@ -24,10 +24,11 @@ def _wallets_of(ledger: Ledger, type_: str, data: Any) -> tuple[str, ...]:
         return (ordering_wallet(data.payer, data.payee),)
     if type_ == "transfer.batch":
         return tuple(ordering_wallet(item.payer, item.payee) for item in data.items)
-    if type_ == "accounts.report":
-        return ()
     if type_.startswith("account."):
         return (data.account_id,)
+    if type_ == "accounts.report":
+        # It may be about any wallets.
+        return ()
     refund = ledger.refunds.get(data.transfer_id)
     transfer = ledger.transfers.get(refund.transfer_id if refund else data.transfer_id)
     return () if transfer is None else (transfer.key,)

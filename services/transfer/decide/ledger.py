@@ -16,19 +16,20 @@ import orjson
 from schemas.envelope import encode_headers
 from schemas.fields import as_text
 from schemas.reasons import REASONS
+from schemas.registry import TOPICS
 from services.runtime.calendar import business_date
 from services.runtime.message import Outgoing, Timer, TimerKey, identity_of
 from services.transfer.decide.gate import Gate
 from services.transfer.model import (
     OPEN_END,
     RELEASE_TIMER,
-    WAITING,
     Account,
     AccountEvent,
     AccountStatus,
     Answer,
     AnswerKey,
     ClosedWindow,
+    Drain,
     Hold,
     Movement,
     Refund,
@@ -56,8 +57,6 @@ _LONGEST_KEY: Final = 1_024
 """An answer does not carry a key that is none of the contract's: no broker would take it."""
 _LONGEST_DETAIL: Final = 2_000
 _LOOK_AGAIN: Final = timedelta(seconds=30)
-_NO_STATES: Final = frozenset({"account.low_balance", "account.drained"})
-"""What changes nothing that others keep a copy of."""
 
 
 @dataclass(slots=True)
@@ -79,13 +78,14 @@ class Facts:
     """By customer, the first to expire at first."""
     releasing: dict[Hold, list[UUID]] = field(default_factory=dict)
     """What windows that are not in force any more hold, the next of each lane, in its order."""
-    waiting: dict[str, list[UUID]] = field(default_factory=dict)
-    """What waits in wallets that are to be closed, `waiting_at_most` of each."""
-    waiting_at_most: int = 0
+    drains: dict[str, bool] = field(default_factory=dict)
+    """Wallets that are closing or are asked to, and whether transfers of them wait that the batch is not about."""
+    draining: dict[str, list[UUID]] = field(default_factory=dict)
+    """What waits in wallets that are closing, as much of it as one batch cancels."""
+    draining_is_full: bool = False
     reports: dict[UUID, Report] = field(default_factory=dict)
     slices: dict[UUID, list[Account]] = field(default_factory=dict)
-    """The next wallets of reports of all, `reported_at_once` of each, as they are now."""
-    reported_at_once: int = 0
+    """The wallets that each report tells of next; none when it has told of all."""
 
 
 @dataclass(slots=True)
@@ -102,6 +102,7 @@ class Savepoint:
     held: dict[UUID, Hold | None]
     tallies: dict[Hold, Tally]
     waived: dict[UUID, int]
+    drains: dict[str, Drain]
 
 
 class Recordable(NamedTuple):
@@ -115,9 +116,9 @@ class Recordable(NamedTuple):
 class Ledger:
     """The facts of a batch, changed in memory so that its second debit sees its first.
 
-    Everything to be recorded collects here: `opened`, `touched`, `reconfigured`, `created`, `changed`, `steps`,
-    `movements`, `refunds_made`, `refunds_changed`, `answered`, `states`, `held`, `tallies`, `waived`; `outgoing` and
-    `timers` go to the runtime.
+    Everything to be recorded collects here: `opened`, `touched`, `reconfigured`, `restated`, `created`, `changed`,
+    `steps`, `movements`, `refunds_made`, `refunds_changed`, `answered`, `states`, `held`, `tallies`, `waived`,
+    `reports_changed`; `outgoing` and `timers` go to the runtime.
     """
 
     def __init__(self, facts: Facts, rules: Rules, now: datetime) -> None:
@@ -138,21 +139,15 @@ class Ledger:
         self.gate = facts.gate
         self.waivers = facts.waivers
         self.releasing = facts.releasing
-        self.waiting = facts.waiting
-        self.waiting_at_most = facts.waiting_at_most
+        self.draining = facts.draining
+        self.draining_is_full = facts.draining_is_full
         self.reports = facts.reports
         self.slices = facts.slices
-        self.reported_at_once = facts.reported_at_once
-        self.waits: dict[str, list[UUID]] = {}
-        """What has begun to wait in this batch, by its wallet."""
-        self.closing: dict[str, tuple[int, int, bool] | None] = {}
-        """Closing wallets, and how each stood when that was last looked at."""
-        self.unsettled: set[str] = set()
-        """Closing wallets that a message has changed."""
-        self.reported: dict[UUID, Report] = {}
+        self.drains: dict[str, Drain] = {}
         self.opened: dict[str, Account] = {}
         self.touched: dict[str, Account] = {}
         self.reconfigured: dict[str, Account] = {}
+        self.restated: dict[str, Account] = {}
         self.created: dict[UUID, Transfer] = {}
         self.changed: dict[UUID, Transfer] = {}
         self.steps: list[Step] = []
@@ -165,16 +160,15 @@ class Ledger:
         self.held: dict[UUID, Hold | None] = {}
         self.tallies: dict[Hold, Tally] = {}
         self.waived: dict[UUID, int] = {}
+        self.reports_changed: dict[UUID, Report | None] = {}
         self.outgoing: list[Outgoing] = []
         self.timers: dict[TimerKey, Timer | None] = {}
         self.mis_keyed: Counter[str] = Counter()
+        self._learn_drains(facts.drains)
 
     def learn(self, facts: Facts) -> None:
         """Add what the accounts of messages still to be decided are; none that was learnt before is among them."""
         self.accounts.update(facts.accounts)
-        for id_, account in facts.accounts.items():
-            if account.status == AccountStatus.CLOSING:
-                self.closing[id_] = (account.posted_minor, account.reserved_minor, account.has_waiting)
         self.places.update(facts.places)
         self.holders.update(facts.holders)
         self.account_events.update(facts.account_events)
@@ -182,10 +176,30 @@ class Ledger:
         for customer_id, waivers in facts.waivers.items():
             # What an earlier part has loaded, it may have used.
             self.waivers.setdefault(customer_id, waivers)
+        self._learn_drains(facts.drains)
+
+    def _learn_drains(self, drains: Mapping[str, bool]) -> None:
+        if not drains:
+            return
+        self.drains.update((account_id, Drain(waits, set())) for account_id, waits in drains.items())
+        for transfer in self.transfers.values():
+            if (drain := self.drains.get(transfer.waiting_of or "")) is not None:
+                drain.waiting.add(transfer.transfer_id)
 
     def tier_of(self, account: Account) -> Tier:
         """Return the policy of an account's tier; one that the policy no longer has counts as standard."""
         return self.policy.tiers.get(account.tier) or self.policy.tiers["standard"]
+
+    def tier_for(self, transfer: Transfer, payer: Account) -> Tier:
+        """Return the policy that a transfer is measured by: a closing's own knows no limits, fees or verification."""
+        return self.policy.tiers["unlimited"] if self.is_closings_own(transfer) else self.tier_of(payer)
+
+    def is_closings_own(self, transfer: Transfer) -> bool:
+        """Tell whether a transfer is made for the very case that its payer is being closed for."""
+        if transfer.case_id is None:
+            return False
+        payer = self.accounts.get(transfer.payer)
+        return payer is not None and payer.status == AccountStatus.CLOSING and payer.case_id == transfer.case_id
 
     # --- Money ---
 
@@ -197,7 +211,6 @@ class Ledger:
             payer.posted_minor = debit_after = payer.posted_minor - amount_minor
             payer.entry_count = debit_number = payer.entry_count + 1
             self.touched[debit] = payer
-            self._unsettle(debit)
         else:
             debit = book_of(debit)
             self.platform.append((debit, transfer.currency, lane.partition, -amount_minor))
@@ -206,10 +219,12 @@ class Ledger:
             payee.posted_minor = credit_after = payee.posted_minor + amount_minor
             payee.entry_count = credit_number = payee.entry_count + 1
             self.touched[credit] = payee
-            self._unsettle(credit)
         else:
             credit = book_of(credit)
             self.platform.append((credit, transfer.currency, lane.partition, amount_minor))
+        if self.drains:
+            self.note_drain(lane, debit)
+            self.note_drain(lane, credit)
         self.movements.append(
             Movement(
                 transfer.transfer_id,
@@ -226,19 +241,16 @@ class Ledger:
             )
         )
 
-    def reserve(self, account_id: str, amount_minor: int) -> None:
+    def reserve(self, lane: Lane, account_id: str, amount_minor: int) -> None:
         """Set money of a wallet aside, or with a negative amount free it."""
         account = self.accounts[account_id]
         account.reserved_minor += amount_minor
         self.touched[account_id] = account
-        self._unsettle(account_id)
-
-    def _unsettle(self, account_id: str) -> None:
-        if account_id in self.closing:
-            self.unsettled.add(account_id)
+        if self.drains:
+            self.note_drain(lane, account_id)
 
     def watch_balance(self, lane: Lane, *account_ids: str) -> None:
-        """Warn a holder whose balance fell below their threshold, once a crossing."""
+        """Warn a holder whose balance fell below their threshold, once a crossing; of a closing that is no news."""
         for account_id in account_ids:
             account = self.accounts.get(account_id)
             if account is None or account.low_balance_threshold_minor is None or account.status != AccountStatus.OPEN:
@@ -248,6 +260,31 @@ class Ledger:
                 threshold = account.low_balance_threshold_minor
                 self.announce_account(lane, account, "account.low_balance", {"threshold_minor": threshold})
             account.low_balance_warned = is_low
+
+    # --- Closing ---
+
+    def note_drain(self, lane: Lane, account_id: str) -> None:
+        """Note that a wallet that may be closing changed: at the end of the batch it may be drained."""
+        if (drain := self.drains.get(account_id)) is not None:
+            drain.changed_in = lane
+
+    def _follow_waiting(self, lane: Lane, transfer: Transfer, waited_of: str | None) -> None:
+        waiting_of = transfer.waiting_of
+        if waiting_of == waited_of:
+            return
+        if (drain := self.drains.get(waited_of or "")) is not None:
+            drain.waiting.discard(transfer.transfer_id)
+            drain.changed_in = lane
+        if (drain := self.drains.get(waiting_of or "")) is not None:
+            drain.waiting.add(transfer.transfer_id)
+
+    def restate(self, lane: Lane, account: Account, type_: str, status: str, case_id: UUID) -> None:
+        """Take an account to another status for a case, and say so; while it is open, it has none."""
+        account.status = status
+        account.case_id = None if status == AccountStatus.OPEN else case_id
+        self.restated[account.account_id] = account
+        self.announce_account(lane, account, type_, {"case_id": str(case_id)})
+        self.note_drain(lane, account.account_id)
 
     # --- Maintenance ---
 
@@ -312,10 +349,11 @@ class Ledger:
             self.transfers[transfer.transfer_id] = self.created[transfer.transfer_id] = transfer
         if transfer.status == Status.HELD and status != Status.HELD:
             self.held[transfer.transfer_id] = None
-        if status in WAITING:
-            self.waits.setdefault(transfer.key, []).append(transfer.transfer_id)
+        waited_of = transfer.waiting_of if self.drains else None
         transfer.seq += 1
         transfer.status = status
+        if self.drains:
+            self._follow_waiting(lane, transfer, waited_of)
         transfer.event_type = type_
         transfer.occurred_at = self.now
         transfer_id = id_text(transfer.transfer_id)
@@ -374,7 +412,7 @@ class Ledger:
         """Make the next event of an account, and its state for those who keep a copy."""
         account.version += 1
         self.touched[account.account_id] = account
-        body = orjson.dumps({**_account_body(account), **(extra or {})})
+        body = orjson.dumps(state_of(account) | dict(extra or {}))
         event = AccountEvent(account.account_id, account.version, type_, body, self.now)
         self.account_events[account.account_id] = self.states[account.account_id] = event
         self.publish_account(lane, event)
@@ -390,22 +428,8 @@ class Ledger:
         )
         key = event.account_id.encode()
         self.outgoing.append(Outgoing(lane, EVENTS, key, event.body, headers))
-        if event.type not in _NO_STATES:
+        if event.type in TOPICS[STATES]:
             self.outgoing.append(Outgoing(lane, STATES, key, event.body, headers))
-
-    def report_account(self, lane: Lane, account: Account, report_id: UUID) -> None:
-        """Tell how a wallet stands, to whoever asked for a report."""
-        body = _account_body(account) | {"report_id": str(report_id)}
-        self._report(lane, "account.reported", f"{report_id}.{account.account_id}", account.account_id, body)
-
-    def finish_report(self, lane: Lane, report: Report) -> None:
-        """Tell that a report is complete."""
-        body = {"report_id": str(report.report_id), "count": report.count, "total_minor": report.totals}
-        self._report(lane, "accounts.report_finished", f"{report.report_id}.finished", str(report.report_id), body)
-
-    def _report(self, lane: Lane, type_: str, id_: str, subject: str, body: Mapping[str, Any]) -> None:
-        headers = encode_headers(type_, id=id_, source=SOURCE, time=self.now_text, subject=subject)
-        self.outgoing.append(Outgoing(lane, EVENTS, subject.encode(), orjson.dumps(body), headers))
 
     def instruct(self, lane: Lane, transfer: Transfer, type_: str, id_: str, body: Mapping[str, Any]) -> None:
         """Tell a bank's connector what to do; it answers with the same key."""
@@ -428,7 +452,13 @@ class Ledger:
         self.outgoing.append(Outgoing(lane, topic, key, orjson.dumps(body), headers))
 
     def refuse(
-        self, message: Message, refusal: Refusal, *, transfer: Transfer | None = None, transfer_id: UUID | None = None
+        self,
+        message: Message,
+        refusal: Refusal,
+        *,
+        transfer: Transfer | None = None,
+        transfer_id: UUID | None = None,
+        account_id: str | None = None,
     ) -> Outgoing:
         """Answer a command that cannot be done to a transfer or an account that stays as it is."""
         subject = transfer.transfer_id if transfer else transfer_id
@@ -440,12 +470,14 @@ class Ledger:
         }
         if subject is not None:
             body["transfer_id"] = str(subject)
-        if (account_id := getattr(message.data, "account_id", None)) is not None:
+        account_id = account_id or getattr(message.data, "account_id", None)
+        if account_id is not None:
             body["account_id"] = account_id
         if (case_id := getattr(message.data, "case_id", None)) is not None:
             body["case_id"] = str(case_id)
+        about = str(subject) if subject is not None else str(account_id)
         # What was asked names the answer: asked again with another record, it is another answer.
-        asked = (message.source, message.id, message.topic, message.lane.partition, message.offset, str(subject))
+        asked = (message.source, message.id, message.topic, message.lane.partition, message.offset, about)
         headers = encode_headers(
             "transfer.command_refused",
             id=f"{hashlib.blake2b(repr(asked).encode(), digest_size=16).hexdigest()}.refused",
@@ -516,6 +548,7 @@ class Ledger:
             dict(self.held),
             {hold: replace(tally) for hold, tally in self.tallies.items()},
             dict(self.waived),
+            {account_id: replace(drain, waiting=set(drain.waiting)) for account_id, drain in self.drains.items()},
         )
 
     def roll_back(self, savepoint: Savepoint) -> None:
@@ -539,6 +572,7 @@ class Ledger:
             used = self.waived.get(waiver.compensation_id, 0) - savepoint.waived.get(waiver.compensation_id, 0)
             waiver.remaining += used
         self.waived = savepoint.waived
+        self.drains = savepoint.drains
 
     def _collections(self) -> tuple[list[Any], ...]:
         return (self.steps, self.movements, self.platform, self.outgoing)
@@ -547,7 +581,14 @@ class Ledger:
         return tuple(len(collected) for collected in self._collections())
 
 
-def _account_body(account: Account) -> dict[str, Any]:
+def id_text(id_: UUID) -> str:
+    """Return what `str` would, several times as fast: every event needs it."""
+    # The driver's own class is quick by itself, and not known to orjson.
+    return orjson.dumps(id_)[1:-1].decode() if type(id_) is UUID else str(id_)
+
+
+def state_of(account: Account) -> dict[str, Any]:
+    """Return how an account stands: the body of every event about it."""
     return {
         "account_id": account.account_id,
         "customer_id": account.customer_id,
@@ -559,12 +600,6 @@ def _account_body(account: Account) -> dict[str, Any]:
         "available_minor": account.available_minor,
         "version": account.version,
     }
-
-
-def id_text(id_: UUID) -> str:
-    """Return what `str` would, several times as fast: every event needs it."""
-    # The driver's own class is quick by itself, and not known to orjson.
-    return orjson.dumps(id_)[1:-1].decode() if type(id_) is UUID else str(id_)
 
 
 def as_reason(refusal: Refusal) -> dict[str, Any]:

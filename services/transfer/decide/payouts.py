@@ -168,7 +168,7 @@ def decide_settled(ledger: Ledger, lane: Lane, transfer: Transfer, refund: Refun
     else:
         total = transfer.amount_minor + transfer.fee_minor
         _stop_watching(ledger, transfer.transfer_id, was_delayed=transfer.status == Status.DELAYED)
-        ledger.reserve(transfer.payer, -total)
+        ledger.reserve(lane, transfer.payer, -total)
         ledger.move(lane, transfer, Purpose.TRANSFER, transfer.amount_minor, transfer.payer, transfer.payee)
         if transfer.fee_minor:
             ledger.move(lane, transfer, Purpose.FEE, transfer.fee_minor, transfer.payer, FEES_ACCOUNT)
@@ -185,7 +185,7 @@ def decide_failed(
         _fail_refund(ledger, lane, transfer, refund, refusal)
     else:
         _stop_watching(ledger, transfer.transfer_id, was_delayed=transfer.status == Status.DELAYED)
-        ledger.reserve(transfer.payer, -(transfer.amount_minor + transfer.fee_minor))
+        ledger.reserve(lane, transfer.payer, -(transfer.amount_minor + transfer.fee_minor))
         _end_refunded(ledger, lane, transfer, refusal)
 
 
@@ -195,24 +195,29 @@ def decide_returned(ledger: Ledger, lane: Lane, transfer: Transfer, refund: Refu
     if not came_back_after_all:
         decide_failed(ledger, lane, transfer, refund, refusal, found="returned")
         return
-    credit = where_it_returns(ledger, transfer)
-    ledger.move(lane, transfer, Purpose.REFUND, transfer.amount_minor, transfer.payee, credit)
-    if transfer.fee_minor:
-        ledger.move(lane, transfer, Purpose.FEE_REFUND, transfer.fee_minor, FEES_ACCOUNT, credit)
+    pay_back(ledger, lane, transfer, transfer.amount_minor, transfer.fee_minor)
     _end_refunded(ledger, lane, transfer, refusal)
-    tell_unclaimed(ledger, lane, transfer, credit)
+    say_unclaimed(ledger, lane, transfer)
 
 
-def where_it_returns(ledger: Ledger, transfer: Transfer) -> str:
-    """Return who gets a transfer's money when it comes back: its payer, unless their wallet is closed by now."""
+def pay_back(ledger: Ledger, lane: Lane, transfer: Transfer, amount_minor: int, fee_minor: int) -> None:
+    """Move money and fee back to the payer; where that wallet is closed, to what nobody has claimed."""
+    receiver = UNCLAIMED_ACCOUNT if has_closed_payer(ledger, transfer) else transfer.payer
+    ledger.move(lane, transfer, Purpose.REFUND, amount_minor, transfer.payee, receiver)
+    if fee_minor:
+        ledger.move(lane, transfer, Purpose.FEE_REFUND, fee_minor, FEES_ACCOUNT, receiver)
+
+
+def say_unclaimed(ledger: Ledger, lane: Lane, transfer: Transfer, extra: Mapping[str, Any] | None = None) -> None:
+    """Say that what was paid back found its wallet closed; a person sends it on."""
+    if has_closed_payer(ledger, transfer):
+        _raise_discrepancy(ledger, lane, transfer, transfer.status, "refunded", "unclaimed", dict(extra or {}))
+
+
+def has_closed_payer(ledger: Ledger, transfer: Transfer) -> bool:
+    """Tell whether a transfer was paid by a wallet that is closed."""
     payer = ledger.accounts.get(transfer.payer)
-    return UNCLAIMED_ACCOUNT if payer is not None and payer.status == AccountStatus.CLOSED else transfer.payer
-
-
-def tell_unclaimed(ledger: Ledger, lane: Lane, transfer: Transfer, credit: str) -> None:
-    """Say that money came back to a closed wallet, where it did."""
-    if credit == UNCLAIMED_ACCOUNT:
-        _raise_discrepancy(ledger, lane, transfer, transfer.status, "returned to its payer", "unclaimed", {})
+    return payer is not None and payer.status == AccountStatus.CLOSED
 
 
 def _end_refunded(ledger: Ledger, lane: Lane, transfer: Transfer, refusal: Refusal) -> None:
@@ -266,7 +271,7 @@ def complete_refund(ledger: Ledger, lane: Lane, transfer: Transfer, refund: Refu
         purpose = Purpose.SUSPENSE
     else:
         purpose = Purpose.REFUND
-        ledger.reserve(refund.source_account, -refund.amount_minor)
+        ledger.reserve(lane, refund.source_account, -refund.amount_minor)
         transfer.refunding_minor -= refund.amount_minor
     ledger.move(lane, transfer, purpose, refund.amount_minor, refund.source_account, transfer.payer)
     note_change(ledger, transfer, refund)
@@ -300,10 +305,10 @@ def _fail_refund(ledger: Ledger, lane: Lane, transfer: Transfer, refund: Refund,
     refund.status = RefundStatus.FAILED
     note_change(ledger, transfer, refund)
     if refund.source_account != SUSPENSE_ACCOUNT:
-        ledger.reserve(refund.source_account, -refund.amount_minor)
+        ledger.reserve(lane, refund.source_account, -refund.amount_minor)
         transfer.refunding_minor -= refund.amount_minor
     # Money in suspense stays there: where it goes next is a person's decision.
-    status = transfer.status if transfer.status == Status.FAILED else settled_status(transfer)
+    status = transfer.status if refund.source_account == SUSPENSE_ACCOUNT else settled_status(transfer)
     extra = {"refund_id": str(refund.refund_id), "reason": as_reason(refusal)}
     _raise_discrepancy(ledger, lane, transfer, status, "refunded", "failed", extra)
     if refund.source_account != SUSPENSE_ACCOUNT:

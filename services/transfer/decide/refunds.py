@@ -8,16 +8,16 @@ from services.transfer.decide.payouts import (
     due_date,
     finish_refund,
     give_limits_back,
+    has_closed_payer,
     instruct_return,
-    tell_unclaimed,
-    where_it_returns,
+    pay_back,
+    say_unclaimed,
 )
 from services.transfer.model import (
-    FEES_ACCOUNT,
+    UNCLAIMED_ACCOUNT,
     Account,
     AccountStatus,
     Kind,
-    Purpose,
     Refund,
     RefundStatus,
     Refusal,
@@ -81,13 +81,16 @@ def _find_refusal(ledger: Ledger, transfer: Transfer, amount: int, left: int) ->
         return Refusal("refund_exceeds" if is_all_gone else "amount_invalid", field="amount_minor")
     if amount > left:
         return Refusal("refund_exceeds", field="amount_minor", limit_minor=left)
+    if transfer.payee == UNCLAIMED_ACCOUNT and has_closed_payer(ledger, transfer):
+        return Refusal("account_closed", field="payer")
     payee = ledger.accounts.get(transfer.payee)
     return None if payee is None else _refuse_payee(ledger, payee, amount)
 
 
 def _refuse_payee(ledger: Ledger, payee: Account, amount: int) -> Refusal | None:
     if payee.status != AccountStatus.OPEN:
-        return Refusal("account_closed" if payee.status == AccountStatus.CLOSED else "account_closing", field="payee")
+        is_closed = payee.status == AccountStatus.CLOSED
+        return Refusal("account_closed" if is_closed else "account_closing", field="payee")
     if payee.debit_restricted_until is not None and payee.debit_restricted_until > ledger.now:
         return Refusal("account_restricted", field="payee")
     shortfall = amount - payee.spendable_minor
@@ -114,18 +117,15 @@ def _new_refund(ledger: Ledger, command: TransferRefund, transfer: Transfer, amo
 
 
 def _pay_back(ledger: Ledger, lane: Lane, transfer: Transfer, refund: Refund) -> None:
-    credit = where_it_returns(ledger, transfer)
-    ledger.move(lane, transfer, Purpose.REFUND, refund.amount_minor, transfer.payee, credit)
-    if refund.fee_minor:
-        ledger.move(lane, transfer, Purpose.FEE_REFUND, refund.fee_minor, FEES_ACCOUNT, credit)
+    pay_back(ledger, lane, transfer, refund.amount_minor, refund.fee_minor)
     is_last = transfer.refunded_minor + refund.amount_minor == transfer.amount_minor
     give_limits_back(ledger, transfer, refund.amount_minor, is_last=is_last)
     finish_refund(ledger, lane, transfer, refund)
-    tell_unclaimed(ledger, lane, transfer, credit)
+    say_unclaimed(ledger, lane, transfer, {"refund_id": str(refund.refund_id)})
 
 
 def _send_back(ledger: Ledger, lane: Lane, transfer: Transfer, refund: Refund) -> None:
-    ledger.reserve(transfer.payee, refund.amount_minor)
+    ledger.reserve(lane, transfer.payee, refund.amount_minor)
     transfer.refunding_minor += refund.amount_minor
     extra: dict[str, Any] = {"refund_id": str(refund.refund_id), "refund_amount_minor": refund.amount_minor}
     if refund.due_on is not None:

@@ -129,10 +129,7 @@ def climb(ledger: Ledger, transfer: Transfer, payee_name: str | None, *, today: 
         return Check(refusal, 0, None)
     if payer is None:
         return Check(None, 0, None)
-    if pays_out_closing(ledger, transfer):
-        # A platform has to be able to pay out everything at once, and whoever confirmed the closing has proved enough.
-        return Check(_refuse_balance(payer, transfer.amount_minor) if today else None, 0, None)
-    tier = ledger.tier_of(payer)
+    tier = ledger.tier_for(transfer, payer)
     fee_minor = tier.fee_minor(transfer.kind, transfer.amount_minor)
     if fee_minor and ledger.waivers and ledger.waiver_for(payer.customer_id) is not None:
         fee_minor = 0
@@ -141,14 +138,6 @@ def climb(ledger: Ledger, transfer: Transfer, payee_name: str | None, *, today: 
     if refusal is None and today:
         refusal = _refuse_balance(payer, transfer.amount_minor + fee_minor)
     return Check(refusal, fee_minor, tier)
-
-
-def pays_out_closing(ledger: Ledger, transfer: Transfer) -> bool:
-    """Tell whether a transfer empties a closing wallet for its case."""
-    if transfer.case_id is None:
-        return False
-    payer = ledger.accounts.get(transfer.payer)
-    return payer is not None and payer.status == AccountStatus.CLOSING and payer.case_id == transfer.case_id
 
 
 def _refuse_request(transfer: Transfer) -> Refusal | None:
@@ -175,8 +164,7 @@ def _refuse_accounts(
         if account is not None and account.currency != transfer.currency:
             return Refusal("currency_mismatch", field="currency", detail=f"the wallet holds {account.currency}")
     if payer is not None:
-        refusal = None if pays_out_closing(ledger, transfer) else _refuse_status(payer, "payer")
-        refusal = refusal or _refuse_restriction(ledger, payer, "debit", "payer")
+        refusal = _refuse_status(transfer, payer, "payer") or _refuse_restriction(ledger, payer, "debit", "payer")
         if refusal is not None:
             return refusal
     if payee is None:
@@ -186,16 +174,18 @@ def _refuse_accounts(
             "amount_invalid", field="amount_minor", detail="the payee's balance would leave the ledger's range"
         )
     return (
-        _refuse_status(payee, "payee")
+        _refuse_status(transfer, payee, "payee")
         or _refuse_restriction(ledger, payee, "credit", "payee")
         or (_refuse_name(ledger, payee, payee_name) if payee_name is not None else None)
     )
 
 
-def _refuse_status(account: Account, field: str) -> Refusal | None:
+def _refuse_status(transfer: Transfer, account: Account, field: str) -> Refusal | None:
     if account.status == AccountStatus.OPEN:
         return None
-    return Refusal("account_closing" if account.status == AccountStatus.CLOSING else "account_closed", field=field)
+    if account.status == AccountStatus.CLOSED:
+        return Refusal("account_closed", field=field)
+    return None if transfer.case_id == account.case_id else Refusal("account_closing", field=field)
 
 
 def _refuse_restriction(ledger: Ledger, account: Account, scope: str, field: str) -> Refusal | None:
@@ -275,7 +265,7 @@ def renew_use(ledger: Ledger, account: Account) -> None:
 
 def use_limits(ledger: Ledger, transfer: Transfer) -> None:
     """Count a transfer against its payer's day and month."""
-    if transfer.kind not in _LIMITED:
+    if transfer.kind not in _LIMITED or ledger.is_closings_own(transfer):
         return
     payer = ledger.accounts[transfer.payer]
     renew_use(ledger, payer)
@@ -291,7 +281,7 @@ def use_limits(ledger: Ledger, transfer: Transfer) -> None:
 
 def refuse_closed(ledger: Ledger, transfer: Transfer) -> Refusal | None:
     """Refuse a transfer that maintenance closes; who may wait instead is told by `waits_for`."""
-    window = ledger.gate.closing(transfer, is_closing=pays_out_closing(ledger, transfer))
+    window = ledger.gate.closing(transfer, is_closings_own=ledger.is_closings_own(transfer))
     if window is None:
         return None
     return Refusal("maintenance", available_at=window.resumes_after(ledger.now), closed_by=window)
@@ -339,15 +329,29 @@ def _closed_by(ledger: Ledger, window: ClosedWindow) -> dict[str, Any]:
 
 
 def fail(ledger: Ledger, lane: Lane, transfer: Transfer, refusal: Refusal) -> None:
-    """End a transfer that moved nothing; money that a bank already handed over goes into suspense and back."""
-    must_return = transfer.kind == Kind.TOP_UP and _came_from_a_bank(transfer)
-    if must_return:
-        ledger.move(lane, transfer, Purpose.SUSPENSE, transfer.amount_minor, transfer.payer, SUSPENSE_ACCOUNT)
+    """End a transfer that moved nothing, because something refuses it."""
     extra: dict[str, Any] = {"reason": as_reason(refusal)}
     if refusal.closed_by is not None:
         extra |= _closed_by(ledger, refusal.closed_by)
         ledger.tally(Hold(refusal.closed_by.window_id, lane.partition)).refused += 1
-    ledger.advance(lane, transfer, "transfer.failed", Status.FAILED, extra)
+    _end_unmoved(ledger, lane, transfer, "transfer.failed", Status.FAILED, extra)
+
+
+def cancel(ledger: Ledger, lane: Lane, transfer: Transfer, refusal: Refusal | None = None) -> None:
+    """Cancel a transfer that waits, for a reason where it was not asked for."""
+    end_waiting(ledger, transfer)
+    extra = None if refusal is None else {"reason": as_reason(refusal)}
+    _end_unmoved(ledger, lane, transfer, "transfer.cancelled", Status.CANCELLED, extra)
+
+
+def _end_unmoved(
+    ledger: Ledger, lane: Lane, transfer: Transfer, type_: str, status: str, extra: dict[str, Any] | None
+) -> None:
+    """End a transfer that moved nothing; money that a bank already handed over goes into suspense and back."""
+    must_return = transfer.kind == Kind.TOP_UP and _came_from_a_bank(transfer)
+    if must_return:
+        ledger.move(lane, transfer, Purpose.SUSPENSE, transfer.amount_minor, transfer.payer, SUSPENSE_ACCOUNT)
+    ledger.advance(lane, transfer, type_, status, extra)
     if must_return:
         return_to_bank(ledger, lane, transfer)
 
@@ -373,7 +377,7 @@ def execute(ledger: Ledger, lane: Lane, transfer: Transfer, payee_name: str | No
     """Move the money, or set it aside and tell the bank; the ladder has been climbed."""
     use_limits(ledger, transfer)
     if transfer.kind == Kind.WITHDRAWAL:
-        ledger.reserve(transfer.payer, transfer.amount_minor + transfer.fee_minor)
+        ledger.reserve(lane, transfer.payer, transfer.amount_minor + transfer.fee_minor)
         ledger.advance(lane, transfer, "transfer.sent", Status.SENT)
         instruct_payout(ledger, lane, transfer, payee_name)
     else:
@@ -385,9 +389,9 @@ def execute(ledger: Ledger, lane: Lane, transfer: Transfer, payee_name: str | No
 
 def _use_waiver(ledger: Ledger, lane: Lane, transfer: Transfer) -> None:
     payer = ledger.accounts.get(transfer.payer)
-    if transfer.fee_minor or payer is None or not ledger.waivers or pays_out_closing(ledger, transfer):
+    if transfer.fee_minor or payer is None or not ledger.waivers:
         return
-    fee_minor = ledger.tier_of(payer).fee_minor(transfer.kind, transfer.amount_minor)
+    fee_minor = ledger.tier_for(transfer, payer).fee_minor(transfer.kind, transfer.amount_minor)
     waiver = ledger.waiver_for(payer.customer_id) if fee_minor else None
     if waiver is not None:
         ledger.waive_fee(lane, transfer, waiver, fee_minor)

@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 from services.transfer.decide.commands import answer_key
-from services.transfer.model import CLOSE_TIMER, RELEASE_TIMER, REPORT_TIMER
+from services.transfer.model import DRAIN_TIMER, RELEASE_TIMER, REPORT_TIMER, AnswerKey
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from services.runtime.message import Message, Timer
-    from services.transfer.model import AnswerKey
 
 
 @dataclass(slots=True)
@@ -22,7 +21,12 @@ class Subjects:
 
     accounts: list[set[str]]
     """By the part of the batch whose messages name them; what its timers are about counts to the first."""
-    openings: set[str] = field(default_factory=set)
+    announced: set[str] = field(default_factory=set)
+    """Accounts of whom a repeat of a command is answered with their latest event."""
+    closings: set[str] = field(default_factory=set)
+    """Accounts of whom it matters what waits, whether or not they are closing already."""
+    draining: set[str] = field(default_factory=set)
+    reports: set[UUID] = field(default_factory=set)
     transfers: set[UUID] = field(default_factory=set)
     refunds: set[UUID] = field(default_factory=set)
     answers: set[AnswerKey] = field(default_factory=set)
@@ -40,12 +44,6 @@ def subjects_of(parts: Sequence[Sequence[Message]], timers: Iterable[Timer]) -> 
     return subjects
 
 
-_ANSWERED_BY_STATE: Final = frozenset(
-    {"account.open", "account.close", "account.reinstate", "account.finish", "account.reopen"}
-)
-"""Commands that a repeat of is answered with the wallet's latest event."""
-
-
 def _add_message(subjects: Subjects, accounts: set[str], message: Message) -> None:
     data: Any = message.data
     if message.type == "transfer.request":
@@ -59,28 +57,30 @@ def _add_message(subjects: Subjects, accounts: set[str], message: Message) -> No
             _add_request(subjects, accounts, item)
     elif message.type == "transfer.quote":
         _add_parties(subjects, accounts, data)
-    elif message.type.startswith("account"):
-        _add_account_command(subjects, accounts, message.type, data)
-    else:
-        _add_about_transfer(subjects, message.type, data)
-
-
-def _add_account_command(subjects: Subjects, accounts: set[str], type_: str, data: Any) -> None:
-    if type_ == "accounts.report":
+    elif message.type.startswith("account."):
+        _add_account(subjects, accounts, message.type, data.account_id)
+    elif message.type == "accounts.report":
         accounts.update(() if data.subjects == "all" else data.subjects)
-        return
-    accounts.add(data.account_id)
-    if type_ in _ANSWERED_BY_STATE:
-        subjects.openings.add(data.account_id)
+    else:
+        subjects.transfers.add(data.transfer_id)
+        if message.type == "transfer.refund":
+            subjects.transfers.add(data.refund_id)
+            subjects.refunds.add(data.refund_id)
+        if message.type.startswith("payout.") or message.type == "transfer.resolve":
+            subjects.refunds.add(data.transfer_id)
 
 
-def _add_about_transfer(subjects: Subjects, type_: str, data: Any) -> None:
-    subjects.transfers.add(data.transfer_id)
-    if type_ == "transfer.refund":
-        subjects.transfers.add(data.refund_id)
-        subjects.refunds.add(data.refund_id)
-    if type_.startswith("payout.") or type_ == "transfer.resolve":
-        subjects.refunds.add(data.transfer_id)
+_ANSWERED_AGAIN: Final = frozenset(
+    {"account.open", "account.close", "account.reinstate", "account.finish", "account.reopen"}
+)
+
+
+def _add_account(subjects: Subjects, accounts: set[str], type_: str, account_id: str) -> None:
+    accounts.add(account_id)
+    if type_ in _ANSWERED_AGAIN:
+        subjects.announced.add(account_id)
+    if type_ == "account.close":
+        subjects.closings.add(account_id)
 
 
 def _add_request(subjects: Subjects, accounts: set[str], request: Any) -> None:
@@ -103,9 +103,15 @@ def _add_timer(subjects: Subjects, timer: Timer) -> None:
         # What is held is known by the database alone.
         subjects.has_names = True
         return
-    if timer.kind == REPORT_TIMER:
+    if timer.kind == DRAIN_TIMER:
+        subjects.draining.add(timer.subject)
+        subjects.accounts[0].add(timer.subject)
         return
-    if timer.kind == CLOSE_TIMER or timer.kind.startswith("release_"):
+    if timer.kind == REPORT_TIMER:
+        subjects.reports.add(UUID(timer.subject))
+        subjects.answers.add(AnswerKey("report_id", timer.subject))
+        return
+    if timer.kind.startswith("release_"):
         subjects.accounts[0].add(timer.subject)
         return
     subjects.transfers.add(UUID(timer.subject))

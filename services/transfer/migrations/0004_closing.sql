@@ -1,23 +1,27 @@
--- Closing wallets for a case, and reports of how wallets stand.
+-- Closing a wallet: for which case, what waits in it, and how far reports on wallets have come.
 
 alter table account
     add column case_id uuid,
-    add column has_waiting boolean not null default false,
-    add constraint account_is_closed_for_a_case check ((status = 'open') = (case_id is null)),
-    add constraint account_is_closed_empty
-        check (status <> 'closed' or (posted_minor = 0 and reserved_minor = 0 and not has_waiting)),
-    add constraint only_a_closing_account_has_waiting check (not has_waiting or status = 'closing');
+    add constraint account_has_a_case_unless_it_is_open check ((status = 'open') = (case_id is null)),
+    add constraint account_is_empty_when_it_is_closed
+        check (status <> 'closed' or (posted_minor = 0 and reserved_minor = 0));
 
--- What waits, by the wallet that it waits to leave, or for a top-up to reach; only rows that wait are in it.
-create index transfer_waiting_of_wallet
-on transfer ((case when payer like 'wallet:%' then payer else payee end))
-where status in ('scheduled', 'verification_required', 'held');
+-- The wallet whose closing cancels a transfer: it waits to pay, or to take the money of a top-up. What does not wait
+-- has none, so most transfers never touch the index, and a status changes beside the old one.
+alter table transfer
+    add column waiting_of text collate "C" generated always as (
+        case
+            when status not in ('scheduled', 'verification_required', 'held') then null
+            when payer like 'wallet:%' then payer
+            when kind = 'top_up' then payee
+        end
+    ) stored;
+create index transfer_waits on transfer (waiting_of, transfer_id) where waiting_of is not null;
 
--- How far a report of all wallets is.
+-- A report of all wallets that is not finished: which was told of last, how many were, and what they had posted.
 create table account_report (
-    report_id    uuid primary key,
-    last_account text collate "C" not null,
-    count        bigint not null,
-    totals       jsonb not null,
-    is_finished  boolean not null
+    report_id       uuid primary key,
+    last_account_id text collate "C" not null,
+    count           bigint not null,
+    total_minor     jsonb not null
 );
