@@ -124,9 +124,9 @@ class Case:
     """A case as a batch sees it, with its latest event.
 
     `balance_minor` is what the wallet held when that was last said, `start_minor` what it held when a clearance began.
-    `payout_minor` is what the latest payout was for, `paid_minor` and `fee_paid_minor` what has arrived, and
-    `paid_number` and `fee_paid_number` the latest payouts that are counted there. `refusal` is why a case that waits
-    does: the code of what is wrong with an application, or of what stopped a payout.
+    `payout_minor` is what the latest payout was for, `paid_minor` and `fee_paid_minor` what has arrived,
+    `paid_numbers` the payouts and `fee_paid_number` the latest fee that are counted there. `refusal` is why a case
+    that waits does: the code of what is wrong with an application, or of what stopped a payout.
     """
 
     case_id: UUID
@@ -157,7 +157,7 @@ class Case:
     payouts: int = 0
     payout_minor: int = 0
     paid_minor: int = 0
-    paid_number: int = 0
+    paid_numbers: list[int] = field(default_factory=list)
     fee_paid_minor: int = 0
     fee_paid_number: int = 0
     refusal: str | None = None
@@ -183,7 +183,7 @@ class Case:
     def owes_payout(self) -> bool:
         """Whether the latest payout, or the fee where there was nothing else to pay, has not arrived yet."""
         if self.payout_minor:
-            return self.paid_number != self.payouts
+            return self.payouts not in self.paid_numbers
         return self.fee_minor > self.fee_paid_minor
 
     @property
@@ -195,6 +195,11 @@ class Case:
     def payout_id(self) -> UUID:
         """The id of the latest payout that it asked for."""
         return uuid5(self.case_id, f"payout/{self.payouts}")
+
+    def number_of(self, payout_id: UUID) -> int | None:
+        """Return which of its payouts has an id, the latest or one before; None for what is none of them."""
+        numbers = range(self.payouts, 0, -1)
+        return next((number for number in numbers if uuid5(self.case_id, f"payout/{number}") == payout_id), None)
 
     @property
     def fee_id(self) -> UUID:

@@ -59,7 +59,7 @@ select
     case_id, content_hash, subject, received_at, customer_id, clearance_id, correlation_id, traceparent, status,
     step_count, revision, event_type, event_body, occurred_at, expires_at, accepts_fee, claimed_balance_minor,
     attempts, review_of, approved_by, reports, currency, start_minor, balance_minor, fee_minor, payouts,
-    payout_minor, paid_minor, paid_number, fee_paid_minor, fee_paid_number, refusal, erased_by, receipt_sha256,
+    payout_minor, paid_minor, paid_numbers, fee_paid_minor, fee_paid_number, refusal, erased_by, receipt_sha256,
     erasure, id_number_hash, ended_at, sealed, wrapped_key
 from closing_case
 where case_id in (
@@ -85,7 +85,7 @@ insert into closing_case (
     case_id, content_hash, subject, received_at, customer_id, clearance_id, correlation_id, traceparent, status,
     step_count, revision, event_type, event_body, occurred_at, expires_at, accepts_fee, claimed_balance_minor,
     attempts, review_of, approved_by, reports, currency, start_minor, balance_minor, fee_minor, payouts, payout_minor,
-    paid_minor, paid_number, fee_paid_minor, fee_paid_number, refusal, erased_by, receipt_sha256, erasure,
+    paid_minor, paid_numbers, fee_paid_minor, fee_paid_number, refusal, erased_by, receipt_sha256, erasure,
     id_number_hash, ended_at, sealed, wrapped_key
 )
 select *
@@ -93,7 +93,7 @@ from unnest(
     $1::uuid[], $2::bytea[], $3::text[], $4::timestamptz[], $5::text[], $6::uuid[], $7::text[], $8::text[],
     $9::text[], $10::integer[], $11::integer[], $12::text[], $13::bytea[], $14::timestamptz[], $15::timestamptz[],
     $16::boolean[], $17::bigint[], $18::integer[], $19::text[], $20::jsonb[], $21::integer[], $22::text[],
-    $23::bigint[], $24::bigint[], $25::bigint[], $26::integer[], $27::bigint[], $28::bigint[], $29::integer[],
+    $23::bigint[], $24::bigint[], $25::bigint[], $26::integer[], $27::bigint[], $28::bigint[], $29::jsonb[],
     $30::bigint[], $31::integer[], $32::text[], $33::jsonb[], $34::text[], $35::text[], $36::bytea[],
     $37::timestamptz[], $38::bytea[], $39::bytea[]
 )
@@ -119,7 +119,7 @@ set
     payouts = excluded.payouts,
     payout_minor = excluded.payout_minor,
     paid_minor = excluded.paid_minor,
-    paid_number = excluded.paid_number,
+    paid_numbers = excluded.paid_numbers,
     fee_paid_minor = excluded.fee_paid_minor,
     fee_paid_number = excluded.fee_paid_number,
     refusal = excluded.refusal,

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _QUERIES: Final = load_queries(Path(__file__).with_name("queries.sql"))
 _CASE_FIELDS: Final = tuple(one.name for one in fields(Case))
-_LISTS: Final = tuple(_CASE_FIELDS.index(name) for name in ("approved_by", "erased_by"))
+_LISTS: Final = tuple(_CASE_FIELDS.index(name) for name in ("approved_by", "paid_numbers", "erased_by"))
 _VALUES: Final = attrgetter(*_CASE_FIELDS)
 _WALLET: Final = attrgetter(*(one.name for one in fields(Wallet)))
 _NO_PROFILE: Final = (None, None, None, False)

@@ -95,42 +95,47 @@ def _want_account(book: Book, lane: Lane, case: Case, amount_minor: int) -> None
 def decide_transfer(book: Book, lane: Lane, case: Case, type_: str, data: TransferEvent) -> None:
     """Take note of what became of a payout or a fee that a case asked for."""
     if data.transfer_id == case.fee_id:
-        _decide_fee(book, case, type_, data.amount_minor)
-    elif data.transfer_id != case.payout_id:
+        _decide_fee(book, lane, case, type_, data.amount_minor)
         return
-    elif type_ == "transfer.settled":
-        if case.paid_number != case.payouts:
-            case.paid_number = case.payouts
-            case.paid_minor += case.payout_minor
+    number = case.number_of(data.transfer_id)
+    if number is None:
+        return
+    if type_ == "transfer.settled":
+        if number == case.payouts and number not in case.paid_numbers:
+            case.paid_numbers.append(number)
+            case.paid_minor += data.amount_minor
             book.change(case)
     elif type_ in _UNDONE:
-        _take_back(book, lane, case, data)
+        _take_back(book, lane, case, number, data)
 
 
 _UNDONE: Final = frozenset({"transfer.failed", "transfer.refunded", "transfer.cancelled", "transfer.expired"})
 
 
-def _decide_fee(book: Book, case: Case, type_: str, amount_minor: int) -> None:
+def _decide_fee(book: Book, lane: Lane, case: Case, type_: str, amount_minor: int) -> None:
     if type_ == "transfer.settled" and case.fee_paid_number != case.payouts:
         case.fee_paid_number = case.payouts
         case.fee_paid_minor += amount_minor
     elif type_ in _UNDONE:
         # A closing is not stopped by its own fee: what cannot be taken is let go.
         case.fee_minor = case.fee_paid_minor
+        if case.status == Status.PAYING_OUT and not case.payout_minor:
+            # There was nothing else to wait for.
+            pay(book, lane, case)
     book.change(case)
 
 
-def _take_back(book: Book, lane: Lane, case: Case, data: TransferEvent) -> None:
-    was_paid = case.paid_number == case.payouts
+def _take_back(book: Book, lane: Lane, case: Case, number: int, data: TransferEvent) -> None:
+    was_paid = number in case.paid_numbers
     if was_paid:
-        case.paid_number = 0
-        case.paid_minor -= case.payout_minor
+        case.paid_numbers.remove(number)
+        case.paid_minor -= data.amount_minor
         book.change(case)
-    if case.status in {Status.PAYING_OUT, Status.FINISHING}:
+    if case.status in {Status.PAYING_OUT, Status.FINISHING} and number == case.payouts:
         _stop(book, lane, case, data)
     elif was_paid and case.status in {Status.ERASING, Status.CLOSED}:
         book.note(case, "payout_returned")
-        found = f"payout {case.payout_id} came back"
+        found = f"payout {data.transfer_id} came back"
         book.say(lane, case, "closure.discrepancy", expected="the balance was paid out", found=found)
 
 

@@ -81,7 +81,7 @@ create table closing_case (
     payouts               integer not null,
     payout_minor          bigint not null,
     paid_minor            bigint not null,
-    paid_number           integer not null,
+    paid_numbers          jsonb not null,
     fee_paid_minor        bigint not null,
     fee_paid_number       integer not null,
     refusal               text,
@@ -100,7 +100,7 @@ create table closing_case (
     constraint case_is_closed_with_a_receipt
         check (status <> 'closed' or (receipt_sha256 is not null and erasure is not null)),
     constraint case_erasure_is_known check (erasure in ('done', 'deferred')),
-    constraint case_counts_payouts_that_were_made check (paid_number <= payouts and fee_paid_number <= payouts)
+    constraint case_counts_payouts_that_were_made check (jsonb_array_length(paid_numbers) <= payouts and fee_paid_number <= payouts)
 )
 with (fillfactor = 70);
 create unique index one_open_case_a_subject on closing_case (subject) where ended_at is null;
