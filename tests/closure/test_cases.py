@@ -1,0 +1,907 @@
+"""Every way that a case can go, each closing code and refusal made by exactly the path that it belongs to."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, get_args
+
+import pytest
+
+from schemas.reasons import REMEDIES, ClosingCode, ClosureRefusalCode
+from services.closure.model import BEFORE_DRAINING, TRANSITIONS, Status
+from tests.closure.desk import APPLICANT, CUSTOMER, FEE, LOAN, PAYOUT, WALLET, Desk, id_number, reason, types
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from uuid import UUID
+
+    from tests.closure.desk import Said
+
+WEEK = timedelta(days=7)
+LARGE, VERY_LARGE = 5_000_000, 50_000_000
+BAD = {"code": "rail_rejected", "iso20022": "MS03", "retryable": True, "refund": "automatic"}
+
+
+# --- How a case comes to where it stands ---
+
+
+def at_approved(desk: Desk, posted_minor: int = 1_000, payout: dict[str, str] | None = PAYOUT) -> UUID:
+    """Bring a case to its approval: the wallet holds something, and the fee is accepted."""
+    desk.join(posted_minor=posted_minor)
+    case_id, _ = desk.apply(accepts_fee=True, payout=payout)
+    desk.report(case_id, posted_minor)
+    assert desk.status(case_id) == Status.APPROVED
+    return case_id
+
+
+def at_draining(desk: Desk, posted_minor: int = 1_000, payout: dict[str, str] | None = PAYOUT) -> UUID:
+    case_id = at_approved(desk, posted_minor, payout)
+    assert types(desk.say("confirm", case_id)) == ["closure.confirmed", "closure.draining", "account.close"]
+    return case_id
+
+
+def at_paying_out(desk: Desk, posted_minor: int = 1_000) -> UUID:
+    case_id = at_draining(desk, posted_minor)
+    desk.account("drained", case_id, posted_minor)
+    assert desk.status(case_id) == Status.PAYING_OUT
+    return case_id
+
+
+def at_payout_stopped(desk: Desk) -> UUID:
+    case_id = at_paying_out(desk)
+    desk.transfer("settled", case_id, desk.case(case_id).fee_id, FEE, kind="fee")
+    desk.transfer("refunded", case_id, desk.case(case_id).payout_id, 900, reason=BAD)
+    desk.account("drained", case_id, 900)
+    return case_id
+
+
+def at_finishing(desk: Desk) -> UUID:
+    case_id = at_paying_out(desk)
+    desk.transfer("settled", case_id, desk.case(case_id).fee_id, FEE, kind="fee")
+    desk.account("drained", case_id, 900, reserved_minor=0)
+    desk.transfer("settled", case_id, desk.case(case_id).payout_id, 900)
+    assert types(desk.account("drained", case_id, 0)) == ["account.finish"]
+    return case_id
+
+
+def at_erasing(desk: Desk) -> UUID:
+    case_id = at_finishing(desk)
+    desk.account("closed", case_id)
+    return case_id
+
+
+def at_closed(desk: Desk) -> UUID:
+    case_id = at_erasing(desk)
+    desk.erased("transfer")
+    desk.erased("maintenance")
+    return case_id
+
+
+def at_documents_required(desk: Desk) -> UUID:
+    desk.join(name="Person Two")
+    return desk.apply()[0]
+
+
+def at_obligations(desk: Desk) -> UUID:
+    desk.join()
+    desk.owe(5)
+    return desk.apply()[0]
+
+
+def at_in_flight(desk: Desk) -> UUID:
+    desk.join()
+    return desk.apply()[0]
+
+
+def at_review(desk: Desk, posted_minor: int = LARGE) -> UUID:
+    desk.join(posted_minor=posted_minor)
+    case_id, _ = desk.apply(accepts_fee=True, payout=PAYOUT)
+    desk.report(case_id, posted_minor)
+    return case_id
+
+
+def at_reinstating(desk: Desk) -> UUID:
+    case_id = at_draining(desk)
+    desk.say("cancel", case_id)
+    return case_id
+
+
+def at_received(desk: Desk) -> UUID:
+    return desk.apply()[0]
+
+
+def at_rejected(desk: Desk) -> UUID:
+    case_id = at_obligations(desk)
+    desk.pass_time(timedelta(seconds=2))
+    return case_id
+
+
+def at_cancelled(desk: Desk) -> UUID:
+    case_id = at_in_flight(desk)
+    desk.say("cancel", case_id)
+    return case_id
+
+
+def at_expired(desk: Desk) -> UUID:
+    case_id = at_approved(desk)
+    desk.pass_time(WEEK)
+    return case_id
+
+
+AT: dict[Status, Callable[[Desk], UUID]] = {
+    Status.RECEIVED: at_received,
+    Status.DOCUMENTS_REQUIRED: at_documents_required,
+    Status.OBLIGATIONS: at_obligations,
+    Status.IN_FLIGHT: at_in_flight,
+    Status.REVIEW: at_review,
+    Status.APPROVED: at_approved,
+    Status.DRAINING: at_draining,
+    Status.PAYING_OUT: at_paying_out,
+    Status.PAYOUT_STOPPED: at_payout_stopped,
+    Status.FINISHING: at_finishing,
+    Status.ERASING: at_erasing,
+    Status.REINSTATING: at_reinstating,
+    Status.CLOSED: at_closed,
+    Status.REJECTED: at_rejected,
+    Status.CANCELLED: at_cancelled,
+    Status.EXPIRED: at_expired,
+}
+PASSING = {Status.IDENTITY, Status.POLICY, Status.CONFIRMED}
+"""No case is left standing in these: what follows is decided at once."""
+OF_CLEARANCES = {Status.ACCOUNT_WANTED}
+
+
+def test_each_status_is_come_to() -> None:
+    assert set(Status) - PASSING - OF_CLEARANCES == set(AT)
+    for status, bring in AT.items():
+        desk = Desk()
+        assert desk.status(bring(desk)) == status
+
+
+# --- Closing codes ---
+
+
+def mismatch(applicant: dict[str, str] | None = None, **profile: Any) -> list[Said]:
+    desk = Desk()
+    desk.join(**profile)
+    return desk.apply(applicant=APPLICANT | (applicant or {}))[1]
+
+
+def profile_missing() -> list[Said]:
+    desk = Desk()
+    desk.hear_of_wallet(0)
+    return desk.apply()[1]
+
+
+def balance_mismatch() -> list[Said]:
+    desk = Desk()
+    desk.join()
+    case_id, _ = desk.apply(claimed_balance_minor=1)
+    return desk.report(case_id, 2)
+
+
+def obligation_open() -> list[Said]:
+    desk = Desk()
+    at_obligations(desk)
+    return desk.pass_time(timedelta(seconds=2))
+
+
+def fee_not_accepted() -> list[Said]:
+    desk = Desk()
+    case_id = at_in_flight(desk)
+    return desk.report(case_id, 1_000)
+
+
+def subject_unknown() -> list[Said]:
+    desk = Desk()
+    case_id, said = desk.apply()
+    assert types(said) == ["accounts.report"]
+    return desk.refuse("accounts.report", f"{case_id}.report.1", "account_unknown")
+
+
+def case_open() -> list[Said]:
+    desk = Desk()
+    at_approved(desk)
+    return desk.apply()[1]
+
+
+def review_rejected() -> list[Said]:
+    desk = Desk()
+    case_id = at_review(desk)
+    return desk.say("review", case_id, decision="reject", reviewer="Reviewer", note="No")
+
+
+def documents_expired() -> list[Said]:
+    desk = Desk()
+    at_documents_required(desk)
+    return desk.pass_time(WEEK)
+
+
+CODES: dict[str, Callable[[], list[Said]]] = {
+    "name_mismatch": lambda: mismatch(name="Person Two"),
+    "id_number_invalid": lambda: mismatch({"id_number": id_number()[:-1]}),
+    "id_number_mismatch": lambda: mismatch(id_number=id_number(1980)),
+    "phone_mismatch": lambda: mismatch(phone="+8613800000002"),
+    "phone_unverified": lambda: mismatch(phone_verified=False),
+    "profile_missing": profile_missing,
+    "balance_mismatch": balance_mismatch,
+    "obligation_open": obligation_open,
+    "fee_not_accepted": fee_not_accepted,
+    "subject_unknown": subject_unknown,
+    "case_open": case_open,
+    "review_rejected": review_rejected,
+    "documents_expired": documents_expired,
+}
+OF_COMING_BACK = {"cooling_period"}
+
+
+def test_each_closing_code_has_its_path() -> None:
+    assert set(get_args(ClosingCode)) - OF_COMING_BACK == set(CODES)
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_a_path_says_its_code_alone_with_the_first_remedy(code: str) -> None:
+    type_, body = CODES[code]()[-1]
+    named = body["items"] if type_ == "closure.documents_required" else body["reasons"]
+    assert [(one["code"], one["remedy"]) for one in named] == [(code, REMEDIES[code][0])]  # type: ignore[index]
+
+
+# --- Refusals of commands ---
+
+
+def case_unknown() -> list[Said]:
+    return Desk().say("confirm", uuid.uuid4())
+
+
+def payout_account_missing() -> list[Said]:
+    desk = Desk()
+    case_id = at_approved(desk, payout=None)
+    return desk.say("confirm", case_id)
+
+
+def payout_account_invalid() -> list[Said]:
+    desk = Desk()
+    case_id = at_approved(desk)
+    return desk.say("payout_account", case_id, payee="wallet:2", payee_name="Person One")
+
+
+def reviewer_must_differ() -> list[Said]:
+    desk = Desk()
+    case_id = at_review(desk, VERY_LARGE)
+    assert approve(desk, case_id, "Reviewer One") == []
+    return approve(desk, case_id, "Reviewer One")
+
+
+def approve(desk: Desk, case_id: UUID, reviewer: str) -> list[Said]:
+    return desk.say("review", case_id, decision="approve", reviewer=reviewer, note="Right")
+
+
+def duplicate_id_conflict() -> list[Said]:
+    desk = Desk()
+    case_id = at_approved(desk)
+    desk.say("confirm", case_id, "command-1")
+    return desk.say("cancel", case_id, "command-1")
+
+
+def state_conflict() -> list[Said]:
+    desk = Desk()
+    case_id = at_in_flight(desk)
+    return desk.say("confirm", case_id)
+
+
+REFUSALS: dict[str, Callable[[], list[Said]]] = {
+    "case_unknown": case_unknown,
+    "payout_account_missing": payout_account_missing,
+    "payout_account_invalid": payout_account_invalid,
+    "reviewer_must_differ": reviewer_must_differ,
+    "duplicate_id_conflict": duplicate_id_conflict,
+    "state_conflict": state_conflict,
+}
+OF_OTHERS = {"request_unknown", "clearance_unknown", "times_invalid"}
+"""Refusals of what is about applications to come back, and of clearances."""
+
+
+def test_each_refusal_has_its_path() -> None:
+    assert set(get_args(ClosureRefusalCode)) - OF_OTHERS == set(REFUSALS)
+
+
+@pytest.mark.parametrize("code", REFUSALS)
+def test_a_refused_command_says_why_and_nothing_else(code: str) -> None:
+    said = REFUSALS[code]()
+    assert types(said) == ["closure.command_refused"]
+    assert reason(said)[1]["code"] == code
+
+
+def test_an_account_that_is_no_banks_is_refused_with_the_application_too() -> None:
+    desk = Desk()
+    desk.join()
+    case_id, said = desk.apply(payout={"payee": "wallet:2", "payee_name": "Person Two"})
+    assert reason(said) == ("closure.command_refused", reason(said)[1] | {"code": "payout_account_invalid"})
+    assert case_id not in desk.memory.facts.cases
+
+
+def test_another_content_under_a_cases_id_is_refused() -> None:
+    desk = Desk()
+    case_id = at_approved(desk)
+    _, said = desk.apply(case_id=case_id)
+    assert reason(said)[1]["code"] == "duplicate_id_conflict"
+    assert desk.status(case_id) == Status.APPROVED
+
+
+def test_the_same_again_is_answered_with_the_latest_event() -> None:
+    desk = Desk()
+    desk.join()
+    case_id, first = desk.apply()
+    assert types(first) == ["closure.received", "accounts.report"]
+    assert desk.apply(case_id=case_id)[1] == first[:1]
+    desk.report(case_id, 0)
+    confirmed = desk.say("confirm", case_id, "command-1")
+    again = desk.say("confirm", case_id, "command-1")
+    assert again == confirmed[:1]
+
+
+# --- Identity ---
+
+
+def test_all_that_is_wrong_is_named_at_once_and_each_try_has_its_remedy() -> None:
+    desk = Desk()
+    desk.join(name="Person Two", id_number=id_number(1980), phone="+8613800000002")
+    case_id, said = desk.apply()
+    assert [(item["code"], item["field"], item["remedy"]) for item in said[-1][1]["items"]] == [
+        ("name_mismatch", "name", "correct_name"),
+        ("id_number_mismatch", "id_number", "correct_id_number"),
+        ("phone_mismatch", "phone", "correct_phone"),
+    ]
+    said = desk.say("correct", case_id, applicant=APPLICANT)
+    remedies = [item["remedy"] for item in said[-1][1]["items"]]
+    assert remedies == ["send_id_card", "send_id_card", "send_phone_certificate"]
+    assert types(desk.say("correct", case_id, applicant=APPLICANT)) == ["closure.in_review"]
+
+
+def test_what_is_used_up_or_sent_a_person_looks_at_and_then_it_goes_on() -> None:
+    for send in (_use_up, _send_documents):
+        desk = Desk()
+        case_id = at_documents_required(desk)
+        assert types(send(desk, case_id)) == ["closure.in_review"]
+        # A person who knows the applicant says nothing about debts: those are looked at now.
+        assert types(approve(desk, case_id, "Reviewer")) == ["accounts.report"]
+        assert types(desk.report(case_id, 0)) == ["closure.approved"]
+
+
+def _use_up(desk: Desk, case_id: UUID) -> list[Said]:
+    desk.say("correct", case_id, applicant=APPLICANT)
+    return desk.say("correct", case_id, applicant=APPLICANT)
+
+
+def _send_documents(desk: Desk, case_id: UUID) -> list[Said]:
+    document = {"kind": "name_change_certificate", "sha256": "a" * 64, "uri": "vault:1"}
+    return desk.say("documents", case_id, documents=[document])
+
+
+def test_a_correction_or_a_better_profile_has_the_case_go_on() -> None:
+    desk = Desk()
+    case_id = at_documents_required(desk)
+    assert types(desk.say("correct", case_id, applicant=APPLICANT | {"name": "Person Two"})) == ["accounts.report"]
+    desk = Desk()
+    case_id = at_documents_required(desk)
+    # A profile that is no better is not said anything of, and no try is counted.
+    assert desk.join(posted_minor=None, name="Person Three") == []
+    assert desk.case(case_id).attempts == 1
+    assert types(desk.join(posted_minor=None)) == ["accounts.report"]
+
+
+def test_a_wrong_claim_is_mended_by_another_or_none() -> None:
+    for claim, goes_on in ((2, True), (None, True), (1, False)):
+        desk = Desk()
+        desk.join()
+        case_id, _ = desk.apply(claimed_balance_minor=1, accepts_fee=True)
+        desk.report(case_id, 2)
+        assert desk.status(case_id) == Status.DOCUMENTS_REQUIRED
+        # The profile has nothing to do with it.
+        assert desk.join(posted_minor=None) == []
+        desk.say("correct", case_id, applicant=APPLICANT, claimed_balance_minor=claim)
+        desk.report(case_id, 2)
+        assert (desk.status(case_id) == Status.APPROVED) == goes_on
+
+
+# --- Obligations ---
+
+
+@pytest.mark.parametrize(
+    "owed",
+    [
+        {"principal_minor": 5},
+        {"interest_minor": 5},
+        {"penalty_minor": 5, "status": "settled"},
+        {"principal_minor": 5, "kind": "credit_card", "status": "overdue"},
+    ],
+)
+def test_any_amount_stops_it_and_what_is_paid_meanwhile_does_not(owed: dict[str, Any]) -> None:
+    for is_paid in (False, True):
+        desk = Desk()
+        desk.join()
+        desk.owe(**owed)
+        case_id, said = desk.apply()
+        assert types(said) == ["closure.received"]
+        if is_paid:
+            assert types(desk.owe(0)) == ["accounts.report"]
+            continue
+        _, rejected = desk.pass_time(timedelta(seconds=2))[-1]
+        assert desk.status(case_id) == Status.REJECTED
+        assert [(one["obligation_id"], one["owed_minor"]) for one in rejected["obligations"]] == [("l-1", 5)]
+
+
+@pytest.mark.parametrize("status", [Status.IN_FLIGHT, Status.REVIEW, Status.APPROVED])
+def test_a_debt_that_comes_up_ends_a_case_until_it_is_confirmed(status: Status) -> None:
+    desk = Desk()
+    case_id = AT[status](desk)
+    assert types(desk.owe(7)) == ["closure.rejected"]
+    assert desk.status(case_id) == Status.REJECTED
+
+
+@pytest.mark.parametrize("status", [Status.DRAINING, Status.PAYING_OUT, Status.FINISHING, Status.ERASING])
+def test_a_debt_that_comes_up_later_changes_nothing(status: Status) -> None:
+    desk = Desk()
+    case_id = AT[status](desk)
+    assert desk.owe(7) == []
+    assert desk.status(case_id) == status
+
+
+def test_of_a_person_who_may_not_be_who_they_say_no_debts_are_told() -> None:
+    for bring in (at_documents_required, _reviewed):
+        desk = Desk()
+        bring(desk)
+        assert desk.owe(7) == []
+
+
+def _reviewed(desk: Desk) -> UUID:
+    case_id = at_documents_required(desk)
+    _send_documents(desk, case_id)
+    return case_id
+
+
+def test_a_wallet_below_zero_is_a_debt() -> None:
+    desk = Desk()
+    case_id = at_in_flight(desk)
+    _, rejected = desk.report(case_id, -30)[-1]
+    assert [(one["kind"], one["owed_minor"]) for one in rejected["obligations"]] == [("negative_balance", 30)]
+
+
+def test_a_wallet_that_fell_below_zero_before_it_drained_is_given_back() -> None:
+    desk = Desk()
+    case_id = at_draining(desk)
+    assert types(desk.account("drained", case_id, -30)) == ["account.reinstate"]
+    assert desk.status(case_id) == Status.REINSTATING
+    _, rejected = desk.account("reinstated", case_id, -30)[-1]
+    assert (rejected["reasons"][0]["code"], rejected["obligations"][0]["owed_minor"]) == ("obligation_open", 30)
+
+
+def test_money_on_its_way_is_awaited() -> None:
+    desk = Desk()
+    case_id = at_in_flight(desk)
+    assert desk.report(case_id, 1_000, reserved_minor=10, available_minor=990) == []
+    assert types(desk.pass_time(timedelta(seconds=15))) == ["accounts.report"]
+    desk.report(case_id, 0)
+    assert desk.status(case_id) == Status.APPROVED
+
+
+def test_an_older_report_is_not_taken_for_the_latest() -> None:
+    desk = Desk()
+    case_id = at_in_flight(desk)
+    older = desk.case(case_id).report_id
+    desk.report(case_id, 10, reserved_minor=10)
+    desk.pass_time(timedelta(seconds=15))
+    assert desk.report(case_id, 0, report_id=str(older)) == []
+
+
+# --- Policy and review ---
+
+
+@pytest.mark.parametrize(
+    ("posted_minor", "birth", "more", "why"),
+    [
+        (LARGE - 1, 1990, {}, None),
+        (LARGE, 1990, {}, "amount"),
+        (1_000, 2010, {}, "age"),
+        (1_000, 1950, {}, "age"),
+        (1_000, 1990, {"flagged": True}, "risk"),
+        (1_000, 1990, {"payee_name": "Person Two"}, "other_holder"),
+        (LARGE, 1950, {"flagged": True, "payee_name": "Person Two"}, "amount, age, risk, other_holder"),
+    ],
+)
+def test_a_person_looks_at_what_the_policy_names(
+    posted_minor: int, birth: int, more: dict[str, Any], why: str | None
+) -> None:
+    desk = Desk()
+    desk.join(posted_minor=posted_minor, id_number=id_number(birth))
+    if more.get("flagged"):
+        desk.flag()
+    payout = PAYOUT | {name: text for name, text in more.items() if name == "payee_name"}
+    applicant = APPLICANT | {"id_number": id_number(birth)}
+    case_id, _ = desk.apply(accepts_fee=True, applicant=applicant, payout=payout)
+    said = desk.report(case_id, posted_minor)
+    assert types(said) == ["closure.approved" if why is None else "closure.in_review"]
+    assert desk.case(case_id).review_of == why
+
+
+def test_a_flag_that_has_run_out_or_is_taken_back_counts_no_more() -> None:
+    for is_cleared in (False, True):
+        desk = Desk()
+        desk.join()
+        desk.flag()
+        if is_cleared:
+            desk.flag(is_cleared=True)
+        else:
+            desk.pass_time(timedelta(days=2))
+        case_id, _ = desk.apply()
+        assert types(desk.report(case_id, 0)) == ["closure.approved"]
+
+
+def test_two_persons_look_at_what_is_very_large() -> None:
+    desk = Desk()
+    case_id = at_review(desk, VERY_LARGE)
+    assert approve(desk, case_id, "Reviewer One") == []
+    assert reason(approve(desk, case_id, "Reviewer One"))[1]["code"] == "reviewer_must_differ"
+    assert types(approve(desk, case_id, "Reviewer Two")) == ["closure.approved"]
+    desk = Desk()
+    case_id = at_review(desk, VERY_LARGE)
+    approve(desk, case_id, "Reviewer One")
+    said = desk.say("review", case_id, decision="reject", reviewer="Reviewer Two", note="No")
+    assert types(said) == ["closure.rejected"]
+
+
+def test_one_person_is_enough_below() -> None:
+    desk = Desk()
+    assert types(approve(desk, at_review(desk, VERY_LARGE - 1), "Reviewer")) == ["closure.approved"]
+
+
+@pytest.mark.parametrize(("posted_minor", "fee_minor", "payout_minor"), [(1_000, 100, 900), (60, 60, 0), (0, 0, 0)])
+def test_the_fee_is_never_more_than_there_is(posted_minor: int, fee_minor: int, payout_minor: int) -> None:
+    desk = Desk()
+    desk.join()
+    case_id, _ = desk.apply(accepts_fee=True)
+    _, approved = desk.report(case_id, posted_minor)[-1]
+    assert (approved["fee_minor"], approved["payout_minor"]) == (fee_minor, payout_minor)
+
+
+# --- Confirmation and cancellation ---
+
+
+def test_a_confirmation_that_comes_late_finds_the_case_expired() -> None:
+    desk = Desk()
+    case_id = at_approved(desk)
+    # The moment has come, and its timer has not yet.
+    desk.now += timedelta(days=3)
+    assert reason(desk.say("confirm", case_id))[1]["code"] == "state_conflict"
+    assert types(desk.pass_time(timedelta())) == ["closure.expired"]
+    assert reason(desk.say("confirm", case_id))[1]["code"] == "state_conflict"
+    assert types(desk.apply()[1]) == ["closure.received", "accounts.report"]
+
+
+CANCELLED_AT_ONCE = BEFORE_DRAINING & set(AT)
+GIVEN_BACK = {Status.DRAINING, Status.PAYOUT_STOPPED}
+
+
+@pytest.mark.parametrize("status", AT)
+def test_a_case_is_called_off_until_it_is_paid_out(status: Status) -> None:
+    desk = Desk()
+    case_id = AT[status](desk)
+    said = desk.say("cancel", case_id)
+    if status in CANCELLED_AT_ONCE:
+        assert types(said) == ["closure.cancelled"]
+        assert desk.status(case_id) == Status.CANCELLED
+    elif status in GIVEN_BACK:
+        assert types(said) == ["account.reinstate"]
+        assert types(desk.account("reinstated", case_id, 900)) == ["closure.cancelled"]
+    else:
+        assert reason(said)[1]["code"] == "state_conflict"
+        assert desk.status(case_id) == status
+    # What was on its way finds nothing to do.
+    if status in CANCELLED_AT_ONCE:
+        assert desk.pass_time(WEEK) == []
+        assert desk.owe(5) == []
+
+
+@pytest.mark.parametrize("status", AT)
+def test_an_account_is_named_while_it_may_be_used(status: Status) -> None:
+    desk = Desk()
+    case_id = AT[status](desk)
+    said = desk.say("payout_account", case_id, payee="bank:CCB:2", payee_name="Person One")
+    takes = {
+        Status.DOCUMENTS_REQUIRED, Status.OBLIGATIONS, Status.IN_FLIGHT, Status.REVIEW, Status.APPROVED,
+        Status.DRAINING, Status.PAYOUT_STOPPED,
+    }  # fmt: skip
+    if status not in takes:
+        assert reason(said)[1]["code"] == "state_conflict"
+        return
+    assert desk.memory.facts.applications[case_id].payee == "bank:CCB:2"
+    assert types(said) == (["transfer.request", "closure.paying_out"] if status == Status.PAYOUT_STOPPED else [])
+    if said:
+        assert (said[0][1]["payee"], said[0][1]["amount_minor"]) == ("bank:CCB:2", 900)
+
+
+def test_a_loans_case_takes_no_account() -> None:
+    desk = Desk()
+    case_id = _loan(desk)
+    said = desk.say("payout_account", case_id, **PAYOUT)
+    assert reason(said)[1]["code"] == "state_conflict"
+
+
+# --- Payout ---
+
+
+def test_a_wallet_is_paid_out_with_its_fee_and_finished() -> None:
+    desk = Desk()
+    case_id = at_draining(desk)
+    said = desk.account("drained", case_id, 1_000)
+    assert [(type_, body.get("kind"), body.get("amount_minor")) for type_, body in said] == [
+        ("transfer.request", "fee", FEE),
+        ("transfer.request", "withdrawal", 900),
+        ("closure.paying_out", None, None),
+    ]
+    assert desk.account("drained", case_id, 1_000) == []
+    desk.transfer("settled", case_id, desk.case(case_id).fee_id, FEE, kind="fee")
+    assert desk.account("drained", case_id, 900) == []
+    for _ in range(2):
+        desk.transfer("settled", case_id, desk.case(case_id).payout_id, 900)
+    desk.account("drained", case_id, 0)
+    (_, erasing), (erase, _), (erased, _) = desk.account("closed", case_id)
+    receipt = erasing["receipt"]
+    assert (receipt["balance_minor"], receipt["fee_minor"], receipt["payout_minor"]) == (1_000, FEE, 900)
+    assert (erase, erased) == ("customer.erase", "customer.erased")
+
+
+def test_an_empty_wallet_is_paid_nothing() -> None:
+    desk = Desk()
+    case_id = at_draining(desk, 0, payout=None)
+    assert types(desk.account("drained", case_id, 0)) == ["account.finish"]
+
+
+def test_a_wallet_that_the_fee_empties_is_finished_once_it_is_taken() -> None:
+    desk = Desk()
+    case_id = at_draining(desk, 60, payout=None)
+    assert types(desk.account("drained", case_id, 60)) == ["transfer.request"]
+    assert desk.account("drained", case_id, 60) == []
+    desk.transfer("settled", case_id, desk.case(case_id).fee_id, 60, kind="fee")
+    assert types(desk.account("drained", case_id, 0)) == ["account.finish"]
+
+
+def test_a_fee_that_cannot_be_taken_is_let_go() -> None:
+    desk = Desk()
+    case_id = at_paying_out(desk)
+    restricted = {"code": "account_restricted", "retryable": True, "refund": "none"}
+    assert desk.transfer("failed", case_id, desk.case(case_id).fee_id, FEE, kind="fee", reason=restricted) == []
+    desk.transfer("settled", case_id, desk.case(case_id).payout_id, 900)
+    said = desk.account("drained", case_id, FEE)
+    assert [body.get("amount_minor") for _, body in said] == [FEE, None]
+    # Where there was nothing but the fee, nothing else says that it goes on.
+    desk = Desk()
+    case_id = at_paying_out(desk, 60)
+    said = desk.transfer("failed", case_id, desk.case(case_id).fee_id, 60, kind="fee", reason=restricted)
+    assert [(type_, body.get("amount_minor")) for type_, body in said] == [
+        ("transfer.request", 60),
+        ("closure.paying_out", None),
+    ]
+
+
+def test_a_payout_that_failed_waits_for_another_account() -> None:
+    desk = Desk()
+    case_id = at_paying_out(desk)
+    desk.transfer("settled", case_id, desk.case(case_id).fee_id, FEE, kind="fee")
+    desk.account("drained", case_id, 900)
+    said = desk.transfer("refunded", case_id, desk.case(case_id).payout_id, 900, reason=BAD)
+    assert reason(said)[0] == "closure.payout_failed"
+    assert reason(said)[1]["code"] == "rail_rejected"
+    # Its money is back, and nothing happens by itself.
+    assert desk.account("drained", case_id, 900) == []
+    assert desk.pass_time(WEEK) == []
+    said = desk.say("payout_account", case_id, payee="bank:CCB:2", payee_name="Person One")
+    assert [body.get("amount_minor") for _, body in said] == [900, None]
+
+
+@pytest.mark.parametrize("code", ["maintenance", "account_restricted", "risk_restricted"])
+def test_a_payout_that_is_refused_for_a_while_is_tried_again(code: str) -> None:
+    for after in ({}, {"available_at": "2026-09-28T02:00:00Z"}):
+        desk = Desk()
+        case_id = at_paying_out(desk)
+        first = desk.case(case_id).payout_id
+        why = {"code": code, "retryable": True, "refund": "none", **after}
+        assert desk.transfer("failed", case_id, first, 900, reason=why) == []
+        assert desk.status(case_id) == Status.PAYOUT_STOPPED
+        assert desk.pass_time(timedelta(seconds=299)) == []
+        said = desk.pass_time(timedelta(hours=1) if after else timedelta(seconds=1))
+        assert "closure.paying_out" in types(said)
+        assert desk.case(case_id).payout_id != first
+
+
+def test_a_payout_that_comes_back_after_it_had_arrived_is_not_counted() -> None:
+    desk = Desk()
+    case_id = at_finishing(desk)
+    returned = BAD | {"code": "rail_returned"}
+    said = desk.transfer("refunded", case_id, desk.case(case_id).payout_id, 900, reason=returned)
+    assert types(said) == ["closure.payout_failed"]
+    assert desk.case(case_id).paid_minor == 0
+    # Another account is named before the money is booked: it is paid when it is.
+    assert desk.say("payout_account", case_id, **PAYOUT) == []
+    assert "closure.paying_out" in types(desk.account("drained", case_id, 900))
+    desk.transfer("settled", case_id, desk.case(case_id).payout_id, 900)
+    desk.account("drained", case_id, 0)
+    _, erasing = desk.account("closed", case_id)[0]
+    assert erasing["receipt"]["payout_minor"] == 900
+
+
+@pytest.mark.parametrize("status", [Status.ERASING, Status.CLOSED])
+def test_a_payout_that_comes_back_after_the_end_is_told(status: Status) -> None:
+    desk = Desk()
+    case_id = AT[status](desk)
+    said = desk.transfer("refunded", case_id, desk.case(case_id).payout_id, 900, reason=BAD)
+    assert types(said) == ["closure.discrepancy"]
+    assert desk.status(case_id) == status
+
+
+def test_a_payout_that_comes_back_after_the_next_one_was_made_is_not_counted() -> None:
+    desk = Desk()
+    case_id = at_finishing(desk)
+    first = desk.case(case_id).payout_id
+    desk.account("drained", case_id, 50)
+    second = desk.case(case_id).payout_id
+    assert desk.transfer("refunded", case_id, first, 900, reason=BAD | {"code": "rail_returned"}) == []
+    desk.transfer("settled", case_id, second, 50)
+    said = desk.account("drained", case_id, 900)
+    assert [body.get("amount_minor") for _, body in said] == [900, None]
+    desk.transfer("settled", case_id, desk.case(case_id).payout_id, 900)
+    desk.account("drained", case_id, 0)
+    _, erasing = desk.account("closed", case_id)[0]
+    assert erasing["receipt"]["payout_minor"] == 950
+
+
+def test_more_money_is_paid_after_what_is_under_way() -> None:
+    desk = Desk()
+    case_id = at_paying_out(desk)
+    desk.transfer("settled", case_id, desk.case(case_id).fee_id, FEE, kind="fee")
+    desk.transfer("settled", case_id, desk.case(case_id).payout_id, 900)
+    said = desk.account("drained", case_id, 25)
+    assert [body.get("amount_minor") for _, body in said] == [25, None]
+    # Also where the wallet was just going to be ended; the transfer service refuses that.
+    desk = Desk()
+    case_id = at_finishing(desk)
+    desk.refuse("account.finish", f"{case_id}.finish.9", "state_conflict")
+    assert "closure.paying_out" in types(desk.account("drained", case_id, 25))
+
+
+def test_money_that_comes_in_where_no_account_was_named_waits_for_one() -> None:
+    desk = Desk()
+    case_id = at_draining(desk, 0, payout=None)
+    said = desk.account("drained", case_id, 40)
+    assert types(said) == ["closure.payout_account_required"]
+    said = desk.say("payout_account", case_id, **PAYOUT)
+    assert [body.get("amount_minor") for _, body in said] == [40, None]
+
+
+# --- Loans and erasing ---
+
+
+def _loan(desk: Desk) -> UUID:
+    desk.join(posted_minor=None)
+    desk.owe(0)
+    case_id, said = desk.apply(LOAN)
+    assert types(said) == ["closure.received", "closure.approved"]
+    return case_id
+
+
+def test_a_loan_is_closed_and_its_holder_forgotten() -> None:
+    desk = Desk()
+    case_id = _loan(desk)
+    assert types(desk.say("confirm", case_id)) == [
+        "closure.confirmed", "loan.disabled", "credit.status_changed", "closure.erasing", "customer.erase",
+        "customer.erased",
+    ]  # fmt: skip
+
+
+def test_a_loan_that_nobody_knows_is_looked_for_once_more() -> None:
+    desk = Desk()
+    desk.join(posted_minor=None)
+    case_id, said = desk.apply(LOAN)
+    assert said == []
+    assert reason(desk.pass_time(timedelta(seconds=2)))[1]["code"] == "subject_unknown"
+    desk = Desk()
+    desk.join(posted_minor=None)
+    case_id, _ = desk.apply(LOAN)
+    desk.owe(0)
+    assert types(desk.pass_time(timedelta(seconds=2))) == ["closure.received", "closure.approved"]
+    assert desk.status(case_id) == Status.APPROVED
+
+
+def test_a_wallet_that_is_closed_is_nobodys_subject() -> None:
+    desk = Desk()
+    at_closed(desk)
+    assert reason(desk.apply()[1]) == (
+        "closure.rejected",
+        {"code": "subject_unknown", "remedy": "check_subject", "detail": "the wallet is closed"},
+    )
+
+
+def _has_wallet(desk: Desk) -> None:
+    desk.hear_of_wallet(0, account_id="wallet:2")
+
+
+def _has_loan(desk: Desk) -> None:
+    desk.owe(0, obligation_id="l-2", status="open")
+
+
+def _has_case(desk: Desk) -> None:
+    desk.owe(0)
+    desk.apply(LOAN)
+
+
+@pytest.mark.parametrize(
+    ("has", "why"), [(_has_wallet, "wallet_open"), (_has_loan, "loan_open"), (_has_case, "case_open")]
+)
+def test_erasing_waits_for_what_is_still_open(has: Callable[[Desk], None], why: str) -> None:
+    desk = Desk()
+    case_id = at_finishing(desk)
+    has(desk)
+    ((type_, closed),) = desk.account("closed", case_id)
+    assert (type_, closed["erasure"], closed["why"]) == ("closure.closed", "deferred", why)
+    assert closed["receipt"]["payout_minor"] == 900
+    assert desk.memory.facts.customers[CUSTOMER].profile is not None
+
+
+def test_a_case_is_closed_when_everybody_has_forgotten_in_any_order_and_twice() -> None:
+    for services in (("transfer", "maintenance"), ("maintenance", "transfer")):
+        desk = Desk()
+        case_id = at_erasing(desk)
+        for _ in range(2):
+            assert desk.erased("closure") == []
+            assert desk.erased(services[0]) == []
+            assert desk.erased(services[1], "customer-2") == []
+        ((type_, closed),) = desk.erased(services[1])
+        assert (type_, closed["erasure"]) == ("closure.closed", "done")
+        assert desk.erased(services[1]) == []
+        assert case_id not in desk.memory.facts.applications
+        assert desk.memory.facts.customers[CUSTOMER].profile is None
+
+
+def test_a_null_profile_waits_for_the_end_of_the_cases() -> None:
+    desk = Desk()
+    case_id = at_approved(desk)
+    assert desk.forget() == []
+    assert case_id in desk.memory.facts.applications
+    assert types(desk.say("cancel", case_id)) == ["closure.cancelled", "customer.erased"]
+    assert case_id not in desk.memory.facts.applications
+
+
+# --- The workflow as a whole ---
+
+
+def test_a_case_cannot_leave_its_end() -> None:
+    ended = {Status.CLOSED, Status.REJECTED, Status.CANCELLED, Status.EXPIRED}
+    assert not ended & set(TRANSITIONS)
+    assert set().union(*TRANSITIONS.values()) | {Status.RECEIVED} == set(Status)
+
+
+def test_a_close_that_is_refused_ends_the_case() -> None:
+    desk = Desk()
+    case_id = at_draining(desk)
+    said = desk.refuse("account.close", f"{case_id}.close", "account_closing")
+    assert reason(said)[1]["code"] == "subject_unknown"
+
+
+def test_what_is_about_another_wallet_or_case_changes_nothing() -> None:
+    desk = Desk()
+    case_id = at_draining(desk)
+    assert desk.account("drained", case_id, 5, account_id="wallet:2") == []
+    assert desk.account("drained", uuid.uuid4(), 5) == []
+    assert desk.transfer("settled", case_id, uuid.uuid4(), 5) == []
+    assert desk.status(case_id) == Status.DRAINING
+
+
+def test_a_wallet_of_which_nothing_was_heard_yet_is_asked_for() -> None:
+    desk = Desk()
+    desk.join(posted_minor=None)
+    case_id, said = desk.apply()
+    assert types(said) == ["accounts.report"]
+    assert types(desk.report(case_id, 0)) == ["closure.received", "accounts.report"]
+    assert types(desk.report(case_id, 0)) == ["closure.approved"]
+    assert WALLET in desk.memory.facts.wallets
