@@ -181,7 +181,7 @@ class Case:
 
     @property
     def owes_payout(self) -> bool:
-        """Whether the latest payout, or the fee where there was nothing else to pay, has not arrived yet."""
+        """Whether the latest payout, or the fee where there is nothing else to pay, has not arrived yet."""
         if self.payout_minor:
             return self.payouts not in self.paid_numbers
         return self.fee_minor > self.fee_paid_minor
@@ -194,16 +194,19 @@ class Case:
     @property
     def payout_id(self) -> UUID:
         """The id of the latest payout that it asked for."""
-        return uuid5(self.case_id, f"payout/{self.payouts}")
+        return self.payout_id_of(self.payouts)
+
+    def payout_id_of(self, number: int) -> UUID:
+        """Return the id of one of its payouts."""
+        return uuid5(self.case_id, f"payout/{number}")
 
     def number_of(self, payout_id: UUID) -> int | None:
         """Return which of its payouts has an id, the latest or one before; None for what is none of them."""
-        numbers = range(self.payouts, 0, -1)
-        return next((number for number in numbers if uuid5(self.case_id, f"payout/{number}") == payout_id), None)
+        return next((number for number in range(self.payouts, 0, -1) if self.payout_id_of(number) == payout_id), None)
 
     @property
     def fee_id(self) -> UUID:
-        """The id of the transfer that pays the fee beside the latest payout."""
+        """The id of the transfer that takes the fee, where the latest payout is only that."""
         return uuid5(self.case_id, f"fee/{self.payouts}")
 
 

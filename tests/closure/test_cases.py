@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 WEEK = timedelta(days=7)
 LARGE, VERY_LARGE = 5_000_000, 50_000_000
 BAD = {"code": "rail_rejected", "iso20022": "MS03", "retryable": True, "refund": "automatic"}
+RETURNED = BAD | {"code": "rail_returned"}
 
 
 # --- How a case comes to where it stands ---
@@ -50,17 +51,16 @@ def at_paying_out(desk: Desk, posted_minor: int = 1_000) -> UUID:
 
 def at_payout_stopped(desk: Desk) -> UUID:
     case_id = at_paying_out(desk)
-    desk.transfer("settled", case_id, desk.case(case_id).fee_id, FEE, kind="fee")
     desk.transfer("refunded", case_id, desk.case(case_id).payout_id, 900, reason=BAD)
-    desk.account("drained", case_id, 900)
+    desk.account("drained", case_id, 1_000)
     return case_id
 
 
 def at_finishing(desk: Desk) -> UUID:
     case_id = at_paying_out(desk)
-    desk.transfer("settled", case_id, desk.case(case_id).fee_id, FEE, kind="fee")
-    desk.account("drained", case_id, 900, reserved_minor=0)
     desk.transfer("settled", case_id, desk.case(case_id).payout_id, 900)
+    desk.account("drained", case_id, FEE)
+    desk.transfer("settled", case_id, desk.case(case_id).fee_id, FEE, kind="fee")
     assert types(desk.account("drained", case_id, 0)) == ["account.finish"]
     return case_id
 
@@ -593,7 +593,9 @@ def test_a_case_is_called_off_until_it_is_paid_out(status: Status) -> None:
         assert desk.status(case_id) == Status.CANCELLED
     elif status in GIVEN_BACK:
         assert types(said) == ["account.reinstate"]
-        assert types(desk.account("reinstated", case_id, 900)) == ["closure.cancelled"]
+        # Nothing was taken from it.
+        assert desk.case(case_id).fee_paid_minor == 0
+        assert types(desk.account("reinstated", case_id, 1_000)) == ["closure.cancelled"]
     else:
         assert reason(said)[1]["code"] == "state_conflict"
         assert desk.status(case_id) == status
@@ -636,18 +638,22 @@ def test_a_wallet_is_paid_out_with_its_fee_and_finished() -> None:
     case_id = at_draining(desk)
     said = desk.account("drained", case_id, 1_000)
     assert [(type_, body.get("kind"), body.get("amount_minor")) for type_, body in said] == [
-        ("transfer.request", "fee", FEE),
         ("transfer.request", "withdrawal", 900),
         ("closure.paying_out", None, None),
     ]
+    paid = desk.case(case_id).payout_id
     assert desk.account("drained", case_id, 1_000) == []
-    desk.transfer("settled", case_id, desk.case(case_id).fee_id, FEE, kind="fee")
-    assert desk.account("drained", case_id, 900) == []
     for _ in range(2):
-        desk.transfer("settled", case_id, desk.case(case_id).payout_id, 900)
+        desk.transfer("settled", case_id, paid, 900)
+    ((type_, order),) = desk.account("drained", case_id, FEE)
+    assert (type_, order["kind"], order["amount_minor"]) == ("transfer.request", "fee", FEE)
+    assert desk.account("drained", case_id, FEE) == []
+    for _ in range(2):
+        desk.transfer("settled", case_id, desk.case(case_id).fee_id, FEE, kind="fee")
     desk.account("drained", case_id, 0)
     (_, erasing), (erase, _), (erased, _) = desk.account("closed", case_id)
     receipt = erasing["receipt"]
+    assert receipt["transfer_id"] == str(paid)
     assert (receipt["balance_minor"], receipt["fee_minor"], receipt["payout_minor"]) == (1_000, FEE, 900)
     assert (erase, erased) == ("customer.erase", "customer.erased")
 
@@ -668,33 +674,29 @@ def test_a_wallet_that_the_fee_empties_is_finished_once_it_is_taken() -> None:
 
 
 def test_a_fee_that_cannot_be_taken_is_let_go() -> None:
-    desk = Desk()
-    case_id = at_paying_out(desk)
     restricted = {"code": "account_restricted", "retryable": True, "refund": "none"}
-    assert desk.transfer("failed", case_id, desk.case(case_id).fee_id, FEE, kind="fee", reason=restricted) == []
-    desk.transfer("settled", case_id, desk.case(case_id).payout_id, 900)
-    said = desk.account("drained", case_id, FEE)
-    assert [body.get("amount_minor") for _, body in said] == [FEE, None]
-    # Where there was nothing but the fee, nothing else says that it goes on.
-    desk = Desk()
-    case_id = at_paying_out(desk, 60)
-    said = desk.transfer("failed", case_id, desk.case(case_id).fee_id, 60, kind="fee", reason=restricted)
-    assert [(type_, body.get("amount_minor")) for type_, body in said] == [
-        ("transfer.request", 60),
-        ("closure.paying_out", None),
-    ]
+    for balance_minor, fee_minor in ((1_000, FEE), (60, 60)):
+        desk = Desk()
+        case_id = at_paying_out(desk, balance_minor)
+        if balance_minor > fee_minor:
+            desk.transfer("settled", case_id, desk.case(case_id).payout_id, balance_minor - fee_minor)
+            desk.account("drained", case_id, fee_minor)
+        # Nothing moves in the wallet by that, so that nothing else says that it goes on.
+        said = desk.transfer("failed", case_id, desk.case(case_id).fee_id, fee_minor, kind="fee", reason=restricted)
+        assert [(type_, body.get("kind"), body.get("amount_minor")) for type_, body in said] == [
+            ("transfer.request", "withdrawal", fee_minor),
+            ("closure.paying_out", None, None),
+        ]
 
 
 def test_a_payout_that_failed_waits_for_another_account() -> None:
     desk = Desk()
     case_id = at_paying_out(desk)
-    desk.transfer("settled", case_id, desk.case(case_id).fee_id, FEE, kind="fee")
-    desk.account("drained", case_id, 900)
     said = desk.transfer("refunded", case_id, desk.case(case_id).payout_id, 900, reason=BAD)
     assert reason(said)[0] == "closure.payout_failed"
     assert reason(said)[1]["code"] == "rail_rejected"
     # Its money is back, and nothing happens by itself.
-    assert desk.account("drained", case_id, 900) == []
+    assert desk.account("drained", case_id, 1_000) == []
     assert desk.pass_time(WEEK) == []
     said = desk.say("payout_account", case_id, payee="bank:CCB:2", payee_name="Person One")
     assert [body.get("amount_minor") for _, body in said] == [900, None]
@@ -715,12 +717,12 @@ def test_a_payout_that_is_refused_for_a_while_is_tried_again(code: str) -> None:
         assert desk.case(case_id).payout_id != first
 
 
-def test_a_payout_that_comes_back_after_it_had_arrived_is_not_counted() -> None:
+def test_a_payout_that_comes_back_after_it_had_arrived_asks_for_another_account() -> None:
     desk = Desk()
     case_id = at_finishing(desk)
-    returned = BAD | {"code": "rail_returned"}
-    said = desk.transfer("refunded", case_id, desk.case(case_id).payout_id, 900, reason=returned)
+    said = desk.transfer("refunded", case_id, desk.case(case_id).payout_id_of(1), 900, reason=RETURNED)
     assert types(said) == ["closure.payout_failed"]
+    assert said[0][1]["payout_minor"] == 900
     assert desk.case(case_id).paid_minor == 0
     # Another account is named before the money is booked: it is paid when it is.
     assert desk.say("payout_account", case_id, **PAYOUT) == []
@@ -728,40 +730,50 @@ def test_a_payout_that_comes_back_after_it_had_arrived_is_not_counted() -> None:
     desk.transfer("settled", case_id, desk.case(case_id).payout_id, 900)
     desk.account("drained", case_id, 0)
     _, erasing = desk.account("closed", case_id)[0]
-    assert erasing["receipt"]["payout_minor"] == 900
+    assert (erasing["receipt"]["payout_minor"], erasing["receipt"]["fee_minor"]) == (900, FEE)
+    assert erasing["receipt"]["transfer_id"] == str(desk.case(case_id).payout_id)
 
 
 @pytest.mark.parametrize("status", [Status.ERASING, Status.CLOSED])
 def test_a_payout_that_comes_back_after_the_end_is_told(status: Status) -> None:
     desk = Desk()
     case_id = AT[status](desk)
-    said = desk.transfer("refunded", case_id, desk.case(case_id).payout_id, 900, reason=BAD)
+    said = desk.transfer("refunded", case_id, desk.case(case_id).payout_id_of(1), 900, reason=RETURNED)
     assert types(said) == ["closure.discrepancy"]
     assert desk.status(case_id) == status
 
 
-def test_a_payout_that_comes_back_after_the_next_one_was_made_is_not_counted() -> None:
-    desk = Desk()
-    case_id = at_finishing(desk)
-    first = desk.case(case_id).payout_id
-    desk.account("drained", case_id, 50)
-    second = desk.case(case_id).payout_id
-    assert desk.transfer("refunded", case_id, first, 900, reason=BAD | {"code": "rail_returned"}) == []
-    desk.transfer("settled", case_id, second, 50)
-    said = desk.account("drained", case_id, 900)
-    assert [body.get("amount_minor") for _, body in said] == [900, None]
-    desk.transfer("settled", case_id, desk.case(case_id).payout_id, 900)
-    desk.account("drained", case_id, 0)
-    _, erasing = desk.account("closed", case_id)[0]
-    assert erasing["receipt"]["payout_minor"] == 950
+def test_a_payout_that_comes_back_while_something_else_is_under_way_is_not_counted() -> None:
+    for comes_in_minor in (0, 50):
+        desk = Desk()
+        case_id = at_paying_out(desk)
+        first = desk.case(case_id).payout_id
+        desk.transfer("settled", case_id, first, 900)
+        desk.account("drained", case_id, FEE + comes_in_minor)
+        assert desk.transfer("refunded", case_id, first, 900, reason=RETURNED) == []
+        assert desk.case(case_id).paid_minor == 0
+        if comes_in_minor:
+            desk.transfer("settled", case_id, desk.case(case_id).payout_id, comes_in_minor)
+            said = desk.account("drained", case_id, FEE + 900)
+        else:
+            desk.transfer("settled", case_id, desk.case(case_id).fee_id, FEE, kind="fee")
+            said = desk.account("drained", case_id, 900)
+        assert [body.get("amount_minor") for _, body in said] == [900, None]
+        desk.transfer("settled", case_id, desk.case(case_id).payout_id, 900)
+        if comes_in_minor:
+            desk.account("drained", case_id, FEE)
+            desk.transfer("settled", case_id, desk.case(case_id).fee_id, FEE, kind="fee")
+        desk.account("drained", case_id, 0)
+        _, erasing = desk.account("closed", case_id)[0]
+        receipt = erasing["receipt"]
+        assert (receipt["payout_minor"], receipt["fee_minor"]) == (900 + comes_in_minor, FEE)
 
 
 def test_more_money_is_paid_after_what_is_under_way() -> None:
     desk = Desk()
     case_id = at_paying_out(desk)
-    desk.transfer("settled", case_id, desk.case(case_id).fee_id, FEE, kind="fee")
     desk.transfer("settled", case_id, desk.case(case_id).payout_id, 900)
-    said = desk.account("drained", case_id, 25)
+    said = desk.account("drained", case_id, FEE + 25)
     assert [body.get("amount_minor") for _, body in said] == [25, None]
     # Also where the wallet was just going to be ended; the transfer service refuses that.
     desk = Desk()

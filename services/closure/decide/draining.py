@@ -55,7 +55,7 @@ _EMPTYING: Final = frozenset({Status.DRAINING, Status.PAYING_OUT, Status.PAYOUT_
 
 
 def pay(book: Book, lane: Lane, case: Case) -> None:
-    """Send what a wallet holds, less the fee, to the account that its holder named."""
+    """Send what a wallet holds, less the fee, to the account that its holder named; then take the fee."""
     fee_minor = min(case.fee_minor - case.fee_paid_minor, case.balance_minor)
     amount_minor = case.balance_minor - fee_minor
     application = book.application_of(case)
@@ -67,9 +67,10 @@ def pay(book: Book, lane: Lane, case: Case) -> None:
     case.refusal = None
     if case.status != Status.PAYING_OUT:
         book.enter(case, Status.PAYING_OUT)
-    if fee_minor:
+    if not amount_minor:
+        # It is taken last: a closing that is called off because its payout fails costs nothing.
         _request(book, lane, case, str(case.fee_id), kind="fee", payee=FEES, amount_minor=fee_minor)
-    if amount_minor:
+    else:
         payout = {"payee": application.payee, "payee_name": application.payee_name}
         _request(book, lane, case, str(case.payout_id), kind="withdrawal", amount_minor=amount_minor, **payout)
         transfer = {"transfer_id": str(case.payout_id), "payee": application.payee}
@@ -131,7 +132,9 @@ def _take_back(book: Book, lane: Lane, case: Case, number: int, data: TransferEv
         case.paid_numbers.remove(number)
         case.paid_minor -= data.amount_minor
         book.change(case)
-    if case.status in {Status.PAYING_OUT, Status.FINISHING} and number == case.payouts:
+    # Where another payout or the fee is under way, what came back is paid once more after it.
+    is_waiting = number == case.payouts or (was_paid and not case.owes_payout)
+    if case.status in {Status.PAYING_OUT, Status.FINISHING} and is_waiting:
         _stop(book, lane, case, data)
     elif was_paid and case.status in {Status.ERASING, Status.CLOSED}:
         book.note(case, "payout_returned")
@@ -155,7 +158,7 @@ def _stop(book: Book, lane: Lane, case: Case, data: TransferEvent) -> None:
         case,
         "closure.payout_failed",
         transfer_id=str(data.transfer_id),
-        payout_minor=case.payout_minor,
+        payout_minor=data.amount_minor,
         currency=case.currency,
         payee=payee,
         reason=_EXPLAINED if reason is None else reason.model_dump(mode="json", exclude_none=True),
@@ -276,6 +279,6 @@ def _receipt(book: Book, case: Case) -> dict[str, Any]:
         ],
     }
     payee = book.application_of(case).payee
-    if paid_minor and payee is not None:
-        receipt |= {"payee": payee, "transfer_id": str(case.payout_id)}
+    if case.paid_numbers and payee is not None:
+        receipt |= {"payee": payee, "transfer_id": str(case.payout_id_of(case.paid_numbers[-1]))}
     return receipt
