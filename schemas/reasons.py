@@ -192,6 +192,8 @@ ClosingCode = Literal[
     "cooling_period",
     "review_rejected",
     "documents_expired",
+    "assessment_refused",
+    "assessment_missing",
 ]
 Remedy = Literal[
     "correct_name",
@@ -229,6 +231,8 @@ REMEDIES: Final[Mapping[ClosingCode, tuple[Remedy, ...]]] = MappingProxyType(
         "cooling_period": ("wait",),
         "review_rejected": ("contact_support",),
         "documents_expired": ("apply_again",),
+        "assessment_refused": ("contact_support",),
+        "assessment_missing": ("apply_again",),
     }
 )
 """What a customer can do about each closing code: the first at first, the others where it did not help."""

@@ -35,6 +35,7 @@ _READ_EVENTS: Final = frozenset(
         "account.drained",
         "account.reinstated",
         "account.closed",
+        "account.reopened",
         "account.reported",
     }
 )

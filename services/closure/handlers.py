@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from uuid import UUID
 
 from schemas.account import AccountState
-from schemas.closure import ClosureRequest
+from schemas.closure import AssessmentAnswered, ClosureReopen, ClosureRequest
 from schemas.customer import CustomerProfile, erased_customer
 from schemas.erasure import CustomerErased
 from schemas.obligation import ObligationPosition
 from schemas.risk import RiskFlagged
 from schemas.transfer import TransferCommandRefused
 from services.closure import store
-from services.closure.decide import cases, commands, draining, outcomes
+from services.closure.decide import cases, commands, draining, outcomes, reopening, residue
 from services.closure.decide.book import Book
-from services.closure.decide.erasing import decide_erased, forget
+from services.closure.decide.erasing import forget_again, forget_wanted, want_forgotten
 from services.closure.identity import hash_profile
-from services.closure.model import ENDED, AnswerKey, Position, Status, Wallet
+from services.closure.model import ASSESS_TIMER, RESIDUE_TIMER, AnswerKey, Position, Status, Wallet
 from services.runtime.message import Effects, Unfit
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from services.closure.decide.book import Rules
     from services.closure.model import Case
     from services.runtime.database import Connection
-    from services.runtime.message import Batch, Lane, Message, Timer
+    from services.runtime.message import Batch, Message, Timer
 
 _UUID_LENGTH: Final = 36
 
@@ -46,18 +46,10 @@ class Handlers:
             return await self._on_timers(connection, batch.timers, now)
         asked = store.Subjects()
         for message in batch.messages:
-            data: Any = message.data
-            asked.cases.add(data.case_id)
-            if isinstance(data, ClosureRequest):
-                asked.subjects.add(data.subject)
-            else:
-                asked.answers.add(AnswerKey(message.source, message.id))
+            _ask(asked, message)
         book = await self._book(connection, asked, now)
         for message in batch.messages:
-            if isinstance(message.data, ClosureRequest):
-                commands.decide_request(book, message, message.data)
-            else:
-                book.decide_once(message, commands.decide_change)
+            _decide_command(book, message)
         return await self._recorded(connection, book)
 
     async def on_transfers(self, connection: Connection, batch: Batch, now: datetime) -> Effects:
@@ -75,6 +67,7 @@ class Handlers:
         for message in reports:
             report: Any = message.data
             asked.subjects.add(report.account_id)
+            asked.closed.add(report.account_id)
             asked.customers.add(report.customer_id)
         book = await self._book(connection, asked, now)
         await store.record_wallets(connection, _wallets_in(batch.messages, book))
@@ -82,7 +75,7 @@ class Handlers:
         for message in batch.messages:
             data: Any = message.data
             if message.type == "account.reported":
-                if (asking := book.open_case_of(data.account_id)) is not None:
+                if (asking := book.asking(data.account_id, data.report_id)) is not None:
                     outcomes.decide_report(book, message.lane, asking, data)
             elif id(message) in about and (case := book.cases.get(about[id(message)])) is not None:
                 _decide_said(book, message, case)
@@ -101,22 +94,12 @@ class Handlers:
                 unfit.append(Unfit(message, str(error)))
         book = await self._book(connection, store.Subjects(customers={customer_id for _, customer_id in said}), now)
         for message, customer_id in said:
-            self._take_profile(book, message, customer_id)
+            _take_profile(book, message, customer_id)
         for message, customer_id in said:
             for case in book.cases_of(customer_id):
                 cases.look_at_profile(book, message.lane, case)
-        effects = await self._recorded(connection, book, {customer_id: one.lane for one, customer_id in said})
+        effects = await self._recorded(connection, book)
         return Effects(effects.outgoing, effects.timers_set, effects.timers_cleared, unfit)
-
-    def _take_profile(self, book: Book, message: Message, customer_id: str) -> None:
-        customer = book.customers[customer_id]
-        book.changed_customers[customer_id] = customer
-        if isinstance(message.data, CustomerProfile):
-            customer.profile = hash_profile(message.data, self.rules.hashes)
-            customer.erased_at = customer.erase_wanted = None
-        else:
-            customer.erase_wanted = message.id
-            customer.profile = None
 
     async def on_positions(self, connection: Connection, batch: Batch, now: datetime) -> Effects:
         """Keep what customers owe, and stop the cases that it stands against."""
@@ -178,47 +161,86 @@ class Handlers:
         if batch.timers:
             return await self._on_timers(connection, batch.timers, now)
         said = [(message, message.data) for message in batch.messages if isinstance(message.data, CustomerErased)]
-        found = await store.find_erasing_cases(connection, {data.customer_id for _, data in said})
+        found = await store.find_being_erased(connection, {data.customer_id for _, data in said})
         if not found:
             return Effects()
-        book = await self._book(connection, store.Subjects(customers=set(found), cases=set(found.values())), now)
+        book = await self._book(connection, store.Subjects(customers=found), now)
         for message, data in said:
-            case = book.cases.get(found.get(data.customer_id) or UUID(int=0))
-            if case is not None and decide_erased(book, case, data.service):
-                case.erasure = "done"
-                draining.close(book, message.lane, case)
+            residue.decide_answer(book, message.lane, data.customer_id, data.service)
         return await self._recorded(connection, book)
 
     async def _on_timers(self, connection: Connection, timers: Sequence[Timer], now: datetime) -> Effects:
-        asked = store.Subjects(cases={UUID(timer.subject) for timer in timers})
+        asked = store.Subjects(
+            cases={UUID(timer.subject) for timer in timers if timer.kind != ASSESS_TIMER},
+            reopenings={UUID(timer.subject) for timer in timers if timer.kind == ASSESS_TIMER},
+        )
         book = await self._book(connection, asked, now)
         # Loans whose owner was not known may be by now.
-        unknown = [case for case in book.cases.values() if case.customer_id is None]
+        unknown = {case.subject for case in book.cases.values() if case.customer_id is None}
         if unknown:
-            again = store.Subjects(cases=set(book.cases), subjects={case.subject for case in unknown})
-            book = await self._book(connection, again, now)
+            asked.cases.update(book.cases)
+            asked.subjects, asked.closed = unknown, unknown
+            book = await self._book(connection, asked, now)
+        erased = [case.customer_id for case in book.cases.values() if case.erasure == "done" and case.customer_id]
+        sealed = await store.find_sealed(connection, set(erased))
         for timer in timers:
             case = book.cases.get(UUID(timer.subject))
-            if case is not None:
+            if timer.kind == ASSESS_TIMER:
+                reopening.decide_not_assessed(book, timer.lane, UUID(timer.subject))
+            elif timer.kind == RESIDUE_TIMER and case is not None:
+                residue.look(book, timer.lane, case, sealed)
+            elif case is not None:
                 outcomes.decide_timer(book, timer, case)
         return await self._recorded(connection, book)
 
     async def _book(self, connection: Connection, asked: store.Subjects, now: datetime) -> Book:
         return Book(await store.load_facts(connection, asked, self.master_key), self.rules, now)
 
-    async def _recorded(self, connection: Connection, book: Book, lanes: dict[str, Lane] | None = None) -> Effects:
-        wanted = [customer for customer in book.customers.values() if customer.erase_wanted is not None]
-        for customer in wanted:
-            lane = (lanes or {}).get(customer.customer_id) or _lane_of(book)
-            is_busy = any(case.status not in ENDED for case in book.cases_of(customer.customer_id))
-            if customer.erase_wanted is not None and not is_busy and lane is not None:
-                forget(book, lane, customer.customer_id, customer.erase_wanted)
+    async def _recorded(self, connection: Connection, book: Book) -> Effects:
+        forget_wanted(book)
+        forget_again(book)
         await store.record(connection, book, self.master_key)
         return Effects.of(book.outgoing, book.timers)
 
 
-def _lane_of(book: Book) -> Lane | None:
-    return book.outgoing[0].lane if book.outgoing else None
+def _ask(asked: store.Subjects, message: Message) -> None:
+    """Note what has to be known to decide a command."""
+    data: Any = message.data
+    if isinstance(data, ClosureRequest):
+        asked.cases.add(data.case_id)
+        asked.subjects.add(data.subject)
+        asked.closed.add(data.subject)
+    elif isinstance(data, ClosureReopen):
+        asked.reopenings.add(data.request_id)
+        asked.subjects.add(data.subject)
+        asked.closed.add(data.subject)
+    elif isinstance(data, AssessmentAnswered):
+        asked.reopenings.add(data.request_id)
+        asked.answers.add(AnswerKey(message.source, message.id))
+    else:
+        asked.cases.add(data.case_id)
+        asked.answers.add(AnswerKey(message.source, message.id))
+
+
+def _decide_command(book: Book, message: Message) -> None:
+    if isinstance(message.data, ClosureRequest):
+        commands.decide_request(book, message, message.data)
+    elif isinstance(message.data, ClosureReopen):
+        reopening.decide_reopen(book, message, message.data)
+    elif isinstance(message.data, AssessmentAnswered):
+        book.decide_once(message, reopening.decide_answer)
+    else:
+        book.decide_once(message, commands.decide_change)
+
+
+def _take_profile(book: Book, message: Message, customer_id: str) -> None:
+    customer = book.customers[customer_id]
+    book.changed_customers[customer_id] = customer
+    if isinstance(message.data, CustomerProfile):
+        customer.profile = hash_profile(message.data, book.rules.hashes)
+        customer.erased_at = customer.erase_wanted = None
+    else:
+        want_forgotten(book, message.lane, customer, message.id)
 
 
 def _case_of(message: Message) -> UUID | None:

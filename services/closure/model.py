@@ -103,6 +103,14 @@ EXPIRE_TIMER: Final = "expire"
 LOOK_TIMER: Final = "look"
 RETRY_TIMER: Final = "retry"
 RESIDUE_TIMER: Final = "residue"
+ASSESS_TIMER: Final = "assess"
+"""The credit system has not answered in time; its subject is an application to come back, those of others are cases."""
+
+
+LOOKING: Final = "looking"
+LOOKED: Final = "looked"
+FORGETTING: Final = "forgetting"
+"""How far it is looked for what a closing left: it waits for a report, has had it, or waits for the erasure."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +134,8 @@ class Case:
     `balance_minor` is what the wallet held when that was last said, `start_minor` what it held when a clearance began.
     `payout_minor` is what the latest payout was for, `paid_minor` and `fee_paid_minor` what has arrived,
     `paid_numbers` the payouts and `fee_paid_number` the latest fee that are counted there. `refusal` is why a case
-    that waits does: the code of what is wrong with an application, or of what stopped a payout.
+    that waits does: the code of what is wrong with an application, or of what stopped a payout; of a closed case, how
+    far it is looked for what it left: `looking`, `looked` or `forgetting`.
     """
 
     case_id: UUID
@@ -170,6 +179,11 @@ class Case:
     wrapped_key: bytes | None = None
 
     @property
+    def is_forgetting(self) -> bool:
+        """Whether it waits until everybody has forgotten its customer."""
+        return self.status == Status.ERASING or (self.status == Status.CLOSED and self.refusal == FORGETTING)
+
+    @property
     def is_loan(self) -> bool:
         """Whether it closes a loan and no wallet."""
         return self.subject.startswith(f"{Subject.LOAN}:")
@@ -208,6 +222,40 @@ class Case:
     def fee_id(self) -> UUID:
         """The id of the transfer that takes the fee, where the latest payout is only that."""
         return uuid5(self.case_id, f"fee/{self.payouts}")
+
+
+class ReopeningStatus(StrEnum):
+    """Where an application to come back stands: it waits for the credit system, or the transfer service, or no more."""
+
+    ASSESSING = "assessing"
+    REOPENING = "reopening"
+    REOPENED = "reopened"
+    REFUSED = "refused"
+
+
+@dataclass(slots=True)
+class Reopening:
+    """An application to come back as a batch sees it, with its latest event; `case_id` is the closing's."""
+
+    request_id: UUID
+    content_hash: bytes
+    subject: str
+    received_at: datetime
+    customer_id: str | None = None
+    case_id: UUID | None = None
+    correlation_id: str | None = None
+    traceparent: str | None = None
+    status: str = ReopeningStatus.REFUSED
+    revision: int = 0
+    event_type: str = ""
+    event_body: bytes = b""
+    occurred_at: datetime | None = None
+    expires_at: datetime | None = None
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether it waits for an answer."""
+        return self.status in {ReopeningStatus.ASSESSING, ReopeningStatus.REOPENING}
 
 
 class Step(NamedTuple):

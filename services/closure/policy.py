@@ -88,7 +88,7 @@ class Reopening(Strict):
 
 
 class Residue(Strict):
-    """When a closed case is looked at once more."""
+    """When a closed case is looked at once more, and how often one whose erasure is deferred."""
 
     check_after_s: Seconds = 86_400
 

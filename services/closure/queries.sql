@@ -1,13 +1,17 @@
 -- Every statement about cases. A batch costs a constant number of them; locks are taken in one order:
--- timers, customers, cases, each by id.
+-- timers, customers, cases, applications to come back, each by id.
 
--- Whom these cases, wallets and loans belong to.
+-- Whom these cases, wallets, loans, closings and applications to come back belong to.
 -- name: find_customers
 select customer_id from closing_case where case_id = any($1::uuid[]) and customer_id is not null
 union
 select customer_id from wallet where account_id = any($2::text[])
 union
 select customer_id from position where obligation_id = any($3::text[])
+union
+select customer_id from closing_case where subject = any($4::text[]) and status = 'closed' and customer_id is not null
+union
+select customer_id from reopening where request_id = any($5::uuid[]) and customer_id is not null
 
 -- Have a row of each customer to lock.
 -- name: insert_customers
@@ -53,7 +57,8 @@ where obligation_id = any($2::text[])
 select pg_advisory_xact_lock(hashtextextended(subject, 0))
 from (select subject from unnest($1::text[]) as asked (subject) order by subject) as ordered
 
--- These cases, those of these customers and about these subjects that have not ended; in the order of model.Case.
+-- These cases, those of these customers that have not ended or not forgotten them, those about these subjects that have
+-- not ended, and the closings of others and of these applications to come back; in the order of model.Case.
 -- name: load_cases
 select
     case_id, content_hash, subject, received_at, customer_id, clearance_id, correlation_id, traceparent, status,
@@ -67,7 +72,13 @@ where case_id in (
     union
     select case_id from closing_case where customer_id = any($2::text[]) and ended_at is null
     union
+    select case_id from closing_case where customer_id = any($2::text[]) and erasure = 'deferred'
+    union
     select case_id from closing_case where subject = any($3::text[]) and ended_at is null
+    union
+    select case_id from closing_case where subject = any($4::text[]) and status = 'closed'
+    union
+    select case_id from reopening where request_id = any($5::uuid[])
 )
 order by case_id
 for update
@@ -203,8 +214,16 @@ select subject, case_id
 from closing_case
 where subject = any($1::text[]) and ended_at is null
 
--- The cases that wait until everybody has forgotten these customers.
--- name: find_erasing_cases
-select customer_id, case_id
+-- Which of these customers have a case that waits until everybody has forgotten them.
+-- name: find_being_erased
+select distinct customer_id
 from closing_case
-where customer_id = any($1::text[]) and status = 'erasing'
+where
+    customer_id = any($1::text[])
+    and (status = 'erasing' or (erasure = 'deferred' and status = 'closed' and refusal = 'forgetting'))
+
+-- Of which of these customers something sealed is left.
+-- name: find_sealed
+select distinct customer_id
+from closing_case
+where customer_id = any($1::text[]) and sealed is not null

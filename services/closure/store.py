@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
+from services.closure import reopenings
 from services.closure.decide.book import Facts
 from services.closure.identity import ProfileHashes
-from services.closure.model import ENDED, Answer, AnswerKey, Case, Customer, Position, Step, Wallet
+from services.closure.model import ENDED, Answer, AnswerKey, Case, Customer, Position, Status, Step, Wallet
 from services.closure.sealed import open_application, seal_application
 from services.runtime.database import copy_rows, execute_rows, load_queries
 
@@ -38,6 +39,9 @@ class Subjects:
     customers: set[str] = field(default_factory=set)
     cases: set[UUID] = field(default_factory=set)
     subjects: set[str] = field(default_factory=set)
+    closed: set[str] = field(default_factory=set)
+    """Those whose closings are asked for."""
+    reopenings: set[UUID] = field(default_factory=set)
     answers: set[AnswerKey] = field(default_factory=set)
 
     @property
@@ -53,7 +57,10 @@ class Subjects:
 
 async def load_facts(connection: Connection, asked: Subjects, master_key: bytes) -> Facts:
     """Lock the customers and the cases that a batch is about, and load everything that decides about them."""
-    rows = await connection.fetch(_QUERIES.find_customers, list(asked.cases), asked.wallets, asked.loans)
+    closed, reopened = list(asked.closed), list(asked.reopenings)
+    rows = await connection.fetch(
+        _QUERIES.find_customers, list(asked.cases), asked.wallets, asked.loans, closed, reopened
+    )
     ids = asked.customers | {row["customer_id"] for row in rows}
     facts = Facts(customers=await lock_customers(connection, ids))
     known = list(ids)
@@ -61,14 +68,18 @@ async def load_facts(connection: Connection, asked: Subjects, master_key: bytes)
         facts.wallets[row[0]] = Wallet(*row)
     for row in await connection.fetch(_QUERIES.load_positions, known, asked.loans):
         facts.positions[row[0]] = Position(*row)
-    # Where nobody knows whose a wallet is, two cases about it meet here.
-    await connection.execute(_QUERIES.lock_subjects, sorted(asked.subjects - _owned(facts)))
-    for row in await connection.fetch(_QUERIES.load_cases, list(asked.cases), known, list(asked.subjects)):
+    # Where nobody knows whose a wallet is, two cases about it meet here, and so do two applications with one id.
+    unowned = (asked.subjects - _owned(facts)) | {str(id_) for id_ in reopened}
+    await connection.execute(_QUERIES.lock_subjects, sorted(unowned))
+    named = (list(asked.cases), known, list(asked.subjects), closed, reopened)
+    for row in await connection.fetch(_QUERIES.load_cases, *named):
         case = _case_of(row)
         facts.cases[case.case_id] = case
         application = open_application(master_key, case, facts.customers.get(case.customer_id or ""))
         if application is not None and case.status not in ENDED:
             facts.applications[case.case_id] = application
+    closings = [case.case_id for case in facts.cases.values() if case.status == Status.CLOSED]
+    facts.reopenings = await reopenings.load(connection, reopened, known, closings)
     facts.answers = await _load_answers(connection, asked.answers)
     return facts
 
@@ -116,12 +127,20 @@ async def find_open_cases(connection: Connection, subjects: Collection[str]) -> 
     return {row["subject"]: row["case_id"] for row in rows}
 
 
-async def find_erasing_cases(connection: Connection, customers: Collection[str]) -> dict[str, UUID]:
-    """Return the cases that wait until everybody has forgotten these customers."""
+async def find_being_erased(connection: Connection, customers: Collection[str]) -> set[str]:
+    """Return which of these customers a case waits for that everybody forgets."""
     if not customers:
-        return {}
-    rows = await connection.fetch(_QUERIES.find_erasing_cases, list(customers))
-    return {row["customer_id"]: row["case_id"] for row in rows}
+        return set()
+    rows = await connection.fetch(_QUERIES.find_being_erased, list(customers))
+    return {row["customer_id"] for row in rows}
+
+
+async def find_sealed(connection: Connection, customers: Collection[str]) -> set[str]:
+    """Return of which of these customers something is left of what they applied with."""
+    if not customers:
+        return set()
+    rows = await connection.fetch(_QUERIES.find_sealed, list(customers))
+    return {row["customer_id"] for row in rows}
 
 
 async def record(connection: Connection, book: Book, master_key: bytes) -> None:
@@ -134,6 +153,7 @@ async def record(connection: Connection, book: Book, master_key: bytes) -> None:
     await execute_rows(connection, _QUERIES.update_customers, _customer_rows(book.changed_customers.values()))
     await execute_rows(connection, _QUERIES.upsert_cases, [_case_row(case) for case in book.changed.values()])
     await copy_rows(connection, "case_step", Step._fields, book.steps)
+    await reopenings.record(connection, book.changed_reopenings.values())
     if book.erased:
         await connection.execute(_QUERIES.clear_applications, sorted(book.erased))
     answers = [(*answer.key, *answer[1:]) for answer in book.answered.values()]

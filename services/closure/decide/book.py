@@ -21,8 +21,11 @@ from services.closure.model import (
     Customer,
     Position,
     Refusal,
+    Reopening,
+    ReopeningStatus,
     Status,
     Step,
+    Subject,
     Wallet,
 )
 from services.runtime.message import Lane, Outgoing, Timer, TimerKey, identity_of
@@ -53,7 +56,11 @@ class Rules:
 
 @dataclass(slots=True)
 class Facts:
-    """What the database knew of a batch's subjects: of each customer everything, of cases those that are asked for."""
+    """What the database knew of a batch's subjects: of each customer everything, of cases those that are asked for.
+
+    Of each customer's cases those are here that have not ended or whose erasure is deferred; of their applications to
+    come back those that wait for an answer or opened a loan; of the closings that are here, what undid them.
+    """
 
     customers: dict[str, Customer] = field(default_factory=dict)
     wallets: dict[str, Wallet] = field(default_factory=dict)
@@ -61,6 +68,7 @@ class Facts:
     cases: dict[UUID, Case] = field(default_factory=dict)
     answers: dict[AnswerKey, Answer] = field(default_factory=dict)
     applications: dict[UUID, Application] = field(default_factory=dict)
+    reopenings: dict[UUID, Reopening] = field(default_factory=dict)
 
 
 class Book:
@@ -87,7 +95,9 @@ class Book:
             self._learn_case(case)
         self.answers = facts.answers
         self.applications = facts.applications
+        self.reopenings = facts.reopenings
         self.changed: dict[UUID, Case] = {}
+        self.changed_reopenings: dict[UUID, Reopening] = {}
         self.steps: list[Step] = []
         self.answered: dict[AnswerKey, Answer] = {}
         self.applied: dict[UUID, Application] = {}
@@ -112,12 +122,44 @@ class Book:
         return self._wallets.get(customer_id, {}).values()
 
     def cases_of(self, customer_id: str) -> list[Case]:
-        """Return a customer's cases: those that have not ended, and others that the batch names."""
+        """Return a customer's cases: those that have not ended or forgotten them, and others that the batch names."""
         return list(self._cases.get(customer_id, {}).values())
 
     def open_case_of(self, subject: str) -> Case | None:
         """Return the case about a wallet or loan that has not ended."""
         return next((one for one in self._about.get(subject, {}).values() if one.status not in ENDED), None)
+
+    def asking(self, subject: str, report_id: UUID) -> Case | None:
+        """Return the case about a wallet that asked for a report."""
+        return next((one for one in self._about.get(subject, {}).values() if one.report_id == report_id), None)
+
+    def closing_of(self, subject: str) -> Case | None:
+        """Return the latest closing of a wallet or loan, unless it was undone; of subjects that are asked for."""
+        closed = [one for one in self._about.get(subject, {}).values() if one.status == Status.CLOSED]
+        latest = max(closed, key=lambda one: (one.ended_at or one.received_at, one.case_id), default=None)
+        return None if latest is None or self.is_undone(latest) else latest
+
+    def is_undone(self, case: Case) -> bool:
+        """Whether what a case closed was opened again."""
+        return any(
+            one.case_id == case.case_id and one.status == ReopeningStatus.REOPENED for one in self.reopenings.values()
+        )
+
+    def pending_reopenings_of(self, customer_id: str) -> list[Reopening]:
+        """Return a customer's applications to come back that wait for an answer."""
+        return [one for one in self.reopenings.values() if one.customer_id == customer_id and one.is_pending]
+
+    def reopened_loans_of(self, customer_id: str) -> list[str]:
+        """Return a customer's loans that were opened again and not closed since; nothing may be owed on them yet."""
+        reopened = [one for one in self.reopenings.values() if one.status == ReopeningStatus.REOPENED]
+        mine = {one.subject for one in reopened if one.customer_id == customer_id}
+        return [one for one in mine if one.startswith(f"{Subject.LOAN}:") and self.closing_of(one) is None]
+
+    def is_busy(self, customer_id: str) -> bool:
+        """Whether anything about a customer is still to be decided or done."""
+        return any(one.status not in ENDED for one in self.cases_of(customer_id)) or bool(
+            self.pending_reopenings_of(customer_id)
+        )
 
     def learn_position(self, position: Position) -> None:
         """Take note of what somebody owes now."""
@@ -166,6 +208,10 @@ class Book:
         case.step_count += 1
         if status in ENDED:
             case.ended_at = self.now
+            if case.customer_id is None:
+                # It is nobody's, so that no erasure would find what was said.
+                case.sealed = case.wrapped_key = None
+                self.applied.pop(case.case_id, None)
         self.change(case)
         self.steps.append(Step(case.case_id, case.step_count, previous, status, why, None, None, None, self.now))
 

@@ -83,6 +83,9 @@ def take_on(book: Book, lane: Lane, case: Case) -> None:
     """Begin with a case of a customer who is known."""
     if case.is_loan:
         case.currency = book.positions[case.obligation_id].currency
+        if book.closing_of(case.subject) is not None:
+            reject(book, lane, case, "subject_unknown", detail="the loan is closed")
+            return
     else:
         wallet = book.wallets[case.subject]
         case.currency = wallet.currency

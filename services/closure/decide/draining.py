@@ -241,11 +241,17 @@ def close_loan(book: Book, lane: Lane, case: Case) -> None:
 
 def _end(book: Book, lane: Lane, case: Case) -> None:
     receipt = _receipt(book, case)
+    profile = book.customer_of(case).profile
+    if case.id_number_hash is None and profile is not None:
+        # Nobody applied with one; this is who has to come back, if anybody does.
+        case.id_number_hash = profile.id_number_hash
     case.receipt_sha256 = hashlib.sha256(orjson.dumps(receipt, option=orjson.OPT_SORT_KEYS)).hexdigest()
     why = why_deferred(book, case)
     if why is None:
         book.enter(case, Status.ERASING)
         book.say(lane, case, "closure.erasing", receipt=receipt)
+        # Who has not answered by then is named.
+        look_later(book, lane, case)
         begin_erasing(book, lane, case)
         return
     case.erasure = "deferred"
@@ -254,11 +260,17 @@ def _end(book: Book, lane: Lane, case: Case) -> None:
 
 def close(book: Book, lane: Lane, case: Case, why: str | None = None, **extra: Any) -> None:
     """End a case; it is looked at once more later."""
-    due_at = book.now + timedelta(seconds=book.policy.residue.check_after_s)
-    book.set_timer(lane, RESIDUE_TIMER, case.case_id, due_at)
+    look_later(book, lane, case)
+    case.refusal = None
     book.enter(case, Status.CLOSED, why)
     said = {"receipt_sha256": case.receipt_sha256, "erasure": case.erasure, "why": why}
     book.say(lane, case, "closure.closed", **said, **extra)
+
+
+def look_later(book: Book, lane: Lane, case: Case) -> None:
+    """Have it looked for what a closing left."""
+    due_at = book.now + timedelta(seconds=book.policy.residue.check_after_s)
+    book.set_timer(lane, RESIDUE_TIMER, case.case_id, due_at)
 
 
 def _receipt(book: Book, case: Case) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
-from services.closure.model import ENDED, Case, Status
+from services.closure.model import ENDED, Case, Customer
 from services.runtime.erasing import erased, retain
 
 if TYPE_CHECKING:
@@ -19,14 +19,18 @@ SERVICE: Final = "closure"
 def why_deferred(book: Book, case: Case) -> str | None:
     """Return what keeps a customer from being forgotten besides a case: a wallet, a loan or another case of theirs."""
     owner = case.customer_id or ""
-    if any(one.status != "closed" and one.account_id != case.subject for one in book.wallets_of(owner)):
+    is_undone = book.is_undone(case)
+    others = (one for one in book.wallets_of(owner) if is_undone or one.account_id != case.subject)
+    if any(one.status != "closed" for one in others):
         return "wallet_open"
+    if any(is_undone or subject != case.subject for subject in book.reopened_loans_of(owner)):
+        return "loan_open"
     for position in book.positions_of(owner):
         is_own = case.is_loan and position.obligation_id == case.obligation_id
         if position.is_owed or (position.status != "settled" and not is_own):
             return "loan_open"
-    others = (one for one in book.cases_of(owner) if one.case_id != case.case_id)
-    return "case_open" if any(other.status not in ENDED for other in others) else None
+    is_other = any(one.case_id != case.case_id and one.status not in ENDED for one in book.cases_of(owner))
+    return "case_open" if is_other or book.pending_reopenings_of(owner) else None
 
 
 def begin_erasing(book: Book, lane: Lane, case: Case) -> None:
@@ -41,15 +45,47 @@ def begin_erasing(book: Book, lane: Lane, case: Case) -> None:
 def forget(book: Book, lane: Lane, customer_id: str, cause: str) -> None:
     """Destroy a customer's key with everything that it sealed, and say what stays; `cause` is the id of what asked."""
     customer = book.customers[customer_id]
-    customer.profile = customer.wrapped_key = None
+    customer.profile = None
     customer.erase_wanted = None
     customer.erased_at = book.now
+    _destroy(book, customer_id)
+    book.outgoing.append(_answer(book, lane, customer_id, cause))
+
+
+def want_forgotten(book: Book, lane: Lane, customer: Customer, cause: str) -> None:
+    """Forget a customer whose profile is gone, as soon as nothing about them is still to be decided or done."""
+    customer.profile = None
+    customer.erase_wanted = cause
+    if not book.is_busy(customer.customer_id):
+        forget(book, lane, customer.customer_id, cause)
+
+
+def forget_wanted(book: Book) -> None:
+    """Forget those whose last case or application has ended, and who were to be forgotten then.
+
+    Whatever ends it says so: the answer leaves by the same lane.
+    """
+    for customer in book.customers.values():
+        if customer.erase_wanted is not None and book.outgoing and not book.is_busy(customer.customer_id):
+            forget(book, book.outgoing[-1].lane, customer.customer_id, customer.erase_wanted)
+
+
+def forget_again(book: Book) -> None:
+    """Destroy what somebody who was forgotten has applied with since, once nothing of it is open."""
+    for customer_id in {case.customer_id for case in book.changed.values()} - {None}:
+        customer = book.customers[customer_id or ""]
+        if customer.erased_at is not None and not book.is_busy(customer.customer_id):
+            _destroy(book, customer.customer_id)
+
+
+def _destroy(book: Book, customer_id: str) -> None:
+    customer = book.customers[customer_id]
+    customer.wrapped_key = None
     book.changed_customers[customer_id] = customer
     book.erased.add(customer_id)
     for case in book.cases_of(customer_id):
         case.sealed = None
         book.applied.pop(case.case_id, None)
-    book.outgoing.append(_answer(book, lane, customer_id, cause))
 
 
 def _answer(book: Book, lane: Lane, customer_id: str, cause: str) -> Outgoing:
@@ -63,7 +99,7 @@ def _answer(book: Book, lane: Lane, customer_id: str, cause: str) -> Outgoing:
 
 def decide_erased(book: Book, case: Case, service: str) -> bool:
     """Take note that a service has forgotten a customer; tell whether that was the last that was waited for."""
-    if case.status != Status.ERASING or service in case.erased_by:
+    if not case.is_forgetting or service in case.erased_by:
         return False
     case.erased_by.append(service)
     book.note(case, f"erased by {service}")

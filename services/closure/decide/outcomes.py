@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from services.closure.decide import cases, commands, draining
+from services.closure.decide import cases, commands, draining, reopening, residue
 from services.closure.model import EXPIRE_TIMER, LOOK_TIMER, RETRY_TIMER, Case, Status, Wallet
 
 if TYPE_CHECKING:
@@ -25,16 +25,20 @@ def decide_account(book: Book, message: Message, case: Case) -> None:
         draining.decide_closed(book, message.lane, case)
     elif message.type == "account.reinstated":
         draining.decide_reinstated(book, message.lane, case)
+    elif message.type == "account.reopened":
+        reopening.decide_reopened(book, message.lane, case)
 
 
 def decide_report(book: Book, lane: Lane, case: Case, report: AccountReported) -> None:
-    """Go on with a case that has asked how its wallet stands."""
+    """Go on with a case that has asked how its wallet stands, also with one that is looked at once more."""
     if report.report_id != case.report_id:
         return
     if case.status == Status.RECEIVED and case.customer_id is None:
         _learn_owner(book, lane, case, report)
     elif case.status == Status.IN_FLIGHT:
         _look(book, lane, case, report)
+    else:
+        residue.decide_report(book, lane, case, report)
 
 
 def _learn_owner(book: Book, lane: Lane, case: Case, report: AccountReported) -> None:
@@ -70,6 +74,8 @@ def decide_refused(book: Book, lane: Lane, case: Case, command_type: str, comman
             cases.reject(book, lane, case, "subject_unknown")
     elif command_type == "account.close" and case.status == Status.DRAINING:
         cases.reject(book, lane, case, "subject_unknown", detail="the wallet cannot be closed")
+    elif command_type == "account.reopen":
+        reopening.decide_not_reopened(book, lane, case, command_id)
 
 
 def decide_timer(book: Book, timer: Timer, case: Case) -> None:
