@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import traceback
 from importlib import import_module
@@ -20,11 +21,17 @@ GROUPS: Final = {
     "offsets": "What has been consumed, and gaps that wait for a person.",
     "topics": "The topics of the contract.",
     "windows": "Maintenance windows: past, current and to come; plan, move and end them.",
+    "cases": "Closings of wallets and loans: where each stands and why; decide on one that waits for a person.",
 }
 """What the first word of a command of two words is about."""
 
-BY_ITSELF: Final = {"windows": "ops.windows:show"}
+BY_ITSELF: Final = {"windows": "ops.windows:show", "cases": "ops.cases:show"}
 """What such a first word does when no second follows; the function looks whether one does."""
+
+ABOUT: Final = {"cases": "--case"}
+"""The option that an id which stands alone after such a first word is for."""
+
+_METAVARS: Final = {"cases": "[CASE_ID | COMMAND [ARGS]...]"}
 
 COMMANDS: Final = {
     "up": ("local.up:up", "Start everything: engines, topics, tables, services and sandboxes."),
@@ -40,6 +47,8 @@ COMMANDS: Final = {
     "windows extend": ("ops.windows:extend", "Let a window that has started end later."),
     "windows end": ("ops.windows:end", "End a window that has started."),
     "windows cancel": ("ops.windows:cancel", "Call off a window that has not started."),
+    "cases approve": ("ops.cases:approve", "Approve a case that is in review."),
+    "cases reject": ("ops.cases:reject", "Reject a case that is in review."),
     "offsets show": ("ops.offsets:show", "Show how far each partition is, and gaps."),
     "offsets accept": ("ops.offsets:accept", "Accept a gap: the partition goes on, and what is missing stays missing."),
     "dead-letters": ("ops.dead_letters:show", "Show the newest records that could not be taken, and why."),
@@ -56,7 +65,10 @@ def build(words: Sequence[str]) -> typer.Typer:
 
     options: dict[str, Any] = {"no_args_is_help": True, "add_completion": False, "pretty_exceptions_enable": False}
     app = typer.Typer(name="sluice", help=_HELP, **options)
-    groups = {name: typer.Typer(help=text, no_args_is_help=name not in BY_ITSELF) for name, text in GROUPS.items()}
+    groups = {
+        name: typer.Typer(help=text, no_args_is_help=name not in BY_ITSELF, subcommand_metavar=_METAVARS.get(name))
+        for name, text in GROUPS.items()
+    }
     for name, place in BY_ITSELF.items():
         function = _load(place) if name in words[:1] else _listed
         groups[name].callback(invoke_without_command=True)(function)
@@ -68,6 +80,22 @@ def build(words: Sequence[str]) -> typer.Typer:
     for name, group_app in groups.items():
         app.add_typer(group_app, name=name)
     return app
+
+
+def name_ids(words: Sequence[str]) -> list[str]:
+    """Return the words with its option's name before an id that stands alone."""
+    first, *others = words or [""]
+    option = ABOUT.get(first)
+    if option is None or not others or f"{first} {others[0]}" in COMMANDS:
+        return list(words)
+    for place, word in enumerate(others):
+        is_named = place > 0 and others[place - 1] == option
+        if not is_named and (_ID.fullmatch(word) or (place == 0 and not word.startswith("-"))):
+            return [first, *others[:place], option, *others[place:]]
+    return list(words)
+
+
+_ID: Final = re.compile(r"[0-9a-fA-F]{8}-?(?:[0-9a-fA-F]{4}-?){3}[0-9a-fA-F]{12}")
 
 
 def _load(place: str) -> Callable[..., object]:
@@ -86,7 +114,8 @@ def main() -> None:
     Exit codes: 0 done, 1 the answer is no, 2 it could not be done or asked, 130 interrupted.
     """
     try:
-        build(sys.argv[1:])()
+        words = name_ids(sys.argv[1:])
+        build(words)(words)
     except KeyboardInterrupt:
         sys.exit(130)
     except UserError as error:

@@ -18,8 +18,10 @@ from ops.errors import UserError
 from ops.moments import FIRST, LAST, moment_of, moment_text
 from ops.money import amount_text
 from ops.running import find_running
+from services.closure import records as closings
 from services.maintenance import records as windows
 from services.notify import records as notices
+from services.runtime.audit import Finding
 from services.runtime.calendar import BUSINESS_ZONE
 from services.transfer import records
 from services.transfer.model import OPEN_END
@@ -30,7 +32,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from ops.running import Running
-    from services.runtime.audit import Finding
     from services.runtime.database import Connection
     from services.transfer.records import TransferRecord
 
@@ -339,16 +340,43 @@ def _with_numbers(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 async def audit_everything(running: Running) -> Audited:
-    """Check money, notices and windows, each against one consistent picture."""
+    """Check money, notices, windows and closings, each against one consistent picture, and payouts against cases."""
     async with connect(running, "transfer") as connection:
         money = await records.audit(connection)
     async with connect(running, "notify") as connection:
         told = await notices.audit(connection)
     async with connect(running, "maintenance") as connection:
         planned = await windows.audit(connection)
+    async with connect(running, "closure") as connection:
+        closed = await closings.audit(connection)
+    unpaid = await _audit_payouts(running)
     counts = {"accounts": money.accounts, "transfers": money.transfers, "entries": money.entries}
     counts |= {"events_told": told.events, "notices": told.notices, "windows": planned.windows}
-    return Audited(counts, (*money.findings, *told.findings, *planned.findings))
+    counts |= {"closings": closed.cases}
+    return Audited(counts, (*money.findings, *told.findings, *planned.findings, *closed.findings, *unpaid))
+
+
+async def _audit_payouts(running: Running) -> list[Finding]:
+    """Compare what closed cases count as paid with what the ledger has settled under their ids, slice by slice."""
+    rows: list[dict[str, Any]] = []
+    after = UUID(int=0)
+    async with connect(running, "closure") as cases, connect(running, "transfer") as ledger:
+        while slice_ := await closings.list_paid(cases, after, _CASES_AT_ONCE):
+            after = slice_[-1].case_id
+            settled = await records.sum_settled(ledger, [id_ for case in slice_ for id_ in case.transfer_ids])
+            sums = {case.case_id: sum(settled.get(id_, 0) for id_ in case.transfer_ids) for case in slice_}
+            differ = [case.case_id for case in slice_ if case.counted_minor != sums[case.case_id]]
+            # A payout may have come back between the two looks: what the cases say by now decides.
+            again = await closings.count_paid(cases, differ)
+            rows += [
+                {"case_id": id_, "counted_minor": again[id_], "settled_minor": sums[id_]}
+                for id_ in differ
+                if again[id_] != sums[id_]
+            ]
+    return [Finding("what a closed case counts as paid has settled", rows[:100])] if rows else []
+
+
+_CASES_AT_ONCE = 2_000
 
 
 def _print_audit(out: Console, looked_at: str, findings: Sequence[tuple[str, list[dict[str, Any]]]]) -> None:

@@ -11,10 +11,11 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from ops.commands import Answer, Command
 from ops.console import Json, console, print_json
 from ops.database import connect
 from ops.errors import UserError
-from ops.maintenance import REFUSED, Answer, Command, ask
+from ops.maintenance import REFUSED, ask
 from ops.moments import moment_of, moment_text
 from ops.running import find_running
 from schemas.fields import as_text

@@ -208,20 +208,26 @@ class Case:
     @property
     def payout_id(self) -> UUID:
         """The id of the latest payout that it asked for."""
-        return self.payout_id_of(self.payouts)
+        return payout_id(self.case_id, self.payouts)
 
-    def payout_id_of(self, number: int) -> UUID:
-        """Return the id of one of its payouts."""
-        return uuid5(self.case_id, f"payout/{number}")
-
-    def number_of(self, payout_id: UUID) -> int | None:
+    def number_of(self, id_: UUID) -> int | None:
         """Return which of its payouts has an id, the latest or one before; None for what is none of them."""
-        return next((number for number in range(self.payouts, 0, -1) if self.payout_id_of(number) == payout_id), None)
+        return next((number for number in range(self.payouts, 0, -1) if payout_id(self.case_id, number) == id_), None)
 
     @property
     def fee_id(self) -> UUID:
         """The id of the transfer that takes the fee, where the latest payout is only that."""
-        return uuid5(self.case_id, f"fee/{self.payouts}")
+        return fee_id(self.case_id, self.payouts)
+
+
+def payout_id(case_id: UUID, number: int) -> UUID:
+    """Return the id of a payout of a case."""
+    return uuid5(case_id, f"payout/{number}")
+
+
+def fee_id(case_id: UUID, number: int) -> UUID:
+    """Return the id of the transfer that takes the fee, where a payout is only that."""
+    return uuid5(case_id, f"fee/{number}")
 
 
 class ReopeningStatus(StrEnum):

@@ -109,6 +109,17 @@ async def read_first_events(connection: Connection, ids: Sequence[UUID]) -> dict
     return {row["transfer_id"]: row["body"] for row in rows}
 
 
+async def find_transfers(connection: Connection, ids: Sequence[UUID]) -> list[Row]:
+    """Return which of these transfers there are, in the order in which they were asked for, and what became of them."""
+    return list(await connection.fetch(_QUERIES.find_transfers, ids))
+
+
+async def sum_settled(connection: Connection, ids: Sequence[UUID]) -> dict[UUID, int]:
+    """Return what each of these transfers has moved for good; those that have moved nothing are not in it."""
+    rows = await connection.fetch(_QUERIES.settled_amounts, ids)
+    return {row["transfer_id"]: row["amount_minor"] for row in rows}
+
+
 @dataclass(frozen=True, slots=True)
 class WindowTally:
     """How many transfers a maintenance window held, refused and released, and how many still wait for it."""

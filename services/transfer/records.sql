@@ -114,6 +114,20 @@ from transfer
 where transfer_id = $1
 order by seq
 
+-- These transfers, and why those that came to nothing did.
+-- name: find_transfers
+select
+    transfer_id, kind, payee, amount_minor, fee_minor, currency, status, requested_at,
+    convert_from(event_body, 'UTF8')::jsonb -> 'reason' ->> 'code' as code
+from transfer
+where transfer_id = any($1::uuid[])
+order by requested_at, transfer_id
+
+-- name: settled_amounts
+select transfer_id, amount_minor
+from transfer
+where transfer_id = any($1::uuid[]) and status = 'settled'
+
 -- The first event of each of these transfers.
 -- name: first_events
 select transfer_id, body

@@ -7,7 +7,8 @@ import uuid
 import orjson
 import pytest
 
-from ops.maintenance import Command, answer_in
+from ops.commands import Command
+from ops.maintenance import answer_in
 from tests.ops.test_one_sentence import refusal
 
 WINDOW, OTHER = str(uuid.UUID(int=1)), str(uuid.UUID(int=2))

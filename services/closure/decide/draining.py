@@ -292,5 +292,5 @@ def _receipt(book: Book, case: Case) -> dict[str, Any]:
     }
     payee = book.application_of(case).payee
     if case.paid_numbers and payee is not None:
-        receipt |= {"payee": payee, "transfer_id": str(case.payout_id_of(case.paid_numbers[-1]))}
+        receipt |= {"payee": payee, "transfer_id": str(payout_id(case.case_id, case.paid_numbers[-1]))}
     return receipt

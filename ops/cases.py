@@ -1,0 +1,263 @@
+"""`sluice cases`: closings of wallets and loans, where each stands and why, and a person's decision on one."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from ops.brokers import asking
+from ops.commands import ANSWER_WITHIN_S, Command, Desk, encode, publish, unanswered
+from ops.console import Json, console, print_json
+from ops.database import connect
+from ops.errors import UserError
+from ops.moments import moment_text
+from ops.money import amount_text
+from ops.running import find_running
+from schemas.closure import ClosureReview
+from services.closure import records
+from services.closure.model import Status
+from services.closure.policy import DEFAULT_POLICY, read_policy
+from services.runtime.checked_files import FileError
+from services.runtime.settings import SettingsError
+from services.transfer import records as transfers
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from rich.console import Console
+
+    from ops.running import Running
+    from services.runtime.database import Connection
+
+REFUSED: Final = "closure.command_refused"
+_LOOK_EVERY_S: Final = 0.1
+_MOST_PAYOUTS: Final = 100
+_DESK: Final = Desk(
+    service="closing",
+    topic="closure.commands",
+    source="sluice.cases",
+    about="case_id",
+    models={"closure.review": ClosureReview},
+)
+
+CaseId = Annotated[uuid.UUID, typer.Argument(metavar="CASE_ID", help="As `sluice cases` lists it.")]
+Reviewer = Annotated[str, typer.Option(help="Who decides; where two have to, another than the first.")]
+Note = Annotated[str, typer.Option(help="Why; kept with the case, encrypted, until the customer is erased.")]
+
+
+class NoSuchCase(UserError):
+    """There is no case of that id."""
+
+    exit_code = 1
+
+
+class Refused(UserError):
+    """The closing service refused the decision; the text says why."""
+
+    exit_code = 1
+
+
+# --- Looking ---
+
+
+def show(
+    context: typer.Context,
+    case: Annotated[
+        uuid.UUID | None, typer.Option(help="Only this one, with every step; the option may be left out.")
+    ] = None,
+    status: Annotated[list[Status] | None, typer.Option(help="Only those that stand there; several times.")] = None,
+    limit: Annotated[int, typer.Option(help="List so many, the latest.", min=1, max=100_000)] = 50,
+    *,
+    review: Annotated[bool, typer.Option("--review", help="Only those that wait for a person's decision.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Print closings: where each stands, since when, why, its money, and whom it waits for."""
+    if context.invoked_subcommand is not None:
+        return
+    statuses = [*(status or ()), *([Status.REVIEW] if review else ())]
+    found = asyncio.run(_read(find_running(), case, statuses, limit))
+    if case is not None and not found:
+        raise NoSuchCase(f"There is no case {case}.")
+    if as_json:
+        print_json(found)
+    elif case is not None:
+        _print_one(console(), found[0])
+    else:
+        _print(console(), found, is_all=not statuses)
+
+
+async def _read(
+    running: Running, case_id: uuid.UUID | None, statuses: Sequence[Status], limit: int
+) -> list[dict[str, Any]]:
+    async with connect(running, "closure") as connection:
+        wanted = [str(status) for status in statuses]
+        cases = await records.list_cases(connection, case_id, wanted, limit, _services())
+        steps = [] if case_id is None else await records.list_steps(connection, case_id)
+    if case_id is None or not cases:
+        return cases
+    async with connect(running, "transfer") as connection:
+        payouts = await _read_payouts(connection, cases[0])
+    receipts = [step["said"]["receipt"] for step in steps if "receipt" in step["said"]]
+    return [{**cases[0], "steps": steps, "payouts": payouts, "receipt": receipts[-1] if receipts else None}]
+
+
+def _services() -> tuple[str, ...]:
+    """Return which services have to forget a customer, by the policy that the environment names."""
+    try:
+        return read_policy(Path(os.environ.get("SLUICE_CLOSURE_POLICY") or DEFAULT_POLICY)).erasing.services
+    except FileError as error:
+        raise SettingsError(f"SLUICE_CLOSURE_POLICY: {error}.") from None
+
+
+async def _read_payouts(connection: Connection, case: Mapping[str, Any]) -> list[dict[str, Any]]:
+    ids = records.payout_ids(case["case_id"], case["payouts"])[-_MOST_PAYOUTS:]
+    found = await transfers.find_transfers(connection, ids)
+    return [{**row, "payee": records.mask_account(row["payee"])} for row in map(dict, found)]
+
+
+def _print(out: Console, cases: Sequence[Mapping[str, Any]], *, is_all: bool) -> None:
+    if not cases:
+        out.print("Nobody has applied for a closing." if is_all else "No case stands there.")
+        return
+    table = Table(box=None, pad_edge=False)
+    columns = ("case", "subject", "customer", "stands", "since", "why", "balance", "fee", "paid", "waits for", "until")
+    for name in columns:
+        table.add_column(name, overflow="fold", justify="right" if name in {"balance", "fee", "paid"} else "left")
+    for case in cases:
+        until = "" if case["next_at"] is None else moment_text(case["next_at"])
+        table.add_row(
+            str(case["case_id"]),
+            escape(case["subject"]),
+            escape(case["customer_id"] or ""),
+            case["status"],
+            moment_text(case["since"]),
+            _why(case),
+            *(_amount(case, name) for name in ("balance_minor", "fee_minor", "paid_minor")),
+            _waits(case),
+            until,
+        )
+    out.print(table)
+
+
+def _why(case: Mapping[str, Any]) -> str:
+    approved = f"approved by {', '.join(case['approved_by'])}" if case["approved_by"] else ""
+    return escape("; ".join(filter(None, (case["why"], approved))))
+
+
+def _waits(case: Mapping[str, Any]) -> str:
+    return ", ".join(case["waits_for"])
+
+
+def _amount(case: Mapping[str, Any], name: str) -> str:
+    return amount_text(case[name], case["currency"]) if case["currency"] else ""
+
+
+def _print_one(out: Console, case: Mapping[str, Any]) -> None:
+    whose = f" of {case['customer_id']}" if case["customer_id"] else ""
+    out.print(f"[bold]{case['case_id']}[/bold] closes {escape(case['subject'] + whose)}", soft_wrap=True)
+    why = f" ({_why(case)})" if _why(case) else ""
+    out.print(f"  is [bold]{case['status']}[/bold]{why} since {moment_text(case['since'])}", soft_wrap=True)
+    if case["waits_for"]:
+        until = "" if case["next_at"] is None else f", until {moment_text(case['next_at'])}"
+        out.print(f"  waits for {_waits(case)}{until}")
+    if case["currency"]:
+        names = ("balance", "fee", "payout", "paid", "fee_paid")
+        figures = (f"{name.replace('_', ' ')} {_amount(case, f'{name}_minor')}" for name in names)
+        out.print(f"  {', '.join(figures)}")
+    for step in case["steps"]:
+        parts = (step["status"], step["type"], escape(step["why"] or ""), _said(step["said"], case["currency"]))
+        out.print(f"  {moment_text(step['occurred_at'])}  {'  '.join(filter(None, parts))}", soft_wrap=True)
+    for payout in case["payouts"]:
+        amount = amount_text(payout["amount_minor"], payout["currency"])
+        became = f"{payout['status']}{': ' + payout['code'] if payout['code'] else ''}"
+        out.print(f"  {payout['kind']} {payout['transfer_id']} of {amount} to {payout['payee']}: {became}")
+    if (receipt := case["receipt"]) is not None:
+        kept = ", ".join(f"{one['what']} until {one['until']} ({one['why']})" for one in receipt.get("retained", ()))
+        out.print(f"  receipt {receipt['number']}; kept: {kept or 'nothing'}", soft_wrap=True)
+        out.print(f"  its SHA-256 is {case['receipt_sha256']}; erasing is {case['erasure'] or 'under way'}")
+
+
+def _said(said: Mapping[str, Any], currency: str | None) -> str:
+    """Return what an event says in figures and codes."""
+    parts = [f"{one['code']} → {one['remedy']}" for one in (*said.get("items", ()), *said.get("reasons", ()))]
+    for owed in said.get("obligations", ()):
+        what = owed.get("obligation_id", owed["kind"])
+        parts.append(f"{what} owes {amount_text(owed['owed_minor'], owed['currency'])}")
+    if "reason" in said:
+        parts.append(said["reason"]["code"])
+    money = said.get("currency", currency)
+    names = ("balance_minor", "fee_minor", "payout_minor")
+    parts += [
+        f"{name.removesuffix('_minor')} {amount_text(said[name], money)}" for name in names if name in said and money
+    ]
+    parts += [
+        f"{name} {said[name]}" for name in ("payee", "transfer_id", "erasure", "expected", "found") if name in said
+    ]
+    return escape(", ".join(parts))
+
+
+# --- Deciding ---
+
+
+def approve(case: CaseId, reviewer: Reviewer, note: Note, *, as_json: Json = False) -> None:
+    """Approve a case that is in review."""
+    _decide(case, "approve", reviewer, note, as_json=as_json)
+
+
+def reject(case: CaseId, reviewer: Reviewer, note: Note, *, as_json: Json = False) -> None:
+    """Reject a case that is in review."""
+    _decide(case, "reject", reviewer, note, as_json=as_json)
+
+
+def _decide(case_id: uuid.UUID, decision: str, reviewer: str, note: str, *, as_json: bool) -> None:
+    running = find_running()
+    data = {"case_id": str(case_id), "decision": decision, "reviewer": reviewer, "note": note}
+    command = Command("closure.review", data, frozenset(), f"`sluice cases {case_id}` says how it stands.")
+    value = encode(_DESK, command)
+    subject = asyncio.run(_read_one(running, case_id))["subject"]
+    with asking(running):
+        id_ = publish(running, _DESK, command, subject, value)
+    said = asyncio.run(_await_answer(running, id_))
+    if said is None:
+        raise unanswered(_DESK, command)
+    if said.type == REFUSED:
+        reason = said.body["reason"]
+        raise Refused(f"Refused ({reason['code']}): {reason.get('detail', 'see the case as it is')}.")
+    case = asyncio.run(_read_one(running, case_id))
+    if as_json:
+        print_json(case)
+        return
+    waits = f"; it waits for {_waits(case)}" if case["waits_for"] else ""
+    is_first = case["status"] == Status.REVIEW and reviewer in case["approved_by"]
+    again = ": another reviewer has to approve it, too" if is_first else ""
+    console().print(f"Case {case_id} is {case['status']}{again}{waits}.", soft_wrap=True)
+
+
+async def _read_one(running: Running, case_id: uuid.UUID) -> dict[str, Any]:
+    async with connect(running, "closure") as connection:
+        found = await records.list_cases(connection, case_id, (), 1, _services())
+    if not found:
+        raise NoSuchCase(f"There is no case {case_id}.")
+    return found[0]
+
+
+async def _await_answer(running: Running, id_: str) -> records.Seen | None:
+    """Return what the command was answered with: the service writes that down with whatever it does.
+
+    Not every decision makes an event, the first of two approvals makes none.
+    """
+    deadline = time.monotonic() + ANSWER_WITHIN_S
+    async with connect(running, "closure") as connection:
+        while (said := await records.find_answer(connection, _DESK.source, id_)) is None:
+            if time.monotonic() > deadline:
+                return None
+            await asyncio.sleep(_LOOK_EVERY_S)
+    return said

@@ -1,0 +1,232 @@
+-- What people ask of closings. Nothing here changes anything, and nothing here is what an applicant said.
+
+-- Cases, the latest to be received first; since when and why each stands where it does, and when it looks again.
+-- name: list_cases
+with listed as (
+    select *
+    from closing_case
+    where ($1::uuid is null or case_id = $1) and (cardinality($2::text[]) = 0 or status = any($2))
+    order by received_at desc, case_id
+    limit $3
+)
+select
+    listed.case_id,
+    listed.subject,
+    listed.customer_id,
+    listed.clearance_id,
+    listed.status,
+    step.since,
+    step.why,
+    listed.received_at,
+    listed.ended_at,
+    waiting.next_at,
+    listed.currency,
+    listed.balance_minor,
+    listed.fee_minor,
+    listed.payout_minor,
+    listed.paid_minor,
+    listed.fee_paid_minor,
+    listed.payouts,
+    listed.attempts,
+    listed.refusal,
+    listed.review_of,
+    listed.approved_by,
+    listed.erased_by,
+    listed.erasure,
+    listed.receipt_sha256,
+    listed.revision
+from listed
+left join lateral (
+    select occurred_at as since, why
+    from case_step
+    where case_step.case_id = listed.case_id and previous is distinct from case_step.status
+    order by number desc
+    limit 1
+) as step on true
+left join lateral (
+    select min(due_at) as next_at
+    from timer
+    where
+        kind in ('expire', 'look', 'retry')
+        and subject = listed.case_id::text
+        and parked_at is null
+        and listed.ended_at is null
+) as waiting on true
+order by listed.received_at desc, listed.case_id
+
+-- Every step of a case, in order.
+-- name: list_steps
+select number, occurred_at, previous, status, why, revision, event_type as type, event_body
+from case_step
+where case_id = $1
+order by number
+
+-- What a command was answered with.
+-- name: find_answer
+select type, body
+from answer
+where source = $1 and id = $2
+
+-- Closed cases that have paid out, by their ids, with what they count as paid.
+-- name: list_paid
+select case_id, subject, paid_minor + fee_paid_minor as counted_minor, payouts
+from closing_case
+where case_id > $1 and status = 'closed' and payouts > 0
+order by case_id
+limit $2
+
+-- name: count_paid
+select case_id, paid_minor + fee_paid_minor as counted_minor
+from closing_case
+where case_id = any($1::uuid[])
+
+-- The audit. Each of the following returns the rows that break one rule: none, when all is well.
+
+-- name: count_audited
+select count(*) from closing_case
+
+-- A case's steps are numbered from 1, without a gap.
+-- name: audit_steps
+select closing_case.case_id, step_count, count(number) as steps
+from closing_case
+left join case_step on case_step.case_id = closing_case.case_id
+group by closing_case.case_id
+having step_count <> count(number) or step_count <> coalesce(max(number), 0)
+limit 100
+
+-- So are its events, each of which stands in one step.
+-- name: audit_events
+select closing_case.case_id, closing_case.revision, count(case_step.revision) as events
+from closing_case
+left join case_step on case_step.case_id = closing_case.case_id
+group by closing_case.case_id
+having
+    closing_case.revision <> count(distinct case_step.revision)
+    or closing_case.revision <> count(case_step.revision)
+    or closing_case.revision <> coalesce(max(case_step.revision), 0)
+limit 100
+
+-- Each step begins where the one before has ended, and the last ended where the case is.
+-- name: audit_last_steps
+with followed as (
+    select
+        case_id, number, previous, status,
+        lag(status) over (partition by case_id order by number) as before,
+        lead(number) over (partition by case_id order by number) is null as is_last
+    from case_step
+)
+select followed.case_id, number, previous, followed.status, closing_case.status as stands
+from followed
+join closing_case on closing_case.case_id = followed.case_id
+where previous is distinct from before or (is_last and followed.status <> closing_case.status)
+limit 100
+
+-- Whoever waits for a customer, or looks again by themselves, is called at a moment.
+-- name: audit_timers
+with waiting as (
+    select
+        case_id, status, expires_at, refusal,
+        case
+            when status in ('documents_required', 'approved') then 'expire'
+            when status = 'obligations' or (status = 'received' and subject like 'loan:%') then 'look'
+            when status = 'payout_stopped' and refusal in ('maintenance', 'account_restricted', 'risk_restricted')
+                then 'retry'
+        end as awaited
+    from closing_case
+    where ended_at is null
+)
+select case_id, status, expires_at, refusal, awaited
+from waiting
+where
+    awaited is not null
+    and not exists (
+        select from timer
+        where timer.kind = waiting.awaited and timer.subject = waiting.case_id::text
+    )
+limit 100
+
+-- What counts as paid was sent before.
+-- name: audit_payouts
+with sent as (
+    select case_id, sum((convert_from(event_body, 'UTF8')::jsonb ->> 'payout_minor')::bigint) as sent_minor
+    from case_step
+    where event_type = 'closure.paying_out'
+    group by case_id
+)
+select closing_case.case_id, paid_minor, coalesce(sent_minor, 0)::bigint as sent_minor
+from closing_case
+left join sent on sent.case_id = closing_case.case_id
+where paid_minor > coalesce(sent_minor, 0)
+limit 100
+
+-- name: audit_open_cases
+select subject, count(*) as cases
+from closing_case
+where ended_at is null
+group by subject
+having count(*) > 1
+limit 100
+
+-- A wallet is closed empty, and its receipt says what was paid; one whose payout came back says so.
+-- name: audit_closed
+with receipt as (
+    select
+        case_id,
+        ((convert_from(event_body, 'UTF8')::jsonb -> 'receipt') ->> 'payout_minor')::bigint as payout_minor,
+        ((convert_from(event_body, 'UTF8')::jsonb -> 'receipt') ->> 'fee_minor')::bigint as fee_minor
+    from case_step
+    where event_type = 'closure.erasing' or (event_type = 'closure.closed' and status = 'closed')
+)
+select closing_case.case_id, balance_minor, paid_minor, fee_paid_minor, receipt.payout_minor, receipt.fee_minor
+from closing_case
+join receipt on receipt.case_id = closing_case.case_id and receipt.payout_minor is not null
+where
+    status = 'closed'
+    and (
+        (subject like 'wallet:%' and balance_minor <> 0)
+        or fee_paid_minor <> receipt.fee_minor
+        or paid_minor <> receipt.payout_minor
+    )
+    and not exists (
+        select from case_step
+        where case_step.case_id = closing_case.case_id and event_type = 'closure.discrepancy'
+    )
+limit 100
+
+-- Of who is erased no hash, no key and nothing sealed is left, but of an application that came later.
+-- name: audit_erased
+select customer.customer_id, customer.erased_at
+from customer
+where
+    erased_at is not null
+    and (
+        name_hash is not null
+        or exists (
+            select from closing_case
+            where
+                closing_case.customer_id = customer.customer_id
+                and sealed is not null
+                and received_at < customer.erased_at
+        )
+        or (
+            wrapped_key is not null
+            and not exists (
+                select from closing_case
+                where closing_case.customer_id = customer.customer_id and received_at >= customer.erased_at
+            )
+        )
+    )
+limit 100
+
+-- name: audit_unknown
+select case_id, status
+from closing_case
+where customer_id is null and ended_at is not null and (sealed is not null or wrapped_key is not null)
+limit 100
+
+-- Timers that failed and wait for a person.
+-- name: audit_parked_timers
+select kind, subject, due_at, parked_at, failure
+from timer
+where parked_at is not null
+limit 100
