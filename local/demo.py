@@ -21,7 +21,8 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from rich.console import Console
 from rich.table import Table
 
-from local.demo_messages import READERS, show_messages
+from local.demo_closings import Forgotten, look_at_closings
+from local.demo_messages import LEAVING, READERS, show_messages
 from local.demo_words import CURRENCY, sentence_of
 from local.temporary import temporary_folder
 from local.up import started
@@ -34,6 +35,8 @@ from services.runtime.calendar import BUSINESS_ZONE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+
+    from local.demo_messages import Reader
 
 _SEED: Final = 20260928
 _MORNING: Final = datetime(2026, 9, 28, 9, 0, tzinfo=BUSINESS_ZONE)
@@ -59,6 +62,8 @@ REASONS: Final = frozenset(
         "same_account",
         "payee_name_mismatch",
         "payee_name_unverified",
+        "account_closing",
+        "account_closed",
         "account_restricted",
         "limit_single",
         "limit_daily_amount",
@@ -83,7 +88,7 @@ REASONS: Final = frozenset(
         "tier_unknown",
     }
 )
-"""Every reason that the transfer service can give without the closing and risk services."""
+"""Every reason that the transfer service can give without the risk service."""
 
 _BANK: Final = {
     "rules": [
@@ -158,6 +163,7 @@ class Story:
         self._dice = random.Random(_SEED)  # noqa: S311 - the same story every time
         self._seen = Seen()
         self._twice = 0
+        self._closed: list[str] = []
         self._producer = Producer(
             {
                 "bootstrap.servers": endpoints["kafka"],
@@ -173,7 +179,7 @@ class Story:
         self._consumer.assign(
             [
                 TopicPartition(topic, number, 0)
-                for topic in ("transfer.events", "maintenance.events")
+                for topic in ("transfer.events", "maintenance.events", "closure.events")
                 for number in self._consumer.list_topics(topic, 10).topics[topic].partitions
             ]
         )
@@ -196,6 +202,9 @@ class Story:
             self._give_back,
             self._pay_out,
             self._lose_patience,
+            self._close_a_wallet,
+            self._close_a_loan,
+            self._mend_a_closing,
             self._be_busy,
             self._read_messages,
         ):
@@ -449,6 +458,78 @@ class Story:
         self._send("transfer.resolve", "wallet:courier", {"transfer_id": silent, **evidence})
         self._tell(silent, "settled", "a person asked the bank")
 
+    def _close_a_wallet(self) -> None:
+        self._title("A guide leaves: the balance is paid out, and nobody knows the guide any more")
+        guide = self._come(LEAVING[0], 88_800)
+        case_id = self._apply("wallet:guide", guide, payout=_account_of(guide, "0005"))
+        self._tell(case_id, what="closure.approved")
+        self._about_case("closure.confirm", case_id)
+        for step in ("draining", "paying_out", "erasing", "closed"):
+            self._tell(case_id, what=f"closure.{step}")
+        self._tell(self._p2p("courier", "guide", 1_000), "failed")
+
+    def _close_a_loan(self) -> None:
+        self._title("A tailor may leave once the loan is paid, which is closed, too")
+        tailor = self._come(LEAVING[1], 0)
+        self._owe(tailor, 120_000)
+        self._tell(self._apply("wallet:tailor", tailor), what="closure.rejected")
+        self._owe(tailor, 0)
+        loan = self._apply("loan:sewing-machine", tailor)
+        self._tell(loan, what="closure.approved")
+        self._about_case("closure.confirm", loan)
+        for what in ("loan.disabled", "credit.status_changed", "closure.closed"):
+            self._tell(loan, what=what)
+        wallet = self._apply("wallet:tailor", tailor)
+        self._tell(wallet, what="closure.approved")
+        self._about_case("closure.confirm", wallet)
+        self._tell(wallet, what="closure.closed")
+
+    def _mend_a_closing(self) -> None:
+        self._title("A baker's application has a mistake, and the bank refuses the payout")
+        baker = self._come(LEAVING[2], 45_600)
+        wrong = {**baker.applicant(), "name": "Lucy Ling"}
+        case_id = self._apply("wallet:baker", baker, applicant=wrong, payout=_account_of(baker, "WRONG"))
+        self._tell(case_id, what="closure.documents_required")
+        self._about_case("closure.correct", case_id, applicant=baker.applicant())
+        self._tell(case_id, what="closure.approved")
+        self._about_case("closure.confirm", case_id)
+        self._tell(case_id, what="closure.payout_failed")
+        self._tell(self._p2p("courier", "baker", 1_000), "failed")
+        self._about_case("closure.payout_account", case_id, **_account_of(baker, "0006"))
+        self._tell(case_id, what="closure.closed")
+
+    def _come(self, reader: Reader, minor: int) -> Reader:
+        """Have somebody come who will leave: known, with a wallet that holds something."""
+        self._profile(reader.profile())
+        self._open(reader.customer_id, reader.customer_id, "standard")
+        if minor:
+            paid_in = self._request("top_up", "bank:DEMO:0001", f"wallet:{reader.customer_id}", minor)
+            self._tell(paid_in, "settled")
+        return reader
+
+    def _owe(self, reader: Reader, minor: int) -> None:
+        position = {
+            "obligation_id": "sewing-machine",
+            "customer_id": reader.customer_id,
+            "kind": "loan",
+            "principal_minor": minor,
+            "interest_minor": 0,
+            "penalty_minor": 0,
+            "currency": CURRENCY,
+            "status": "open" if minor else "settled",
+        }
+        self._send("obligation.position", "sewing-machine", position, topic="obligation.positions")
+
+    def _apply(self, subject: str, reader: Reader, **more: Any) -> str:
+        case_id = str(uuid.UUID(int=self._dice.getrandbits(128), version=4))
+        self._closed.append(case_id)
+        request = {"subject": subject, "reason": "No longer needed.", "applicant": reader.applicant(), **more}
+        self._about_case("closure.request", case_id, **request)
+        return case_id
+
+    def _about_case(self, type_: str, case_id: str, **data: Any) -> None:
+        self._send(type_, case_id, {"case_id": case_id, **data}, topic="closure.commands")
+
     def _be_busy(self) -> None:
         count, names = 3_000, [f"customer-{number}" for number in range(40)]
         self._title(f"A busy Saturday: {count:,} transfers between {len(names)} wallets, more than they can afford")
@@ -531,10 +612,10 @@ class Story:
     # --- Events ---
 
     def _tell(self, subject: str, status: str | None = None, note: str = "", *, what: str | None = None) -> None:
-        """Wait for the event about a transfer, account, quote, command or window, and tell it."""
+        """Wait for the event about a transfer, account, quote, command, window or case, and tell it."""
 
         def is_it(event: Mapping[str, Any]) -> bool:
-            names = {event.get(name) for name in ("transfer_id", "account_id", "quote_id", "command_id", "window_id")}
+            names = {event.get(name) for name in _SUBJECTS}
             fits_status = status is None or event.get("status") == status
             return subject in names and fits_status and (what is None or event["type"] == what)
 
@@ -563,8 +644,8 @@ class Story:
         event["type"] = headers["ce_type"].decode().removeprefix("sluice.").removesuffix(".v1")
         if event["type"].startswith("transfer.") and "seq" in event:
             self._seen.statuses[event["status"]] += 1
-        # Those of commands about windows are another table's, and a window's own is a sentence for customers.
-        if isinstance(event.get("reason"), dict) and not event["type"].startswith("window."):
+        # Those of commands about windows and cases are other tables', and a window's own is a sentence for customers.
+        if isinstance(event.get("reason"), dict) and not event["type"].startswith(("window.", "closure.")):
             self._seen.reasons[event["reason"]["code"]] += 1
         return event
 
@@ -610,11 +691,26 @@ class Story:
             self._console.print(
                 f"They reached all {len(STATUSES)} statuses and all {len(REASONS)} reasons of transfers and wallets."
             )
-        return is_clean and not missed and not self._twice
+        are_forgotten = self._report_closings()
+        return is_clean and not missed and not self._twice and are_forgotten
+
+    def _report_closings(self) -> bool:
+        """Print how the closings ended and who is forgotten; return whether all is as the story says."""
+        said: Forgotten = asyncio.run(look_at_closings(running_from(self._endpoints), self._closed))
+        self._console.print(said.text, soft_wrap=True)
+        return said.is_well
 
 
 def _in_chinese(text: str) -> list[dict[str, str]]:
     return [{"locale": "zh-CN", "text": text}]
+
+
+_SUBJECTS: Final = ("transfer_id", "account_id", "quote_id", "command_id", "window_id", "case_id")
+"""What an event may be about."""
+
+
+def _account_of(reader: Reader, number: str) -> dict[str, str]:
+    return {"payee": f"bank:DEMO:{number}", "payee_name": reader.name}
 
 
 def _but_settled(ended: Counter[str]) -> list[tuple[str, int]]:

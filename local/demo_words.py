@@ -32,6 +32,8 @@ def sentence_of(event: Mapping[str, Any]) -> str:
     if event["type"] == "transfer.command_refused":
         whose = f" of {event['account_id']}" if "account_id" in event else ""
         return f"{event['command_type']}{whose} is refused{because}"
+    if event["type"].startswith(("closure.", "credit.", "loan.")):
+        return _of_closing(event, happened, because)
     if event["type"].startswith("account."):
         available = amount_text(event["available_minor"], event["currency"])
         return f"{event['account_id']}: {happened}, available {available}"
@@ -55,6 +57,32 @@ def _of_window(event: Mapping[str, Any], happened: str, because: str) -> str:
     )
     before = f" ({event['before']} before)" if "before" in event else ""
     return f"{event['title']}, {', '.join(event['functions'])}, {times}: [cyan]{happened}[/cyan]{before}"
+
+
+def _of_closing(event: Mapping[str, Any], happened: str, because: str) -> str:
+    if event["type"] == "closure.command_refused":
+        return f"{event['command_type']} is refused{because}"
+    if event["type"] == "credit.status_changed":
+        return f"{event['subject']}: the credit registry hears that it is {event['status']}"
+    if event["type"] == "loan.disabled":
+        return f"{event['subject']}: lending hears that it lends nothing any more"
+    said = [
+        f"{one['code']}: {one['remedy'].replace('_', ' ')}"
+        for key in ("items", "reasons")
+        for one in event.get(key, ())
+    ]
+    said += [
+        f"{one.get('obligation_id', one['kind'])} owes {amount_text(one['owed_minor'], one['currency'])}"
+        for one in event.get("obligations", ())
+    ]
+    if event.get("payout_minor"):
+        said.append(f"{amount_text(event['payout_minor'], event['currency'])} to {event.get('payee', 'an account')}")
+    if "receipt" in event:
+        said.append(f"receipt {event['receipt']['number']}")
+    if "erasure" in event:
+        said.append(f"erasing is {event['erasure']}" + (f", {event['why']}" if "why" in event else ""))
+    figures = f" ({'; '.join(said)})" if said else ""
+    return f"closing {event['subject']}: [cyan]{happened}[/cyan]{because}{figures}"
 
 
 def _figures(reason: Mapping[str, Any], event: Mapping[str, Any]) -> str:

@@ -158,6 +158,12 @@ async def find_answer(connection: Connection, source: str, id_: str) -> Seen | N
     return None if row is None else Seen(row["type"], orjson.loads(row["body"] or b"{}"))
 
 
+async def list_erased(connection: Connection, customers: Sequence[str]) -> set[str]:
+    """Return which of these customers are erased: nothing is left that their names or numbers could be known by."""
+    rows = await connection.fetch(_QUERIES.list_erased, customers)
+    return {row["customer_id"] for row in rows}
+
+
 # --- Audit ---
 
 

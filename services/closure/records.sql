@@ -67,6 +67,12 @@ select type, body
 from answer
 where source = $1 and id = $2
 
+-- Which of these customers are erased, and not known again.
+-- name: list_erased
+select customer_id
+from customer
+where customer_id = any($1::text[]) and erased_at is not null and name_hash is null and wrapped_key is null
+
 -- Closed cases that have paid out, by their ids, with what they count as paid.
 -- name: list_paid
 select case_id, subject, paid_minor + fee_paid_minor as counted_minor, payouts

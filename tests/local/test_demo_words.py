@@ -16,6 +16,8 @@ TRANSFER: dict[str, Any] = {
     "fee_minor": 0,
     "currency": "CNY",
 }
+CLOSING: dict[str, Any] = {"case_id": "0192f3a4-5b6c-7d8e-9fa0-b1c2d3e4f509", "subject": "wallet:a"}
+PAYOUT: dict[str, Any] = {"payout_minor": 7, "currency": "CNY", "payee": "bank:DEMO:1"}
 WHAT = "p2p 0.00 CNY, wallet:a → wallet:b"
 
 
@@ -42,6 +44,35 @@ WHAT = "p2p 0.00 CNY, wallet:a → wallet:b"
         (
             {**TRANSFER, "type": "transfer.refunded", "reason": {"code": "rail_timeout", "detail": "no record"}},
             f"{WHAT}: refunded because of rail_timeout (no record)",
+        ),
+        (
+            {
+                **CLOSING,
+                "type": "closure.rejected",
+                "reasons": [{"code": "obligation_open", "remedy": "pay_obligations"}],
+                "obligations": [{"kind": "loan", "obligation_id": "x-1", "owed_minor": 5, "currency": "CNY"}],
+            },
+            "closing wallet:a: rejected (obligation_open: pay obligations; x-1 owes 0.05 CNY)",
+        ),
+        (
+            {**CLOSING, "type": "closure.payout_failed", "reason": {"code": "rail_rejected"}, **PAYOUT},
+            "closing wallet:a: payout failed because of rail_rejected (0.07 CNY to bank:DEMO:1)",
+        ),
+        (
+            {**CLOSING, "type": "closure.closed", "erasure": "deferred", "why": "wallet_open"},
+            "closing wallet:a: closed (erasing is deferred, wallet_open)",
+        ),
+        (
+            {**CLOSING, "type": "credit.status_changed", "status": "closed"},
+            "wallet:a: the credit registry hears that it is closed",
+        ),
+        (
+            {
+                "type": "closure.command_refused",
+                "command_type": "closure.confirm",
+                "reason": {"code": "state_conflict"},
+            },
+            "closure.confirm is refused because of state_conflict",
         ),
     ],
 )
