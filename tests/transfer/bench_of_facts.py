@@ -105,11 +105,10 @@ class World:
         # All transfers are in the facts, so none waits elsewhere.
         facts.drains = dict.fromkeys(facts.accounts, False)
         waiting = [one for one in facts.transfers.values() if (owner := one.waiting_of) and owner in facts.accounts]
-        others = [one for one in waiting if one.case_id != facts.accounts[one.waiting_of or ""].case_id]
         facts.draining = {}
-        for one in others[: self.at_once]:
+        for one in waiting[: self.at_once]:
             facts.draining.setdefault(one.waiting_of or "", []).append(one.transfer_id)
-        facts.draining_is_full = len(others) >= self.at_once
+        facts.draining_is_full = len(waiting) >= self.at_once
         ordered = [account for _, account in sorted(facts.accounts.items())]
         facts.slices = {
             id_: [account for account in ordered if account.account_id > report.last_account_id][: self.at_once]

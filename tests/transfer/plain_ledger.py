@@ -43,6 +43,7 @@ class Plan:
     payee: str
     amount: int
     execute_at: datetime | None
+    case: object = None
     status: str = "failed"
     fee: int = 0
     verified: bool = False
@@ -78,12 +79,18 @@ class PlainLedger:
     backs: dict[str, Back] = field(default_factory=dict)
     cooling: dict[str, datetime] = field(default_factory=dict)
     heard: set[str] = field(default_factory=set)
+    closing: dict[str, object] = field(default_factory=dict)
+    """The case that each closing wallet is closed for."""
+    closed: dict[str, object] = field(default_factory=dict)
 
     def hear(self, type_: str, message_id: str, data: dict[str, Any]) -> None:
         """Take one message; a bank's word that comes again is no other word."""
         if type_.startswith("payout.") and message_id in self.heard:
             return
         self.heard.add(message_id)
+        if type_.startswith("account."):
+            self._close(type_.removeprefix("account."), data["account_id"], data["case_id"])
+            return
         id_ = str(data["transfer_id"])
         if type_ == "transfer.request":
             self._request(id_, data)
@@ -103,6 +110,10 @@ class PlainLedger:
     def pass_time(self, now: datetime) -> None:
         """Move on to a moment, and do what was to be done by then."""
         self.now = now
+        for wallet in self.closing:
+            for plan in self.waiting_in(wallet):
+                if plan.case != self.closing[wallet]:
+                    plan.status, plan.wakes_at = "cancelled", None
         due = [(plan.wakes_at, id_) for id_, plan in self.plans.items() if plan.wakes_at and plan.wakes_at <= now]
         for _, id_ in sorted(due):
             plan = self.plans[id_]
@@ -114,17 +125,53 @@ class PlainLedger:
             elif plan.status == "sent":
                 plan.status = "delayed"
 
+    # --- Closing ---
+
+    def _close(self, word: str, wallet: str, case: object) -> None:
+        if word == "close" and wallet not in self.closing and wallet not in self.closed:
+            self.closing[wallet] = case
+        elif word == "reopen":
+            self.closed.pop(wallet, None)
+        elif self.closing.get(wallet) == case and word == "reinstate":
+            del self.closing[wallet]
+        elif self.closing.get(wallet) == case and word == "finish" and self._is_empty(wallet):
+            self.closed[wallet] = self.closing.pop(wallet)
+
+    def waiting_in(self, wallet: str) -> list[Plan]:
+        """Return what waits to be paid by a wallet."""
+        return [
+            plan
+            for plan in self.plans.values()
+            if plan.payer == wallet and plan.status in {"scheduled", "verification_required"}
+        ]
+
+    def _is_empty(self, wallet: str) -> bool:
+        return not self.posted[wallet] and not self.is_under_way(wallet)
+
+    def is_under_way(self, wallet: str) -> bool:
+        """Tell whether something waits in a wallet, or is on its way from it to a bank."""
+        return bool(self.reserved[wallet] or self.waiting_in(wallet))
+
+    def _is_own(self, plan: Plan) -> bool:
+        return plan.payer in self.closing and self.closing[plan.payer] == plan.case
+
+    def _takes(self, wallet: str, plan: Plan) -> bool:
+        if wallet in self.closed:
+            return False
+        return wallet not in self.closing or self.closing[wallet] == plan.case
+
     # --- Requests ---
 
     def _request(self, id_: str, data: dict[str, Any]) -> None:
         if id_ in self.plans:
             return
         plan = Plan(data["kind"], data["payer"], data["payee"], data["amount_minor"], data["execute_at"])
+        plan.case = data["case_id"]
         self.plans[id_] = plan
         # Nobody here has a profile, so a name cannot be the right one.
         if data["payee_name"] is None and self._is_possible(plan):
             is_blocked = plan.payer in self.cooling and self.cooling[plan.payer] > self.now
-            if not self._wants_proof(plan):
+            if self._is_own(plan) or not self._wants_proof(plan):
                 self._do_or_wait(plan)
             elif not is_blocked:
                 plan.status, plan.wakes_at = "verification_required", self.now + timedelta(seconds=EXPIRES_S)
@@ -137,8 +184,13 @@ class PlainLedger:
         named = [party for party in (plan.payer, plan.payee) if party.startswith("wallet:")]
         if plan.payer == plan.payee or not set(named) <= set(self.wallets):
             return False
+        if not all(self._takes(wallet, plan) for wallet in named):
+            return False
         if plan.kind == "top_up":
             return True
+        if self._is_own(plan):
+            plan.fee = 0
+            return self._is_later(plan) or plan.amount <= self._spendable(plan.payer)
         plan.fee = (
             max((plan.amount * FEE_BASIS_POINTS + 5_000) // 10_000, FEE_MINIMUM) if plan.kind == "withdrawal" else 0
         )
@@ -166,7 +218,7 @@ class PlainLedger:
 
     def _verify(self, plan: Plan, *, passed: bool) -> None:
         is_late = plan.wakes_at is not None and plan.wakes_at <= self.now
-        is_cooling = plan.payer in self.cooling and self.cooling[plan.payer] > self.now
+        is_cooling = plan.payer in self.cooling and self.cooling[plan.payer] > self.now and not self._is_own(plan)
         if is_late or is_cooling:
             plan.status = "failed"
         elif passed:
@@ -188,7 +240,7 @@ class PlainLedger:
         if self._is_later(plan):
             plan.status, plan.wakes_at = "scheduled", plan.execute_at
             return
-        if plan.kind != "top_up":
+        if plan.kind != "top_up" and not self._is_own(plan):
             plan.used_on = self._today()
         if plan.kind == "withdrawal":
             self.reserved[plan.payer] += plan.amount + plan.fee
@@ -197,17 +249,21 @@ class PlainLedger:
             self._pay(plan)
 
     def _pay(self, plan: Plan, sign: int = 1) -> None:
-        self.posted[_book(plan.payer)] -= sign * (plan.amount + plan.fee)
+        self.posted[self._book_of_payer(plan)] -= sign * (plan.amount + plan.fee)
         self.posted[_book(plan.payee)] += sign * plan.amount
         self.posted["fees"] += sign * plan.fee
         plan.status = "settled"
+
+    def _book_of_payer(self, plan: Plan) -> str:
+        return "unclaimed" if plan.payer in self.closed else _book(plan.payer)
 
     # --- Money that comes back ---
 
     def _refund(self, id_: str, plan: Plan, amount: int) -> None:
         left = plan.amount - plan.refunded - plan.refunding
         is_payable = plan.kind != "withdrawal" and plan.status in {"settled", "refunding"}
-        if not is_payable or amount > left or amount > self._spendable(plan.payee):
+        is_open = plan.payee not in self.closing and plan.payee not in self.closed
+        if not is_payable or not is_open or amount > left or amount > self._spendable(plan.payee):
             return
         if plan.kind == "top_up":
             self.reserved[plan.payee] += amount
@@ -215,7 +271,7 @@ class PlainLedger:
             self.backs[id_] = Back(plan, amount, plan.payee)
         else:
             self.posted[plan.payee] -= amount
-            self.posted[plan.payer] += amount
+            self.posted[self._book_of_payer(plan)] += amount
             plan.refunded += amount
         self._stand(plan)
 

@@ -301,6 +301,22 @@ def test_what_waits_is_cancelled_slice_by_slice_and_then_it_is_drained_once() ->
     assert world.pass_time(24 * HOUR) == []
 
 
+def test_what_waits_for_the_case_itself_is_not_cancelled_with_the_rest() -> None:
+    world = funded()
+    world.fund("a", 5_000_000)
+    own = request("withdrawal", payee="bank:X1:9", amount_minor=2_000_000, case_id=CASE)
+    other = request(execute_at=(MORNING + HOUR).isoformat())
+    world.tell(message("transfer.request", own), message("transfer.request", other))
+    assert types(tell(world, "close")) == ["account.closing"]
+    ((type_, body),) = world.pass_time(timedelta(0))
+    assert (type_, body["transfer_id"]) == ("transfer.cancelled", other["transfer_id"])
+    # It goes on once it is proved, as the closing's own, though others have used up the holder's tries.
+    world.facts.accounts["wallet:a"].verification_blocked_until = MORNING + HOUR
+    verify = {"transfer_id": own["transfer_id"], "method": "face", "outcome": "passed"}
+    ((type_, body), *_) = world.tell(message("transfer.verify", verify))
+    assert (type_, body["fee_minor"]) == ("transfer.sent", 0)
+
+
 def test_a_cancelled_top_up_whose_money_its_bank_does_not_take_stays_cancelled() -> None:
     world = funded()
     world.windows = [window(functions=("top_up",))]
