@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import pytest
 
 from schemas.reasons import REMEDIES, ClosingCode, ClosureRefusalCode
-from services.closure.model import BEFORE_DRAINING, TRANSITIONS, Status
+from services.closure.model import BEFORE_DRAINING, TRANSITIONS, Status, payout_id
 from tests.closure.desk import APPLICANT, CUSTOMER, FEE, LOAN, PAYOUT, WALLET, Desk, id_number, reason, types
 
 if TYPE_CHECKING:
@@ -720,7 +720,7 @@ def test_a_payout_that_is_refused_for_a_while_is_tried_again(code: str) -> None:
 def test_a_payout_that_comes_back_after_it_had_arrived_asks_for_another_account() -> None:
     desk = Desk()
     case_id = at_finishing(desk)
-    said = desk.transfer("refunded", case_id, desk.case(case_id).payout_id_of(1), 900, reason=RETURNED)
+    said = desk.transfer("refunded", case_id, payout_id(case_id, 1), 900, reason=RETURNED)
     assert types(said) == ["closure.payout_failed"]
     assert said[0][1]["payout_minor"] == 900
     assert desk.case(case_id).paid_minor == 0
@@ -738,7 +738,7 @@ def test_a_payout_that_comes_back_after_it_had_arrived_asks_for_another_account(
 def test_a_payout_that_comes_back_after_the_end_is_told(status: Status) -> None:
     desk = Desk()
     case_id = AT[status](desk)
-    said = desk.transfer("refunded", case_id, desk.case(case_id).payout_id_of(1), 900, reason=RETURNED)
+    said = desk.transfer("refunded", case_id, payout_id(case_id, 1), 900, reason=RETURNED)
     assert types(said) == ["closure.discrepancy"]
     assert desk.status(case_id) == status
 

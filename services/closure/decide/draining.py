@@ -12,7 +12,7 @@ import orjson
 from schemas.fields import as_text
 from schemas.reasons import REMEDIES
 from services.closure.decide.erasing import begin_erasing, why_deferred
-from services.closure.model import RESIDUE_TIMER, RETRY_TIMER, Case, Status
+from services.closure.model import RESIDUE_TIMER, RETRY_TIMER, Case, Status, payout_id
 from services.runtime.calendar import business_date
 
 if TYPE_CHECKING:
