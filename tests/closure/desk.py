@@ -107,13 +107,18 @@ class Memory:
         for id_ in gone:
             self.facts.positions.pop(id_, None)
 
-    async def find_erasing_cases(self, _connection: Any, customers: Collection[str]) -> dict[str, UUID]:
+    async def find_being_erased(self, _connection: Any, customers: Collection[str]) -> set[str]:
         cases = self.facts.cases.values()
         return {
-            case.customer_id: case.case_id
+            case.customer_id
             for case in cases
-            if case.status == Status.ERASING and case.customer_id is not None and case.customer_id in customers
+            if case.customer_id in customers
+            and (case.status == Status.ERASING or (case.erasure == "deferred" and case.refusal == "forgetting"))
         }
+
+    async def find_sealed(self, _connection: Any, customers: Collection[str]) -> set[str]:
+        cases = (self.facts.cases[id_] for id_ in self.facts.applications)
+        return {case.customer_id for case in cases if case.customer_id in customers}
 
     async def record(self, _connection: Any, book: Book, _master_key: bytes) -> None:
         """Keep what a batch changed, and hold it to what the database demands of cases and their steps."""
@@ -166,7 +171,7 @@ class Desk:
         full = {"fee": {"minor": {"CNY": FEE}}, "erasing": {"services": list(SERVICES)}} | self.policy
         self.rules = Rules(Policy.model_validate_json(orjson.dumps(full)), KeyedHashes(b"k" * 32))
         self._handlers = Handlers(self.rules, b"m" * 32)
-        names = ("load_facts", "lock_customers", "record_wallets", "record_positions", "find_erasing_cases", "record")
+        names = [name for name in dir(Memory) if not name.startswith("_") and callable(getattr(Memory, name))]
         self._store = SimpleNamespace(Subjects=Subjects, **{name: getattr(self.memory, name) for name in names})
 
     # --- Batches ---

@@ -233,7 +233,7 @@ CODES: dict[str, Callable[[], list[Said]]] = {
     "review_rejected": review_rejected,
     "documents_expired": documents_expired,
 }
-OF_COMING_BACK = {"cooling_period"}
+OF_COMING_BACK = {"cooling_period", "assessment_refused", "assessment_missing"}
 
 
 def test_each_closing_code_has_its_path() -> None:
