@@ -72,10 +72,10 @@ def forget_wanted(book: Book) -> None:
 
 def forget_again(book: Book) -> None:
     """Destroy what somebody who was forgotten has applied with since, once nothing of it is open."""
-    for customer_id in {case.customer_id for case in book.changed.values()} - {None}:
-        customer = book.customers[customer_id or ""]
-        if customer.erased_at is not None and not book.is_busy(customer.customer_id):
-            _destroy(book, customer.customer_id)
+    for customer_id in {case.customer_id or "" for case in book.changed.values()}:
+        customer = book.customers.get(customer_id)
+        if customer is not None and customer.erased_at is not None and not book.is_busy(customer_id):
+            _destroy(book, customer_id)
 
 
 def _destroy(book: Book, customer_id: str) -> None:
