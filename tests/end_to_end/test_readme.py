@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.end_to_end.closings import Cases
 from tests.end_to_end.system import Reader, System, running_system
 from tests.waiting import wait_for
 
@@ -30,7 +31,7 @@ def _blocks(language: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
-    with running_system(tmp_path_factory.mktemp("readme") / "home", notifiers=1, maintainers=1) as started:
+    with running_system(tmp_path_factory.mktemp("readme") / "home", notifiers=1, maintainers=1, closers=1) as started:
         yield started
 
 
@@ -50,7 +51,7 @@ def test_the_python_program_publishes_a_transfer_and_reads_its_outcome(system: S
 
 @pytest.mark.tools
 def test_the_lines_for_kcat_publish_transfers_and_read_their_outcomes(system: System) -> None:
-    opened, read, moved, known, inbox, told, closed, ended = _shell_blocks(system)
+    opened, read, moved, known, inbox, told, closed, ended, leaves, confirmed = _shell_blocks(system)
     functions = opened.partition("\n\n")[0]
     events = Reader(system.kafka)
     _run(["bash", "-euc", opened], system)
@@ -75,6 +76,17 @@ def test_the_lines_for_kcat_publish_transfers_and_read_their_outcomes(system: Sy
     assert "window.ended" in shown
     events.read_until(lambda: all(event["status"] == "settled" for event in events.latest.values()), 30)
     events.close()
+    _leave(system, functions, leaves, confirmed)
+
+
+def _leave(system: System, functions: str, leaves: str, confirmed: str) -> None:
+    cases = Cases(system.kafka)
+    case_id = _run(["bash", "-euc", f"{functions}\n{leaves}\necho $CASE"], system).strip()
+    cases.wait(case_id, "approved")
+    shown = _run(["bash", "-euc", f"CASE={case_id}\n{functions}\n{confirmed}"], system)
+    assert "waits for customer" in shown
+    cases.wait(case_id, "closed")
+    assert cases.body(case_id, "closure.closed")["erasure"] == "done"
 
 
 def _shell_blocks(system: System) -> list[str]:
@@ -84,7 +96,9 @@ def _shell_blocks(system: System) -> list[str]:
         ".venv/bin/python": sys.executable,
         ".sluice/": f"{system.home}/",
     }
-    blocks = [block for block in _blocks("") if any(word in block for word in ("kcat", "| send", "curl", "$WINDOW"))]
+    blocks = [
+        block for block in _blocks("") if any(word in block for word in ("kcat", "| send", "curl", "$WINDOW", "$CASE"))
+    ]
     # At once: what one puts in may look like what another replaces.
     theirs = re.compile("|".join(map(re.escape, ours)))
     return [theirs.sub(lambda found: ours[found[0]], block) for block in blocks]
