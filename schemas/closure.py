@@ -409,28 +409,56 @@ class ClearanceAnnounced(ClearanceEvent):
 
 
 class ClearedMoney(Wire):
-    """What was paid out and what waits, in one currency; together all that the wallets held, less fees."""
+    """What became of what the wallets held when the clearance began, in one currency.
+
+    `total_minor` is the sum of the others: paid out, taken as a fee, waiting for a payout account (and, until the
+    clearance is finished, not paid out yet), left in wallets that are blocked, and moved by the holders themselves
+    before their wallets took nothing new, which is below zero where more came in than went out.
+    """
 
     currency: Currency
     total_minor: Minor
     paid_out_minor: Minor
     fee_minor: Minor
     waiting_minor: Minor
+    blocked_minor: Minor = 0
+    moved_minor: Minor = 0
+
+
+class Blocker(Wire):
+    """What would keep a clearance from ending a wallet: what its holder owes."""
+
+    subject: Wallet
+    code: ClosingCode
+    owed_minor: Minor
+    currency: Currency
 
 
 class ClearanceProgress(ClearanceEvent):
-    """How far a clearance is: `cleared`, `waiting` and what is `pending` add up to `wallets`."""
+    """How far a clearance is: `cleared`, `paid`, `waiting`, `blocked` and what is `pending` add up to `wallets`.
+
+    `cleared` are wallets that are closed and held nothing, `paid` those that are closed and paid out, `waiting` those
+    without a payout account that works, `blocked` those that stay because their holder owes something.
+    """
 
     cleared: Count
+    paid: Count = 0
     waiting: Count
+    blocked: Count = 0
     pending: Count
     paused: bool
     money: tuple[ClearedMoney, ...]
 
 
 class ClearanceFinished(ClearanceEvent):
-    """The final statement of a clearance: `cleared` and `waiting` add up to `wallets`."""
+    """The final statement of a clearance: `cleared`, `paid`, `waiting` and `blocked` add up to `wallets`.
+
+    Of a dry run it says what would happen, had everybody named a payout account, and names the first 100 `blockers`.
+    """
 
     cleared: Count
+    paid: Count = 0
     waiting: Count
+    blocked: Count = 0
     money: tuple[ClearedMoney, ...]
+    blockers: Annotated[tuple[Blocker, ...], Field(max_length=100)] = ()

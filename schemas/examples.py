@@ -674,8 +674,10 @@ EXAMPLES: Final[Mapping[str, Sequence[Body]]] = {
     ],
     "clearance.progress": [
         _clearance(
-            cleared=80_000,
-            waiting=1_500,
+            cleared=60_000,
+            paid=20_000,
+            waiting=1_000,
+            blocked=500,
             pending=38_500,
             paused=False,
             money=[
@@ -684,15 +686,19 @@ EXAMPLES: Final[Mapping[str, Sequence[Body]]] = {
                     "total_minor": 990_000_000,
                     "paid_out_minor": 640_000_000,
                     "fee_minor": 0,
-                    "waiting_minor": 350_000_000,
+                    "waiting_minor": 340_000_000,
+                    "blocked_minor": 9_000_000,
+                    "moved_minor": 1_000_000,
                 }
             ],
         )
     ],
     "clearance.finished": [
         _clearance(
-            cleared=119_200,
-            waiting=800,
+            cleared=79_200,
+            paid=40_000,
+            waiting=700,
+            blocked=100,
             money=[
                 {
                     "currency": "CNY",
@@ -702,7 +708,27 @@ EXAMPLES: Final[Mapping[str, Sequence[Body]]] = {
                     "waiting_minor": 4_568_923,
                 }
             ],
-        )
+        ),
+        _clearance(
+            dry_run=True,
+            wallets=1,
+            cleared=0,
+            waiting=0,
+            blocked=1,
+            money=[
+                {
+                    "currency": "CNY",
+                    "total_minor": 500,
+                    "paid_out_minor": 0,
+                    "fee_minor": 0,
+                    "waiting_minor": 0,
+                    "blocked_minor": 500,
+                }
+            ],
+            blockers=[
+                {"subject": "wallet:bob", "code": "obligation_open", "owed_minor": 125_000, "currency": "CNY"},
+            ],
+        ),
     ],
     "credit.status_changed": [_case(subject=_LOAN, status="closed")],
     "loan.disabled": [_case(subject=_LOAN)],

@@ -37,6 +37,7 @@ _READ_EVENTS: Final = frozenset(
         "account.closed",
         "account.reopened",
         "account.reported",
+        "accounts.report_finished",
     }
 )
 

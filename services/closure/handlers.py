@@ -6,16 +6,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, cast
 from uuid import UUID
 
-from schemas.account import AccountState
+from schemas.account import AccountReported, AccountState
 from schemas.closure import AssessmentAnswered, ClosureReopen, ClosureRequest
 from schemas.customer import CustomerProfile, erased_customer
 from schemas.erasure import CustomerErased
 from schemas.obligation import ObligationPosition
 from schemas.risk import RiskFlagged
 from schemas.transfer import TransferCommandRefused
-from services.closure import store
+from services.closure import clearance_store, clearances, store
 from services.closure.decide import cases, commands, draining, outcomes, reopening, residue
-from services.closure.decide.book import Book
+from services.closure.decide.book import Book, Facts
+from services.closure.decide.clearance import Clearances
 from services.closure.decide.erasing import forget_again, forget_wanted, want_forgotten
 from services.closure.identity import hash_profile
 from services.closure.model import ASSESS_TIMER, RESIDUE_TIMER, AnswerKey, Position, Status, Wallet
@@ -41,45 +42,54 @@ class Handlers:
     master_key: bytes
 
     async def on_commands(self, connection: Connection, batch: Batch, now: datetime) -> Effects:
-        """Decide what applicants, reviewers and customers say of cases, and what is due."""
+        """Decide what applicants, reviewers and customers say of cases, operators of clearances, and what is due."""
         if batch.timers:
             return await self._on_timers(connection, batch.timers, now)
-        asked = store.Subjects()
+        known = await clearances.lock_named(connection, batch.messages)
+        tallies = await clearances.tally_named(connection, batch.messages, known, now)
+        book = await self._book(connection, _asked_by(batch.messages), now)
+        desk = Clearances(book, known)
         for message in batch.messages:
-            _ask(asked, message)
-        book = await self._book(connection, asked, now)
-        for message in batch.messages:
-            _decide_command(book, message)
-        return await self._recorded(connection, book)
+            if message.type in clearances.COMMANDS:
+                clearances.decide_command(desk, message, tallies)
+            else:
+                _decide_command(book, message)
+        return await self._recorded(connection, book, desk=desk)
 
     async def on_transfers(self, connection: Connection, batch: Batch, now: datetime) -> Effects:
         """Go on with cases as the transfer service says how their wallets and payouts stand."""
         if batch.timers:
             return await self._on_timers(connection, batch.timers, now)
-        said = [(message, case_id) for message in batch.messages if (case_id := _case_of(message)) is not None]
-        reports = [message for message in batch.messages if message.type == "account.reported"]
-        if not said and not reports:
-            return Effects()
+        asked_of = await clearances.Reports.lock(connection, batch.messages)
+        messages = [message for message in batch.messages if not asked_of.has(message)]
+        book = await self._said_of_cases(connection, messages, now)
+        desk = await asked_of.take(connection, book, batch.messages)
+        return await self._recorded(connection, book, desk=desk)
+
+    async def _said_of_cases(self, connection: Connection, messages: Sequence[Message], now: datetime) -> Book:
+        said = [(message, case_id) for message in messages if (case_id := _case_of(message)) is not None]
         asked = store.Subjects(cases={case_id for _, case_id in said})
         for message, _ in said:
             if isinstance(message.data, AccountState):
                 asked.customers.add(message.data.customer_id)
-        for message in reports:
-            report: Any = message.data
-            asked.subjects.add(report.account_id)
-            asked.closed.add(report.account_id)
-            asked.customers.add(report.customer_id)
+        for message in messages:
+            if isinstance(message.data, AccountReported):
+                asked.subjects.add(message.data.account_id)
+                asked.closed.add(message.data.account_id)
+                asked.customers.add(message.data.customer_id)
+        if not asked.cases and not asked.subjects:
+            return Book(Facts(), self.rules, now)
         book = await self._book(connection, asked, now)
-        await store.record_wallets(connection, _wallets_in(batch.messages, book))
+        await store.record_wallets(connection, _wallets_in(messages, book))
         about = {id(message): case_id for message, case_id in said}
-        for message in batch.messages:
-            data: Any = message.data
-            if message.type == "account.reported":
-                if (asking := book.asking(data.account_id, data.report_id)) is not None:
-                    outcomes.decide_report(book, message.lane, asking, data)
+        for message in messages:
+            report = message.data
+            if isinstance(report, AccountReported):
+                if (asking := book.asking(report.account_id, report.report_id)) is not None:
+                    outcomes.decide_report(book, message.lane, asking, report)
             elif id(message) in about and (case := book.cases.get(about[id(message)])) is not None:
                 _decide_said(book, message, case)
-        return await self._recorded(connection, book)
+        return book
 
     async def on_profiles(self, connection: Connection, batch: Batch, now: datetime) -> Effects:
         """Keep the hashes of profiles, and look again at the cases that waited for a better one."""
@@ -170,16 +180,20 @@ class Handlers:
         return await self._recorded(connection, book)
 
     async def _on_timers(self, connection: Connection, timers: Sequence[Timer], now: datetime) -> Effects:
+        due = await clearances.Due.lock(connection, timers)
+        timers = [timer for timer in timers if not clearances.is_of_clearance(timer)]
         asked = store.Subjects(
             cases={UUID(timer.subject) for timer in timers if timer.kind != ASSESS_TIMER},
             reopenings={UUID(timer.subject) for timer in timers if timer.kind == ASSESS_TIMER},
         )
+        await due.ask(connection, asked, self.rules.policy, now)
         book = await self._book(connection, asked, now)
         # Loans whose owner was not known may be by now.
         unknown = {case.subject for case in book.cases.values() if case.customer_id is None}
         if unknown:
             asked.cases.update(book.cases)
-            asked.subjects, asked.closed = unknown, unknown
+            asked.subjects |= unknown
+            asked.closed |= unknown
             book = await self._book(connection, asked, now)
         erased = [case.customer_id for case in book.cases.values() if case.erasure == "done" and case.customer_id]
         sealed = await store.find_sealed(connection, set(erased))
@@ -191,22 +205,35 @@ class Handlers:
                 residue.look(book, timer.lane, case, sealed)
             elif case is not None:
                 outcomes.decide_timer(book, timer, case)
-        return await self._recorded(connection, book)
+        desk = await due.decide(connection, book, self.rules.policy)
+        return await self._recorded(connection, book, desk=desk)
 
     async def _book(self, connection: Connection, asked: store.Subjects, now: datetime) -> Book:
         return Book(await store.load_facts(connection, asked, self.master_key), self.rules, now)
 
-    async def _recorded(self, connection: Connection, book: Book) -> Effects:
+    async def _recorded(self, connection: Connection, book: Book, *, desk: Clearances | None = None) -> Effects:
         forget_wanted(book)
         forget_again(book)
         await store.record(connection, book, self.master_key)
+        if desk is not None:
+            await clearance_store.record(connection, desk)
         return Effects.of(book.outgoing, book.timers)
 
 
+def _asked_by(messages: Sequence[Message]) -> store.Subjects:
+    """Return what the commands of a batch name."""
+    asked = store.Subjects()
+    for message in messages:
+        _ask(asked, message)
+    return asked
+
+
 def _ask(asked: store.Subjects, message: Message) -> None:
-    """Note what has to be known to decide a command."""
     data: Any = message.data
-    if isinstance(data, ClosureRequest):
+    if message.type in clearances.COMMANDS:
+        if message.type != "clearance.start":
+            asked.answers.add(AnswerKey(message.source, message.id))
+    elif isinstance(data, ClosureRequest):
         asked.cases.add(data.case_id)
         asked.subjects.add(data.subject)
         asked.closed.add(data.subject)

@@ -264,6 +264,67 @@ class Reopening:
         return self.status in {ReopeningStatus.ASSESSING, ReopeningStatus.REOPENING}
 
 
+class ClearanceStatus(StrEnum):
+    """Where a clearance stands."""
+
+    PLANNED = "planned"
+    ANNOUNCED = "announced"
+    REPORTING = "reporting"
+    RUNNING = "running"
+    FINISHED = "finished"
+
+
+@dataclass(slots=True)
+class Clearance:
+    """A clearance as a batch sees it, with its latest event; its wallets stay in the database.
+
+    `asked_at` is when the transfer service was asked how the wallets stand. `wallets` is how many it ends, as far as
+    that is known. Cases begin at a rate counted from `rate_from`, when `rate_begun` of them had.
+    """
+
+    clearance_id: UUID
+    content_hash: bytes
+    cause: str
+    dry_run: bool
+    announce_at: datetime
+    starts_at: datetime
+    deadline: datetime
+    rate_per_s: int
+    status: str = ClearanceStatus.PLANNED
+    paused: bool = False
+    correlation_id: str | None = None
+    traceparent: str | None = None
+    wallets: int = 0
+    revision: int = 0
+    event_type: str = ""
+    event_body: bytes = b""
+    occurred_at: datetime | None = None
+    asked_at: datetime | None = None
+    last_account: str = ""
+    begun: int = 0
+    rate_from: datetime | None = None
+    rate_begun: int = 0
+    wave_at: datetime | None = None
+    wave_after: str = ""
+
+    def case_id_of(self, wallet: str) -> UUID:
+        """Return the id of the case that it begins for a wallet, which others can foresee."""
+        return uuid5(self.clearance_id, wallet)
+
+    def report_id(self, number: int) -> UUID:
+        """Return the id of one of its reports, numbered from 0: the first has its own."""
+        return uuid5(self.clearance_id, f"report/{number}") if number else self.clearance_id
+
+
+class ClearedWallet(NamedTuple):
+    """A wallet as a clearance found it."""
+
+    account_id: str
+    customer_id: str
+    currency: str
+    posted_minor: int
+
+
 class Step(NamedTuple):
     """One step of a case: where it came from, why, and what was said of it, if anything."""
 

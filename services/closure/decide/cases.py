@@ -156,7 +156,8 @@ def _go_on_free(book: Book, lane: Lane, case: Case) -> None:
 
 
 def _go_on_clearing(book: Book, lane: Lane, case: Case) -> None:
-    if case.balance_minor == 0:
+    """Empty what holds nothing at once; whoever has money there may say until the deadline where it goes."""
+    if case.balance_minor == 0 or (case.expires_at is not None and case.expires_at <= book.now):
         drain(book, lane, case)
     else:
         book.enter(case, Status.ACCOUNT_WANTED)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from services.runtime.message import Lane
 
 FEES: Final = "platform:fees"
-_FOR_A_WHILE: Final = frozenset({"maintenance", "account_restricted", "risk_restricted"})
+FOR_A_WHILE: Final = frozenset({"maintenance", "account_restricted", "risk_restricted"})
 """What refuses a payout now and will not for ever: it is tried again, without anybody doing anything."""
 
 
@@ -147,7 +147,7 @@ def _stop(book: Book, lane: Lane, case: Case, data: TransferEvent) -> None:
     code = data.status if reason is None else reason.code
     case.refusal = code
     book.enter(case, Status.PAYOUT_STOPPED, code)
-    if code in _FOR_A_WHILE:
+    if code in FOR_A_WHILE:
         soon = book.now + timedelta(seconds=book.policy.payout.retry_after_s)
         at: datetime = reason.available_at or soon
         book.set_timer(lane, RETRY_TIMER, case.case_id, max(at, book.now + timedelta(seconds=1)))

@@ -1,0 +1,289 @@
+"""What a clearance promises: every wallet ends or is named, and its statement accounts for every minor unit."""
+
+from __future__ import annotations
+
+import os
+import signal
+import uuid
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import orjson
+import pytest
+
+from schemas.fields import as_text
+from tests.end_to_end.closings import Cases, People, payout, write_policy
+from tests.end_to_end.system import Reader, System, running_system
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_POLICY = """
+[erasing]
+services = ["transfer", "maintenance"]
+
+[clearance]
+begun_at_once = 20
+remind_before_s = [3600]
+progress_every_s = 0.3
+"""
+RATE = 100
+EMPTY, PAID, SILENT, OWING = range(100), range(100, 220), range(220, 240), range(240, 260)
+CONFIRMING, CANCELLING, BELOW = range(260, 270), range(270, 280), range(280, 285)
+CLOSED_BEFORE, UNTOUCHED = 290, 291
+
+
+@pytest.fixture
+def system(tmp_path: Path) -> Iterator[System]:
+    home = tmp_path / "home"
+    environment = write_policy(home, _POLICY)
+    with running_system(home, maintainers=1, closers=1, movable_clock=True, environment=environment) as system:
+        yield system
+
+
+class Clearing(Cases):
+    """Every event of clearances, too."""
+
+    def __init__(self, kafka: str) -> None:
+        super().__init__(kafka)
+        self._taken = 0
+        self.statements: dict[str, dict[int, tuple[str, dict[str, Any]]]] = {}
+
+    def read(self) -> None:
+        super().read()
+        for headers, value in self.reader.records[self._taken :]:
+            type_ = headers["ce_type"].removeprefix("sluice.").removesuffix(".v1")
+            if type_.startswith("clearance."):
+                body = orjson.loads(value)
+                self.statements.setdefault(body["clearance_id"], {})[body["revision"]] = (type_, body)
+        self._taken = len(self.reader.records)
+
+    def last(self, clearance_id: str, type_: str) -> dict[str, Any] | None:
+        said = self.statements.get(clearance_id, {})
+        return next((said[number][1] for number in sorted(said, reverse=True) if said[number][0] == type_), None)
+
+    def wait_for(self, clearance_id: str, type_: str) -> dict[str, Any]:
+        def is_said() -> bool:
+            self.read()
+            return self.last(clearance_id, type_) is not None
+
+        self.reader.read_until(is_said, 120)
+        found = self.last(clearance_id, type_)
+        assert found is not None
+        return found
+
+    def of(self, clearance_id: str) -> dict[str, str]:
+        """Return the cases that a clearance began, by wallet."""
+        self.read()
+        return {
+            body["subject"]: case_id
+            for case_id, said in self.events.items()
+            for type_, body in said.values()
+            if type_ == "closure.received" and body.get("clearance_id") == clearance_id
+        }
+
+
+class Clock:
+    """The system's clock, moved through its file."""
+
+    def __init__(self, system: System) -> None:
+        self._path = system.home / "clock"
+        self.offset = timedelta(0)
+
+    def reach(self, moment: datetime) -> None:
+        self.offset = max(self.offset, moment - datetime.now(UTC))
+        fresh = self._path.with_name("clock.new")
+        fresh.write_text(str(self.offset.total_seconds()))
+        fresh.replace(self._path)
+
+    def now(self) -> datetime:
+        return datetime.now(UTC) + self.offset
+
+
+def balance_of(number: int) -> int:
+    """Return what somebody's wallet holds before the clearance."""
+    if number in EMPTY or number == CLOSED_BEFORE:
+        return 0
+    return -300 if number in BELOW else 1_000 + number
+
+
+def _kill(system: System, *names: str) -> None:
+    for service in system.endpoints()["services"]:
+        if service["name"] in names:
+            os.kill(service["pid"], signal.SIGKILL)
+
+
+def _join(system: System, people: People) -> None:
+    for number in (*range(BELOW.stop), CLOSED_BEFORE, UNTOUCHED):
+        held = balance_of(number)
+        if held < 0:
+            _overdraw(system, number, -held)
+            continue
+        people.join(number, held)
+        if number in OWING:
+            people.owes(number, f"loan-{number}", 70)
+
+
+def _overdraw(system: System, number: int, owed_minor: int) -> None:
+    wallet = f"wallet:p{number}"
+    opening = {"account_id": wallet, "customer_id": f"person-{number}", "currency": "CNY"}
+    system.send("account.open", wallet, {**opening, "overdraft_limit_minor": 1_000})
+    system.request("fee", wallet, "platform:fees", owed_minor)
+
+
+def _start(clock: Clock, wallets: list[str], **more: Any) -> dict[str, Any]:
+    start = clock.now() + timedelta(hours=1)
+    return {
+        "clearance_id": str(uuid.uuid4()),
+        "cause": "platform_transition",
+        "subjects": wallets,
+        "announce_at": as_text(clock.now()),
+        "starts_at": as_text(start),
+        "deadline": as_text(start + timedelta(days=1)),
+        "rate_per_s": RATE,
+        **more,
+    }
+
+
+def _apply(people: People, cases: Clearing) -> dict[int, str]:
+    mine = {number: people.apply(number, payout=payout(number)) for number in (*CONFIRMING, *CANCELLING, CLOSED_BEFORE)}
+    for case_id in mine.values():
+        cases.wait(case_id, "approved")
+    people.say("closure.confirm", f"wallet:p{CLOSED_BEFORE}", {"case_id": mine[CLOSED_BEFORE]})
+    cases.wait(mine[CLOSED_BEFORE], "closed")
+    return mine
+
+
+def _settle_in(system: System) -> None:
+    """Wait until everybody's wallet holds what it is to hold."""
+    transfers = Reader(system.kafka)
+    wanted = sum(1 for number in (*range(BELOW.stop), UNTOUCHED) if balance_of(number))
+    transfers.read_until(lambda: len(transfers.latest) >= wanted and _are_settled(transfers), 120)
+    transfers.close()
+
+
+def _are_settled(transfers: Reader) -> bool:
+    failed = [one for one in transfers.latest.values() if one["status"] == "failed"]
+    assert not failed, failed[0]
+    return all(one["status"] == "settled" for one in transfers.latest.values())
+
+
+def _dry_run(people: People, cases: Clearing, clock: Clock, wallets: list[str]) -> None:
+    command = _start(clock, wallets, dry_run=True)
+    people.say("clearance.start", command["clearance_id"], command)
+    said = cases.wait_for(command["clearance_id"], "clearance.finished")
+    assert said["dry_run"]
+    assert said["wallets"] == BELOW.stop
+    assert (said["cleared"], said["waiting"]) == (len(EMPTY), 0)
+    assert said["blocked"] == len(OWING) + len(BELOW) == len(said["blockers"])
+    assert {(one["code"], one["owed_minor"]) for one in said["blockers"]} == {
+        ("obligation_open", 70),
+        ("obligation_open", 300),
+    }
+    (money,) = said["money"]
+    assert money["total_minor"] == sum(balance_of(number) for number in range(BELOW.stop))
+    assert money["blocked_minor"] == sum(balance_of(number) for number in (*OWING, *BELOW))
+    assert money["total_minor"] == money["paid_out_minor"] + money["blocked_minor"]
+    assert cases.of(command["clearance_id"]) == {}
+
+
+def _name_accounts(people: People, cases: Clearing, clearance_id: str, named: set[str]) -> None:
+    for wallet, case_id in cases.of(clearance_id).items():
+        number = int(wallet.removeprefix("wallet:p"))
+        if number in {*PAID, *CANCELLING} and case_id not in named:
+            people.say("closure.payout_account", wallet, {"case_id": case_id, **payout(number)})
+            named.add(case_id)
+
+
+def _until(
+    people: People, cases: Clearing, clearance_id: str, named: set[str], is_enough: Any, deadline_s: float = 120
+) -> None:
+    def go_on() -> bool:
+        _name_accounts(people, cases, clearance_id, named)
+        return bool(is_enough())
+
+    cases.reader.read_until(go_on, deadline_s)
+
+
+def test_every_wallet_ends_or_is_named_and_the_statement_adds_up(system: System) -> None:
+    people, cases, clock, named = People(system), Clearing(system.kafka), Clock(system), set[str]()
+    _join(system, people)
+    _settle_in(system)
+    mine = _apply(people, cases)
+    wallets = [f"wallet:p{number}" for number in (*range(BELOW.stop), CLOSED_BEFORE)]
+    _dry_run(people, cases, clock, wallets)
+
+    command = _start(clock, wallets)
+    id_ = command["clearance_id"]
+    for _ in range(2):
+        people.say("clearance.start", id_, command)
+    assert cases.wait_for(id_, "clearance.announced")["wallets"] == BELOW.stop
+    people.say("clearance.start", id_, {**command, "rate_per_s": 1})
+    cases.reader.read_until(lambda: (cases.read(), bool(cases.refused))[1])
+    assert cases.refused[-1]["reason"]["code"] == "duplicate_id_conflict"
+
+    clock.reach(datetime.fromisoformat(command["starts_at"]))
+    _until(people, cases, id_, named, lambda: len(cases.of(id_)) >= 50)
+    people.say("clearance.pause", id_, {"clearance_id": id_})
+    cases.reader.read_until(lambda: (cases.read(), (cases.last(id_, "clearance.progress") or {}).get("paused"))[1])
+    began = len(cases.of(id_))
+    assert began < BELOW.stop - 50
+    _kill(system, "closure", "transfer")
+    _until(people, cases, id_, named, lambda: cases.last(id_, "clearance.progress"))
+    # What was begun goes on; nothing more begins.
+    assert len(cases.of(id_)) == began
+    people.say("clearance.resume", id_, {"clearance_id": id_})
+    _until(people, cases, id_, named, lambda: len(cases.of(id_)) >= 150)
+    _kill(system, "closure", "transfer")
+    for number in CONFIRMING:
+        people.say("closure.confirm", f"wallet:p{number}", {"case_id": mine[number]})
+    for number in CANCELLING:
+        people.say("closure.cancel", f"wallet:p{number}", {"case_id": mine[number]})
+    own = BELOW.stop - len(CONFIRMING)
+    _until(people, cases, id_, named, lambda: len(cases.of(id_)) == own)
+    _until(people, cases, id_, named, lambda: (cases.last(id_, "clearance.progress") or {}).get("pending") == 0)
+    said = cases.last(id_, "clearance.progress")
+    assert said is not None
+    assert said["waiting"] == len(SILENT)
+
+    deadline = datetime.fromisoformat(command["deadline"])
+    clock.reach(deadline - timedelta(minutes=59))
+    silent = [cases.of(id_)[f"wallet:p{number}"] for number in SILENT]
+    for case_id in silent:
+        cases.wait(case_id, "payout_account_required")
+        assert cases.body(case_id, "closure.payout_account_required")["deadline"] == command["deadline"]
+    assert cases.last(id_, "clearance.finished") is None
+    clock.reach(deadline)
+    _check_statement(cases, id_, cases.wait_for(id_, "clearance.finished"))
+    for case_id in silent:
+        assert cases.types(case_id)[-3:] == ["payout_account_required", "draining", "payout_account_required"]
+    # Whoever names an account afterwards is paid out.
+    people.say("closure.payout_account", f"wallet:p{SILENT[0]}", {"case_id": silent[0], **payout(SILENT[0])})
+    cases.wait(silent[0], "closed")
+
+
+def _check_statement(cases: Clearing, clearance_id: str, said: dict[str, Any]) -> None:
+    assert said["wallets"] == BELOW.stop
+    assert said["cleared"] == len(EMPTY)
+    assert said["paid"] == len(PAID) + len(CONFIRMING) + len(CANCELLING)
+    assert said["waiting"] == len(SILENT)
+    assert said["blocked"] == len(OWING) + len(BELOW)
+    (money,) = said["money"]
+    assert money == {
+        "currency": "CNY",
+        "total_minor": sum(balance_of(number) for number in range(BELOW.stop)),
+        "paid_out_minor": sum(balance_of(number) for number in (*PAID, *CONFIRMING, *CANCELLING)),
+        "fee_minor": 0,
+        "waiting_minor": sum(balance_of(number) for number in SILENT),
+        "blocked_minor": sum(balance_of(number) for number in (*OWING, *BELOW)),
+        "moved_minor": 0,
+    }
+    began = cases.of(clearance_id)
+    assert len(began) == BELOW.stop - len(CONFIRMING)
+    assert began["wallet:p0"] == str(uuid.uuid5(uuid.UUID(clearance_id), "wallet:p0"))
+    # Nobody is paid twice, whatever was killed.
+    for wallet, case_id in began.items():
+        paid = [type_ for type_ in cases.types(case_id) if type_ == "paying_out"]
+        number = int(wallet.removeprefix("wallet:p"))
+        assert len(paid) == (number in {*PAID, *CANCELLING})
