@@ -3,7 +3,7 @@
 PYTHON := $(or $(shell command -v python3.11),$(shell command -v python3))
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-tools soak check bench bench-notify bench-windows schemas lock clean
+.PHONY: help install demo test test-tools soak check bench bench-notify bench-windows bench-closings schemas lock clean
 
 help: ## Say what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -38,6 +38,9 @@ bench-notify: .venv/installed ## Measure broadcasts, the delay of urgent notices
 
 bench-windows: .venv/installed ## Measure the gate with windows in force, and the release of what one held (some minutes)
 	@$(BIN)/python -m benchmarks.windows
+
+bench-closings: .venv/installed ## Measure the clearance of 100,000 wallets against the bare cost of its payouts (some minutes)
+	@$(BIN)/python -m benchmarks.closings
 
 schemas: .venv/packages ## Write the generated JSON Schema files and the AsyncAPI document
 	@$(BIN)/python -m schemas.generate

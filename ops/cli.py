@@ -49,6 +49,7 @@ COMMANDS: Final = {
     "windows cancel": ("ops.windows:cancel", "Call off a window that has not started."),
     "cases approve": ("ops.cases:approve", "Approve a case that is in review."),
     "cases reject": ("ops.cases:reject", "Reject a case that is in review."),
+    "clearance": ("ops.clearances:show", "Show how far a clearance is, its money, and what it cannot end."),
     "offsets show": ("ops.offsets:show", "Show how far each partition is, and gaps."),
     "offsets accept": ("ops.offsets:accept", "Accept a gap: the partition goes on, and what is missing stays missing."),
     "dead-letters": ("ops.dead_letters:show", "Show the newest records that could not be taken, and why."),

@@ -246,3 +246,19 @@ from (
 ) as blocker
 order by account_id, currency, owed_minor
 limit $2
+
+-- A clearance as people look at it.
+-- name: load_clearance
+select
+    clearance_id, cause, dry_run, announce_at, starts_at, deadline, rate_per_s, status, paused, wallets, begun, revision,
+    event_type, event_body
+from clearance
+where clearance_id = $1
+
+-- Wallets that a clearance could not end, with what was said of their cases last.
+-- name: list_blocked
+select subject, event_body
+from closing_case
+where clearance_id = $1 and status = 'rejected'
+order by subject
+limit $2

@@ -1,0 +1,52 @@
+"""Reads what people ask of a clearance: how it stands, its money, what blocks its wallets; changes nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import orjson
+
+from services.closure import clearance_store
+from services.closure.model import ClearanceStatus
+from services.runtime.database import load_queries
+
+if TYPE_CHECKING:
+    from datetime import datetime
+    from uuid import UUID
+
+    from services.runtime.database import Connection
+
+_QUERIES: Final = load_queries(Path(__file__).with_name("clearances.sql"))
+_PLAN: Final = ("cause", "dry_run", "announce_at", "starts_at", "deadline", "rate_per_s", "status", "paused", "wallets")
+
+
+async def load_statement(
+    connection: Connection, clearance_id: UUID, most_blockers: int, now: datetime
+) -> dict[str, Any] | None:
+    """Return how a clearance stands; of one that is finished, what its final statement says. None if it is unknown."""
+    row = await connection.fetchrow(_QUERIES.load_clearance, clearance_id)
+    if row is None:
+        return None
+    plan = {name: row[name] for name in _PLAN}
+    said = orjson.loads(row["event_body"]) if row["status"] == ClearanceStatus.FINISHED else {}
+    if said:
+        counts = {name: said[name] for name in ("cleared", "paid", "waiting", "blocked")} | {"pending": 0}
+        money = said["money"]
+    else:
+        tally = await clearance_store.tally(connection, clearance_id, is_over=row["deadline"] <= now)
+        is_counted = row["status"] == ClearanceStatus.RUNNING
+        counts = {**tally.counts(), "pending": tally.pending if is_counted else row["wallets"]}
+        money = tally.amounts()
+    blockers = said.get("blockers") or [
+        {"subject": one["subject"], **_why(one["event_body"])}
+        for one in await connection.fetch(_QUERIES.list_blocked, clearance_id, most_blockers)
+    ]
+    return {"clearance_id": str(clearance_id), **plan, **counts, "money": money, "blockers": blockers[:most_blockers]}
+
+
+def _why(body: bytes) -> dict[str, Any]:
+    said = orjson.loads(body)
+    owed = said.get("obligations") or [{}]
+    names = ("owed_minor", "currency")
+    return {"code": said["reasons"][0]["code"], **{name: owed[0][name] for name in names if name in owed[0]}}
