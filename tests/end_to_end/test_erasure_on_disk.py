@@ -200,6 +200,22 @@ class Story:
         self.system.send("customer.profile", person.customer_id, b"", topic="customer.profiles")
         self.cases.wait(case_id, "closed")
         assert self.cases.body(case_id, "closure.closed")["erasure"] == "done"
+        self._says_what_stays(person, self.cases.body(case_id, "closure.erasing")["receipt"])
+
+    def _says_what_stays(self, person: Person, receipt: dict[str, Any]) -> None:
+        """Check that services keep what the receipt names, until the same day, and nothing else for a law."""
+        named = {(one["what"], one["why"], one["until"]) for one in receipt["retained"]}
+        said = [orjson.loads(value) for headers, value in self.erasures.records if "erased" in headers["ce_type"]]
+        kept = {
+            body["service"]: {(one["what"], one["why"], one["until"]) for one in body["retained"]}
+            for body in said
+            if body["customer_id"] == person.customer_id
+        }
+        assert {"transfer", "closure"} <= kept.keys()
+        assert {what for what, _, _ in kept["transfer"]} == {"transfers"}
+        assert {what for what, _, _ in kept["closure"]} == {"closing"}
+        assert kept["transfer"] | kept["closure"] <= named
+        assert {what for what, _, _ in named} == {"identity", "transfers", "closing"}
 
     def _is_to_be_erased(self, person: Person) -> bool:
         return any(

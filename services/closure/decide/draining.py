@@ -11,7 +11,7 @@ import orjson
 
 from schemas.fields import as_text
 from schemas.reasons import REMEDIES
-from services.closure.decide.erasing import begin_erasing, why_deferred
+from services.closure.decide.erasing import begin_erasing, kept_of, why_deferred
 from services.closure.model import RESIDUE_TIMER, RETRY_TIMER, Case, Status, payout_id
 from services.runtime.calendar import business_date
 
@@ -286,8 +286,7 @@ def _receipt(book: Book, case: Case) -> dict[str, Any]:
         "finished_at": as_text(book.now),
         "retained": [
             {"what": kept.what, "why": kept.why, "until": (today + timedelta(days=kept.days)).isoformat()}
-            for kept in book.policy.erasing.retained
-            if kept.what != ("transfers" if case.is_loan else "loans")
+            for kept in kept_of(book, case.customer_id or "")
         ],
     }
     payee = book.application_of(case).payee

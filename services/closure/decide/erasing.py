@@ -10,6 +10,7 @@ from services.runtime.erasing import erased, retain
 
 if TYPE_CHECKING:
     from services.closure.decide.book import Book
+    from services.closure.policy import Retention
     from services.runtime.message import Lane, Outgoing
 
 TOPIC: Final = "erasure.events"
@@ -89,12 +90,16 @@ def _destroy(book: Book, customer_id: str) -> None:
 
 
 def _answer(book: Book, lane: Lane, customer_id: str, cause: str) -> Outgoing:
-    retained = [
-        retain(kept.what, kept.why, book.now + timedelta(days=kept.days))
-        for kept in book.policy.erasing.retained
-        if kept.what == "closing"
-    ]
+    # Transfers are the transfer service's, and who somebody was is the identity system's: they say so themselves.
+    own = [kept for kept in kept_of(book, customer_id) if kept.what in {"closing", "loans"}]
+    retained = [retain(kept.what, kept.why, book.now + timedelta(days=kept.days)) for kept in own]
     return erased(lane, cause, customer_id, SERVICE, retained, book.now)
+
+
+def kept_of(book: Book, customer_id: str) -> list[Retention]:
+    """Return what the law makes the platform keep of a customer: of loans and transfers, if they had some."""
+    has = {"transfers": any(book.wallets_of(customer_id)), "loans": any(book.positions_of(customer_id))}
+    return [kept for kept in book.policy.erasing.retained if has.get(kept.what, True)]
 
 
 def decide_erased(book: Book, case: Case, service: str) -> bool:
