@@ -63,6 +63,13 @@ RECEIVED_FROM = {
 }
 
 
+class _NoClearances:
+    """A database that knows of no clearance, for those who ask it whether it does."""
+
+    async def fetch(self, _query: str, *_arguments: Any) -> list[Any]:
+        return []
+
+
 class Memory:
     """What the database would keep: each batch gets copies, and nothing stays of one that fails."""
 
@@ -192,7 +199,7 @@ class Desk:
 
     def _keep(self, handle: Any, batch: Batch) -> list[Said]:
         with patch.object(handlers, "store", self._store):
-            effects = _run(handle(None, batch, self.now))
+            effects = _run(handle(_NoClearances(), batch, self.now))
         assert not effects.unfit
         for key in effects.timers_cleared:
             self.timers.pop((key.kind, key.subject), None)
