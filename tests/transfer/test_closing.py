@@ -389,6 +389,16 @@ def test_an_atomic_batch_that_fails_drains_nothing() -> None:
     assert types(said) == ["transfer.failed"] * 2
 
 
+def test_what_an_atomic_batch_took_back_does_not_wait() -> None:
+    world = funded()
+    items = [request(execute_at=(MORNING + HOUR).isoformat()), request(payee="wallet:nobody")]
+    said = world.tell(
+        message("transfer.batch", {"batch_id": new_id(), "atomic": True, "items": items}),
+        message("account.close", {"account_id": "wallet:a", "case_id": CASE}),
+    )
+    assert types(said) == ["transfer.failed"] * 2 + ["account.closing", "account.drained"]
+
+
 def test_one_batch_may_hold_a_whole_closing() -> None:
     world = World()
     account = {"account_id": "wallet:c", "customer_id": "c", "currency": "CNY"}

@@ -52,8 +52,6 @@ class Gate:
 
     def closing(self, transfer: Transfer, *, is_closings_own: bool = False) -> ClosedWindow | None:
         """Return the window that closes a transfer: one that rejects before one that holds, then the last to end."""
-        if not self.closed:
-            return None
         function = function_of(transfer, is_closings_own=is_closings_own)
         if function is None:
             return None

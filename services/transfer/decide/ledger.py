@@ -192,7 +192,10 @@ class Ledger:
 
     def tier_for(self, transfer: Transfer, payer: Account) -> Tier:
         """Return the policy that a transfer is measured by: a closing's own knows no limits, fees or verification."""
-        return self.policy.tiers["unlimited"] if self.is_closings_own(transfer) else self.tier_of(payer)
+        # Most transfers have no case, and are told from a closing's at once.
+        if transfer.case_id is not None and self.is_closings_own(transfer):
+            return self.policy.tiers["unlimited"]
+        return self.tier_of(payer)
 
     def is_closings_own(self, transfer: Transfer) -> bool:
         """Tell whether a transfer is made for the very case that its payer is being closed for."""

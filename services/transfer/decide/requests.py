@@ -281,6 +281,8 @@ def use_limits(ledger: Ledger, transfer: Transfer) -> None:
 
 def refuse_closed(ledger: Ledger, transfer: Transfer) -> Refusal | None:
     """Refuse a transfer that maintenance closes; who may wait instead is told by `waits_for`."""
+    if not ledger.gate.closed:
+        return None
     window = ledger.gate.closing(transfer, is_closings_own=ledger.is_closings_own(transfer))
     if window is None:
         return None
