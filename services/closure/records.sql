@@ -93,38 +93,46 @@ select count(*) from closing_case
 
 -- A case's steps are numbered from 1, without a gap.
 -- name: audit_steps
-select closing_case.case_id, step_count, count(number) as steps
+with counted as (
+    select case_id, count(*) as steps, max(number) as last_number
+    from case_step
+    group by case_id
+)
+select closing_case.case_id, step_count, coalesce(steps, 0) as steps
 from closing_case
-left join case_step on case_step.case_id = closing_case.case_id
-group by closing_case.case_id
-having step_count <> count(number) or step_count <> coalesce(max(number), 0)
+left join counted on counted.case_id = closing_case.case_id
+where step_count <> coalesce(steps, 0) or step_count <> coalesce(last_number, 0)
 limit 100
 
--- So are its events, each of which stands in one step.
+-- So are its events, in the order of the steps that they stand in.
 -- name: audit_events
-select closing_case.case_id, closing_case.revision, count(case_step.revision) as events
+with told as (
+    select
+        case_id, revision,
+        lag(revision, 1, 0) over (partition by case_id order by number) as before
+    from case_step
+    where revision is not null
+),
+counted as (
+    select case_id, max(revision) as last_revision, bool_and(revision = before + 1) as is_in_order
+    from told
+    group by case_id
+)
+select closing_case.case_id, closing_case.revision, coalesce(last_revision, 0) as events
 from closing_case
-left join case_step on case_step.case_id = closing_case.case_id
-group by closing_case.case_id
-having
-    closing_case.revision <> count(distinct case_step.revision)
-    or closing_case.revision <> count(case_step.revision)
-    or closing_case.revision <> coalesce(max(case_step.revision), 0)
+left join counted on counted.case_id = closing_case.case_id
+where closing_case.revision <> coalesce(last_revision, 0) or not is_in_order
 limit 100
 
 -- Each step begins where the one before has ended, and the last ended where the case is.
 -- name: audit_last_steps
-with followed as (
-    select
-        case_id, number, previous, status,
-        lag(status) over (partition by case_id order by number) as before,
-        lead(number) over (partition by case_id order by number) is null as is_last
-    from case_step
-)
-select followed.case_id, number, previous, followed.status, closing_case.status as stands
-from followed
-join closing_case on closing_case.case_id = followed.case_id
-where previous is distinct from before or (is_last and followed.status <> closing_case.status)
+select step.case_id, step.number, step.previous, step.status, closing_case.status as stands
+from case_step as step
+join closing_case on closing_case.case_id = step.case_id
+left join case_step as before on before.case_id = step.case_id and before.number = step.number - 1
+where
+    step.previous is distinct from before.status
+    or (step.number = closing_case.step_count and step.status <> closing_case.status)
 limit 100
 
 -- Whoever waits for a customer, or looks again by themselves, is called at a moment.
