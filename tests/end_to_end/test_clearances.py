@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import uuid
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -240,6 +242,9 @@ def test_every_wallet_ends_or_is_named_and_the_statement_adds_up(system: System)
         people.say("closure.confirm", f"wallet:p{number}", {"case_id": mine[number]})
     for number in CANCELLING:
         people.say("closure.cancel", f"wallet:p{number}", {"case_id": mine[number]})
+    shown = _shown(system, id_)
+    assert shown["status"] == "running"
+    assert sum(shown[name] for name in ("cleared", "paid", "waiting", "blocked", "pending")) == BELOW.stop
     own = BELOW.stop - len(CONFIRMING)
     _until(people, cases, id_, named, lambda: len(cases.of(id_)) == own)
     _until(people, cases, id_, named, lambda: (cases.last(id_, "clearance.progress") or {}).get("pending") == 0)
@@ -256,11 +261,21 @@ def test_every_wallet_ends_or_is_named_and_the_statement_adds_up(system: System)
     assert cases.last(id_, "clearance.finished") is None
     clock.reach(deadline)
     _check_statement(cases, id_, cases.wait_for(id_, "clearance.finished"))
+    assert _shown(system, id_)["money"] == cases.wait_for(id_, "clearance.finished")["money"]
     for case_id in silent:
         assert cases.types(case_id)[-3:] == ["payout_account_required", "draining", "payout_account_required"]
     # Whoever names an account afterwards is paid out.
     people.say("closure.payout_account", f"wallet:p{SILENT[0]}", {"case_id": silent[0], **payout(SILENT[0])})
     cases.wait(silent[0], "closed")
+
+
+def _shown(system: System, clearance_id: str) -> dict[str, Any]:
+    """Return what `sluice clearance` says."""
+    command = [sys.executable, "-m", "ops.cli", "clearance", clearance_id, "--json"]
+    environment = os.environ | {"SLUICE_HOME": str(system.home)}
+    said = subprocess.run(command, env=environment, capture_output=True, check=True)
+    found: dict[str, Any] = orjson.loads(said.stdout)
+    return found
 
 
 def _check_statement(cases: Clearing, clearance_id: str, said: dict[str, Any]) -> None:
