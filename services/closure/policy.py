@@ -96,7 +96,7 @@ class Residue(Strict):
 class Clearance(Strict):
     """How many cases begin at once, when people are reminded, how often progress is told."""
 
-    begun_at_once: Annotated[int, Field(ge=1, le=1_000)] = 250
+    begun_at_once: Annotated[int, Field(ge=1, le=1_000)] = 500
     remind_before_s: tuple[Seconds, ...] = (604_800, 259_200, 86_400)
     progress_every_s: Seconds = 30
 
