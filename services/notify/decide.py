@@ -122,6 +122,8 @@ class Facts:
     """What was gathered, by delivery, the oldest first."""
     is_everything: bool = True
     """Whether more waits than was loaded."""
+    receipts: set[str] = field(default_factory=set)
+    """The closings whose receipts these customers were to be told of."""
 
 
 class Book:
@@ -138,6 +140,7 @@ class Book:
         self.digests = facts.digests
         self.items = facts.items
         self.is_everything = facts.is_everything
+        self.receipts = facts.receipts
         self.opened: dict[tuple[str, str, str], Gathering] = {}
         self.gathered: list[DigestItem] = []
         self.changed: dict[str, Customer] = {}
@@ -581,11 +584,15 @@ def _go_on_later(book: Book, lane: Lane, customer_id: str) -> None:
 
 
 class Erasure(NamedTuple):
-    """That a customer is to be forgotten: what asked for it, and until when the receipt of a closing may go first."""
+    """That a customer is to be forgotten: what asked for it, and until when the receipt of a closing may go first.
+
+    `case_id` is the closing whose receipt goes first, though it may be heard of later.
+    """
 
     customer_id: str
     cause: str
     deadline: str
+    case_id: str = ""
 
     def subject(self) -> str:
         """Return the erasure as the subject of a timer."""
@@ -597,19 +604,23 @@ def read_erasure(subject: str) -> Erasure:
     return Erasure(*orjson.loads(subject))
 
 
-def new_erasure(book: Book, customer_id: str, cause: str) -> Erasure:
+def new_erasure(book: Book, customer_id: str, cause: str, case_id: UUID | None = None) -> Erasure:
     """Return an erasure that begins now."""
-    return Erasure(
-        customer_id, cause, as_text(book.now + timedelta(seconds=book.rules.policy.erasing.receipt_within_s))
-    )
+    deadline = as_text(book.now + timedelta(seconds=book.rules.policy.erasing.receipt_within_s))
+    return Erasure(customer_id, cause, deadline, "" if case_id is None else str(case_id))
 
 
 def decide_erasure(book: Book, lane: Lane, erasure: Erasure, by: ErasedBy) -> None:
     """Begin to forget a customer, and be done at once where no receipt of a closing waits."""
     customer = book.customers[erasure.customer_id]
+    is_soon = by == ErasedBy.PROFILE and customer.erasing == ErasedBy.REQUEST
     # The null profile of two that ask for the same is what tells the profiles before from those after.
     customer.erasing = customer.erasing if customer.erasing == ErasedBy.PROFILE else by
     book.changed[customer.customer_id] = customer
+    if is_soon:
+        # The request before waits for a receipt, which may not be heard of yet.
+        book.timers.append(Timer(lane, ERASE_TIMER, erasure.subject(), book.now + _LOOK_AGAIN))
+        return
     go_on_erasing(book, lane, erasure)
 
 
@@ -622,7 +633,10 @@ def go_on_erasing(book: Book, lane: Lane, erasure: Erasure) -> None:
         _answer(book, lane, erasure)
         return
     pending = book.waiting.get(erasure.customer_id, ())
-    if book.now_text < erasure.deadline and any(one.notice.template == _RECEIPT for one in pending):
+    is_on_its_way = erasure.case_id not in {"", *book.receipts} or any(
+        one.notice.template == _RECEIPT for one in pending
+    )
+    if book.now_text < erasure.deadline and is_on_its_way:
         book.timers.append(Timer(lane, ERASE_TIMER, erasure.subject(), book.now + _LOOK_AGAIN))
         return
     if not book.is_everything:

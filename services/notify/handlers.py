@@ -187,7 +187,7 @@ class Handlers:
         facts = await store.load_for_profiles(connection, customers, customers, self.keys, now)
         book = Book(facts, self.rules, now, {message.lane for message in batch.messages})
         for message, erase in asked:
-            erasure = new_erasure(book, erase.customer_id, message.id)
+            erasure = new_erasure(book, erase.customer_id, message.id, erase.case_id)
             decide_erasure(book, message.lane, erasure, ErasedBy.REQUEST)
         return await self._recorded(connection, book)
 

@@ -81,6 +81,8 @@ async def load_for_profiles(
     if erased:
         await connection.execute(_QUERIES.lock_deliveries_of_customers, list(erased))
         rows += await connection.fetch(_QUERIES.load_pending_of_customers, list(erased), most)
+        receipts = await connection.fetch(_QUERIES.load_receipts, list(erased))
+        facts.receipts = {row[0].partition(".")[0] for row in receipts}
     _add_waiting(facts, rows, keys)
     facts.is_everything = most is None or len(rows) < most
     facts.digests = await _load_digests(connection, customers, now) if rows else {}

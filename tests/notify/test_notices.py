@@ -236,11 +236,24 @@ def erased(effects: Effects) -> list[str]:
     return said
 
 
-async def erase(pool: Pool, *customers: str, timers: tuple[Timer, ...] = (), now: datetime = NOW) -> Effects:
+async def erase(
+    pool: Pool,
+    *customers: str,
+    timers: tuple[Timer, ...] = (),
+    now: datetime = NOW,
+    case_id: uuid.UUID | None = None,
+) -> Effects:
     lane, model = Lane("erasure", 0), TOPICS["erasure.events"]["customer.erase"]
     messages = [
         Message(
-            lane, "erasure.events", 0, b"k", "customer.erase", f"erase-{customer}", "t", model(customer_id=customer)
+            lane,
+            "erasure.events",
+            0,
+            b"k",
+            "customer.erase",
+            f"erase-{customer}",
+            "t",
+            model(customer_id=customer, case_id=case_id),
         )
         for customer in customers
     ]
@@ -271,6 +284,20 @@ async def test_the_receipt_of_a_closing_leaves_before_its_reader_is_forgotten(po
     # Its profile comes, and so it can be told; then its reader is forgotten.
     await hear(pool, profile(customer))
     assert erased(await erase(pool, timers=tuple(again.timers_set), now=timer.due_at)) == [customer]
+
+
+async def test_a_receipt_that_is_heard_of_after_its_erasure_leaves_all_the_same(pool: Pool) -> None:
+    example = EXAMPLES["closure.erasing"][0]
+    customer, case_id = example["customer_id"], uuid.UUID(example["case_id"])
+    await hear(pool, profile(customer))
+    waits = await erase(pool, customer, case_id=case_id)
+    assert erased(waits) == []
+    # Nor does the null profile that follows take what it needs.
+    assert erased(await hear(pool, erasure(customer))) == []
+    told = await hear(pool, closing("closure.erasing", example, f"{case_id}.7"))
+    assert ("delivered", customer, None) in published(told)
+    (timer,) = waits.timers_set
+    assert erased(await erase(pool, timers=(timer,), now=timer.due_at)) == [customer]
 
 
 async def test_a_receipt_that_cannot_leave_holds_up_an_erasure_no_longer_than_the_policy_says(pool: Pool) -> None:
