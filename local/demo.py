@@ -205,6 +205,7 @@ class Story:
             self._close_a_wallet,
             self._close_a_loan,
             self._mend_a_closing,
+            self._clear,
             self._be_busy,
             self._read_messages,
         ):
@@ -498,6 +499,24 @@ class Story:
         self._about_case("closure.payout_account", case_id, **_account_of(baker, "0006"))
         self._tell(case_id, what="closure.closed")
 
+    def _clear(self) -> None:
+        self._title("A market closes: its wallets are cleared, and what they hold goes where their holders say")
+        florist, cobbler = self._come(LEAVING[3], 23_400), self._come(LEAVING[4], 0)
+        clearance = uuid.UUID(int=self._dice.getrandbits(128), version=4)
+        wallets = ["wallet:florist", "wallet:cobbler"]
+        self._closed += [str(uuid.uuid5(clearance, wallet)) for wallet in wallets]
+        moments = ("announce_at", "starts_at", "deadline")
+        times = [self._now() + timedelta(seconds=ahead) for ahead in (0, 1, 30 * 86_400)]
+        start = {"clearance_id": str(clearance), "cause": "termination", "subjects": wallets, "rate_per_s": 10}
+        start |= {name: moment.isoformat() for name, moment in zip(moments, times, strict=True)}
+        self._send("clearance.start", str(clearance), start, topic="closure.commands")
+        self._tell(str(clearance), what="clearance.announced")
+        self._tell(self._closed[-2], what="closure.received")
+        self._about_case("closure.payout_account", self._closed[-2], **_account_of(florist, "0007"))
+        for case_id in self._closed[-2:]:
+            self._tell(case_id, what="closure.closed")
+        self._tell(str(clearance), what="clearance.finished", note=f"{cobbler.name} had nothing to get")
+
     def _come(self, reader: Reader, minor: int) -> Reader:
         """Have somebody come who will leave: known, with a wallet that holds something."""
         self._profile(reader.profile())
@@ -705,7 +724,7 @@ def _in_chinese(text: str) -> list[dict[str, str]]:
     return [{"locale": "zh-CN", "text": text}]
 
 
-_SUBJECTS: Final = ("transfer_id", "account_id", "quote_id", "command_id", "window_id", "case_id")
+_SUBJECTS: Final = ("transfer_id", "account_id", "quote_id", "command_id", "window_id", "case_id", "clearance_id")
 """What an event may be about."""
 
 

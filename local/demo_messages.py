@@ -86,6 +86,8 @@ LEAVING: Final = (
     Reader("guide", "Jim Green", "en", "+8613800000005", "110101199003071241"),
     Reader("tailor", "裁缝", "zh-CN", "+8613800000006", "310104198506120035"),
     Reader("baker", "Lucy King", "en", "+8613800000007", "440306199211051017"),
+    Reader("florist", "花店老板", "zh-CN", "+8613800000008", "110101198802141256"),
+    Reader("cobbler", "Tom Cobb", "en", "+8613800000009", "110101199206111338"),
 )
 """Those who close their wallets: their ID numbers are made up, and right in form and checksum."""
 

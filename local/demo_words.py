@@ -32,6 +32,8 @@ def sentence_of(event: Mapping[str, Any]) -> str:
     if event["type"] == "transfer.command_refused":
         whose = f" of {event['account_id']}" if "account_id" in event else ""
         return f"{event['command_type']}{whose} is refused{because}"
+    if event["type"].startswith("clearance."):
+        return _of_clearance(event, happened)
     if event["type"].startswith(("closure.", "credit.", "loan.")):
         return _of_closing(event, happened, because)
     if event["type"].startswith("account."):
@@ -57,6 +59,14 @@ def _of_window(event: Mapping[str, Any], happened: str, because: str) -> str:
     )
     before = f" ({event['before']} before)" if "before" in event else ""
     return f"{event['title']}, {', '.join(event['functions'])}, {times}: [cyan]{happened}[/cyan]{before}"
+
+
+def _of_clearance(event: Mapping[str, Any], happened: str) -> str:
+    counted = ("cleared", "paid", "waiting", "blocked")
+    counts = ", ".join(f"{event[name]} {name}" for name in counted if event.get(name))
+    paid = [f"{amount_text(one['paid_out_minor'], one['currency'])} paid out" for one in event.get("money", ())]
+    said = "; ".join(part for part in (counts, *paid) if part)
+    return f"clearance of {event['wallets']} wallets: [cyan]{happened}[/cyan]" + (f" ({said})" if said else "")
 
 
 def _of_closing(event: Mapping[str, Any], happened: str, because: str) -> str:
