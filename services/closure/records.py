@@ -9,7 +9,7 @@ from uuid import UUID
 
 import orjson
 
-from services.closure.model import Status, Subject, fee_id, payout_id
+from services.closure.model import FORGETTING, Status, Subject, fee_id, payout_id
 from services.runtime.audit import find_broken
 from services.runtime.database import load_queries
 
@@ -69,7 +69,7 @@ async def list_cases(
 def waits_for(case: Mapping[str, Any], services: Collection[str]) -> list[str]:
     """Return whom a case waits for: nobody once it has ended; `timer` where it looks again by itself."""
     status = Status(case["status"])
-    if status == Status.ERASING:
+    if status == Status.ERASING or (status == Status.CLOSED and case["refusal"] == FORGETTING):
         return sorted(set(services) - set(case["erased_by"]))
     if status == Status.PAYOUT_STOPPED and (case["next_at"] is not None or case["refusal"] is None):
         return ["timer" if case["refusal"] is not None else "transfer"]
