@@ -633,9 +633,8 @@ def go_on_erasing(book: Book, lane: Lane, erasure: Erasure) -> None:
         _answer(book, lane, erasure)
         return
     pending = book.waiting.get(erasure.customer_id, ())
-    is_on_its_way = erasure.case_id not in {"", *book.receipts} or any(
-        one.notice.template == _RECEIPT for one in pending
-    )
+    is_unheard_of = _RECEIPT in book.rules.policy.events and erasure.case_id not in {"", *book.receipts}
+    is_on_its_way = is_unheard_of or any(one.notice.template == _RECEIPT for one in pending)
     if book.now_text < erasure.deadline and is_on_its_way:
         book.timers.append(Timer(lane, ERASE_TIMER, erasure.subject(), book.now + _LOOK_AGAIN))
         return

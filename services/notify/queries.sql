@@ -97,11 +97,12 @@ where status = 'pending'
 order by created_at, notice.notice_id
 limit $2
 
--- The receipts of closings that these customers were to be told of; an event of a case is named by it and a number.
+-- The receipts of closings that these customers were to be told of: where an erasure comes later, when that closing was
+-- done. An event of a case is named by it and a number.
 -- name: load_receipts
 select event_id
 from notice
-where customer_id = any($1::text[]) and template = 'closure.erasing'
+where customer_id = any($1::text[]) and template in ('closure.erasing', 'closure.closed')
 
 -- What a batch changed of customers.
 -- name: update_customers

@@ -300,6 +300,14 @@ async def test_a_receipt_that_is_heard_of_after_its_erasure_leaves_all_the_same(
     assert erased(await erase(pool, timers=(timer,), now=timer.due_at)) == [customer]
 
 
+async def test_an_erasure_long_after_the_closing_waits_for_no_other_receipt(pool: Pool) -> None:
+    example = next(one for one in EXAMPLES["closure.closed"] if one["erasure"] == "deferred")
+    customer, case_id = example["customer_id"], uuid.UUID(example["case_id"])
+    await hear(pool, profile(customer))
+    await hear(pool, closing("closure.closed", example, f"{case_id}.8"))
+    assert erased(await erase(pool, customer, case_id=case_id)) == [customer]
+
+
 async def test_a_receipt_that_cannot_leave_holds_up_an_erasure_no_longer_than_the_policy_says(pool: Pool) -> None:
     example = EXAMPLES["closure.erasing"][0]
     await hear(pool, closing("closure.erasing", example))
