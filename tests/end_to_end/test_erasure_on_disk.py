@@ -53,6 +53,10 @@ _KEYS = (
     "select case_id::text, wrapped_key from closure.closing_case where wrapped_key is not null",
 )
 
+_NOTICES = """
+select template, channel, status, why, created_at from notify.notice where customer_id = $1 order by created_at
+"""
+
 
 @dataclass
 class Person:
@@ -205,17 +209,21 @@ class Story:
     def _says_what_stays(self, person: Person, receipt: dict[str, Any]) -> None:
         """Check that services keep what the receipt names, until the same day, and nothing else for a law."""
         named = {(one["what"], one["why"], one["until"]) for one in receipt["retained"]}
-        said = [orjson.loads(value) for headers, value in self.erasures.records if "erased" in headers["ce_type"]]
-        kept = {
-            body["service"]: {(one["what"], one["why"], one["until"]) for one in body["retained"]}
-            for body in said
-            if body["customer_id"] == person.customer_id
-        }
-        assert {"transfer", "closure"} <= kept.keys()
+        self.erasures.read_until(lambda: {"transfer", "maintenance", "notify", "closure"} <= self._kept(person).keys())
+        kept = self._kept(person)
         assert {what for what, _, _ in kept["transfer"]} == {"transfers"}
         assert {what for what, _, _ in kept["closure"]} == {"closing"}
         assert kept["transfer"] | kept["closure"] <= named
         assert {what for what, _, _ in named} == {"identity", "transfers", "closing"}
+
+    def _kept(self, person: Person) -> dict[str, set[tuple[str, str, str]]]:
+        """Return what each service that has forgotten somebody says that it keeps."""
+        said = [orjson.loads(value) for headers, value in self.erasures.records if "erased" in headers["ce_type"]]
+        return {
+            body["service"]: {(one["what"], one["why"], one["until"]) for one in body["retained"]}
+            for body in said
+            if body["customer_id"] == person.customer_id
+        }
 
     def _is_to_be_erased(self, person: Person) -> bool:
         return any(
@@ -226,6 +234,17 @@ class Story:
 
     def _say(self, type_: str, person: Person, data: dict[str, Any]) -> None:
         self.system.send(type_, person.wallet, data, topic="closure.commands")
+
+
+def _notices_of(dsn: str, person: Person) -> list[dict[str, Any]]:
+    async def read() -> list[dict[str, Any]]:
+        connection = await asyncpg.connect(dsn)
+        try:
+            return [dict(row) for row in await connection.fetch(_NOTICES, person.customer_id)]
+        finally:
+            await connection.close()
+
+    return asyncio.run(read())
 
 
 def _wanted(person: Person, keys: Mapping[str, set[bytes]]) -> dict[str, set[bytes]]:
@@ -286,6 +305,19 @@ def _sluice(system: System, *words: str) -> str:
     return done.stdout
 
 
+def _receipt_was_told_last(dsn: str, person: Person) -> None:
+    """Check that somebody has read their receipt on every channel, and was told nothing that came after it."""
+    notices = _notices_of(dsn, person)
+    receipts = [one for one in notices if one["template"] == "closure.erasing"]
+    assert {(one["channel"], one["status"]) for one in receipts} <= {
+        (channel, status) for channel in ("in_app", "email", "sms") for status in ("sent", "delivered")
+    }, receipts
+    assert {one["channel"] for one in receipts} == {"in_app", "email", "sms"}
+    later = [one for one in notices if one["created_at"] > receipts[0]["created_at"]]
+    told = [(one["template"], one["channel"]) for one in later if one["status"] in {"sent", "delivered"}]
+    assert told == [], notices
+
+
 def test_nothing_of_the_erased_is_left_on_disk(system: System, broker_files: tuple[str, Path]) -> None:
     database = system.home / "data" / "postgres" / "data"
     logs = system.home / "logs"
@@ -304,6 +336,8 @@ def test_nothing_of_the_erased_is_left_on_disk(system: System, broker_files: tup
     assert {len(keys[person.customer_id]) for person in (*ERASED, KEPT)} == {3}
     for person in ERASED:
         story.leave(person)
+    for person in ERASED:
+        _receipt_was_told_last(system.database, person)
     of_erased = {name: needles for person in ERASED for name, needles in _wanted(person, keys).items()}
     of_kept = _wanted(KEPT, keys)
     # It is there until it is cleared, so the search can find it.
