@@ -212,6 +212,17 @@ def test_a_restricted_wallet_stays_so() -> None:
     assert refused(ask(world, case_id=CASE)) == ("transfer.failed", "account_restricted")
 
 
+def test_a_restriction_that_ends_in_a_closed_wallet_is_no_news_and_holds_no_more() -> None:
+    world = emptied()
+    until = {"account_id": "wallet:a", "scope": "credit", "reason": "x", "until": "2026-09-28T02:00:00Z"}
+    world.tell(message("account.restrict", until))
+    tell(world, "finish")
+    assert world.pass_time(2 * HOUR) == []
+    assert types(tell(world, "finish")) == ["account.closed"]
+    tell(world, "reopen")
+    assert types(ask(world, "top_up", payer="bank:X1:1", payee="wallet:a")) == ["transfer.settled"]
+
+
 STRICT = {
     "limits": {"single_minor": 10, "daily_minor": 10, "daily_count": 0, "monthly_minor": 10},
     "fees": [{"kind": "withdrawal", "fixed_minor": 5}, {"kind": "p2p", "fixed_minor": 5}],

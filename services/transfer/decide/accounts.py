@@ -119,7 +119,9 @@ def decide_restriction_ended(ledger: Ledger, lane: Lane, account: Account, side:
     """End a restriction whose time has come."""
     _set_restriction(account, side, None)
     ledger.reconfigured[account.account_id] = account
-    ledger.announce_account(lane, account, "account.released", {"scope": side})
+    # Of a closed wallet nothing is said after its closing, which a repeated command is answered with.
+    if account.status != AccountStatus.CLOSED:
+        ledger.announce_account(lane, account, "account.released", {"scope": side})
 
 
 def _find(ledger: Ledger, message: Message, account_id: str) -> Account | None:
