@@ -189,14 +189,18 @@ where exists (
 
 -- What waits in these wallets and is not of the case that they are closing for: so many in all at most.
 -- name: load_draining
-select account.account_id, transfer.transfer_id
+select account.account_id, waiting.transfer_id
 from account
-join transfer on transfer.waiting_of = account.account_id
-where
-    account.account_id = any($1::text[])
-    and account.status = 'closing'
-    and transfer.case_id is distinct from account.case_id
-order by account.account_id, transfer.transfer_id
+cross join lateral (
+    select transfer.transfer_id
+    from transfer
+    where transfer.waiting_of = account.account_id and transfer.case_id is distinct from account.case_id
+    order by transfer.transfer_id
+    -- Here, too, so that of a wallet of whom very many wait no batch reads all.
+    limit $2
+) as waiting
+where account.account_id = any($1::text[]) and account.status = 'closing'
+order by account.account_id, waiting.transfer_id
 limit $2
 
 -- How far these reports have come.
