@@ -97,7 +97,7 @@ def status_of(town: Town, case_id: UUID = CASE) -> str:
     return str(town.desk.status(case_id))
 
 
-MANY = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+MANY = settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 @MANY
@@ -116,7 +116,7 @@ def test_whatever_comes_first_a_case_ends_and_all_money_is_somewhere(
 
 ORDER = st.lists(st.integers(0, 3), max_size=25)
 """Which of the queues in which something waits is next."""
-RACE = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+RACE = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def at_approval(outcomes: list[str] | None = None, *, changes_mind: bool = False) -> Town:

@@ -232,7 +232,7 @@ def _close(world: World, subject: str) -> None:
 
 
 @given(st.lists(st.sampled_from(sorted(_STEPS)), max_size=25))
-@settings(deadline=None, max_examples=400)
+@settings(deadline=None, max_examples=150)
 def test_every_order_of_what_happens_has_one_right_outcome(steps: list[str]) -> None:
     world = World()
     world.wait(COOLING)

@@ -130,7 +130,7 @@ def _are_settled(reader: Reader) -> bool:
 @pytest.mark.parametrize(
     ("count", "kills"),
     [
-        (200, 4),
+        (80, 3),
         pytest.param(5_000, 0, marks=pytest.mark.soak),
         pytest.param(5_000, 25, marks=pytest.mark.soak),
     ],
