@@ -98,7 +98,7 @@ class Clearance(Strict):
 
     begun_at_once: Annotated[int, Field(ge=1, le=1_000)] = 500
     remind_before_s: tuple[Seconds, ...] = (604_800, 259_200, 86_400)
-    progress_every_s: Seconds = 30
+    progress_every_s: Seconds = 10
 
 
 class Policy(Strict):
