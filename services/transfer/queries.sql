@@ -229,7 +229,7 @@ cross join lateral (
 where report_id = any($1::uuid[])
 order by account_report.report_id, next.account_id
 
--- Keep how far reports have come.
+-- Keep how far reports have come; one that another lane is asked for, too, does not begin again.
 -- name: upsert_reports
 insert into account_report (report_id, last_account_id, count, total_minor)
 select * from unnest($1::uuid[], $2::text[], $3::bigint[], $4::jsonb[])
@@ -238,6 +238,7 @@ set
     last_account_id = excluded.last_account_id,
     count = excluded.count,
     total_minor = excluded.total_minor
+where account_report.count < excluded.count
 
 -- Forget reports that are finished.
 -- name: delete_reports

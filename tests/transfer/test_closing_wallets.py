@@ -259,6 +259,20 @@ async def test_a_report_of_all_tells_of_each_once_while_others_have_their_turn(
     assert await ledger.value("select count(*) from account_report") == 0
 
 
+async def test_a_report_that_two_lanes_are_asked_for_at_once_does_not_begin_again(ledger: Ledger) -> None:
+    opening = {"currency": "USD", "tier": "unlimited"}
+    accounts = [{"account_id": f"wallet:c{number}", "customer_id": "c", **opening} for number in range(9)]
+    await ledger.tell(*(message("account.open", one) for one in accounts))
+    await ledger.tell(report("all"))
+    first = await ledger.tell(due=await ledger.due(MORNING))
+    # What the other lane knows, that was asked before this one had recorded that it was.
+    await ledger.value("delete from answer where scope = 'report_id'")
+    await ledger.tell(report("all"))
+    said = first + [one for batch in await ledger.run_timers() for one in batch]
+    told = [body["account_id"] for type_, body in said if type_ == "account.reported"]
+    assert (len(told), len(set(told)), said[-1][1]["count"]) == (11, 11, 11)
+
+
 async def test_a_report_of_some_sees_what_was_told_before_it(ledger: Ledger) -> None:
     said = await ledger.tell(message("transfer.request", request(amount_minor=10)), report(["wallet:b", "wallet:x"]))
     assert types(said) == [
