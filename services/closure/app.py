@@ -10,13 +10,9 @@ from services.closure.decide.book import Rules
 from services.closure.handlers import Handlers
 from services.closure.settings import load_closure
 from services.runtime.identity_hash import KeyedHashes
-from services.runtime.service import Service, Subscription
+from services.runtime.service import Service, Subscription, only
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from pydantic import BaseModel
-
     from services.closure.policy import Policy
     from services.closure.settings import ClosureSettings
     from services.runtime.service import Handler
@@ -54,8 +50,8 @@ def build(settings: ClosureSettings, policy: Policy) -> Service:
             _subscription("obligation", "obligation.positions", handlers.on_positions, tombstones=True, leads=True),
             _subscription("account", "account.states", handlers.on_states),
             _subscription("risk", "risk.events", handlers.on_risks),
-            _subscription("erasure", "erasure.events", handlers.on_erasures, only={"customer.erased"}),
-            _subscription("transfer", "transfer.events", handlers.on_transfers, only=_READ_EVENTS),
+            _subscription("erasure", "erasure.events", handlers.on_erasures, names={"customer.erased"}),
+            _subscription("transfer", "transfer.events", handlers.on_transfers, names=_READ_EVENTS),
             _subscription("case", "closure.commands", handlers.on_commands),
         ),
         follow_up_topics=frozenset({"transfer.commands", "erasure.events"}),
@@ -68,14 +64,13 @@ def _subscription(
     topic: str,
     handler: Handler,
     *,
-    only: frozenset[str] | set[str] | None = None,
+    names: frozenset[str] | set[str] | None = None,
     tombstones: bool = False,
     leads: bool = False,
 ) -> Subscription:
-    types: Mapping[str, type[BaseModel] | None] = {
-        name: model if only is None or name in only else None for name, model in registry.TOPICS[topic].items()
-    }
-    return Subscription(group, {topic: types}, handler, tombstones=tombstones, leads=leads)
+    types = registry.TOPICS[topic]
+    heard = types if names is None else only(types, names)
+    return Subscription(group, {topic: heard}, handler, tombstones=tombstones, leads=leads)
 
 
 def build_from_environment() -> Service:

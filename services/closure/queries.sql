@@ -208,12 +208,6 @@ set
 delete from position
 where obligation_id = any($1::text[])
 
--- The subjects among these that a case closes, and their cases.
--- name: find_open_cases
-select subject, case_id
-from closing_case
-where subject = any($1::text[]) and ended_at is null
-
 -- Which of these customers have a case that waits until everybody has forgotten them.
 -- name: find_being_erased
 select distinct customer_id

@@ -119,14 +119,6 @@ async def _load_answers(connection: Connection, keys: Collection[AnswerKey]) -> 
     return {answer.key: answer for answer in answers}
 
 
-async def find_open_cases(connection: Connection, subjects: Collection[str]) -> dict[str, UUID]:
-    """Return which of these wallets and loans a case closes now, and which case."""
-    if not subjects:
-        return {}
-    rows = await connection.fetch(_QUERIES.find_open_cases, list(subjects))
-    return {row["subject"]: row["case_id"] for row in rows}
-
-
 async def find_being_erased(connection: Connection, customers: Collection[str]) -> set[str]:
     """Return which of these customers a case waits for that everybody forgets."""
     if not customers:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from schemas import registry
 from services.maintenance.handlers import Handlers
 from services.maintenance.settings import load_maintenance
-from services.runtime.service import Service, Subscription
+from services.runtime.service import Service, Subscription, only
 
 if TYPE_CHECKING:
     from services.maintenance.policy import Policy
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 NAME: Final = "maintenance"
 MIGRATIONS: Final = Path(__file__).with_name("migrations")
 
-_EVENTS: Final = registry.TOPICS["transfer.events"]
 _READ_EVENTS: Final = frozenset({"transfer.held", "transfer.failed", "transfer.delayed", "fee.waived"})
 
 
@@ -35,16 +34,14 @@ def build(policy: Policy) -> Service:
             Subscription(
                 group="transfer",
                 topics={
-                    "transfer.events": {
-                        name: model if name in _READ_EVENTS else None for name, model in _EVENTS.items()
-                    },
+                    "transfer.events": only(registry.TOPICS["transfer.events"], _READ_EVENTS),
                     "rail.results": registry.TOPICS["rail.results"],
                 },
                 handler=handlers.on_transfers,
             ),
             Subscription(
                 group="erasure",
-                topics={"erasure.events": {**registry.TOPICS["erasure.events"], "customer.erased": None}},
+                topics={"erasure.events": only(registry.TOPICS["erasure.events"], {"customer.erase"})},
                 handler=handlers.on_erasures,
             ),
         ),

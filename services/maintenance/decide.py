@@ -33,7 +33,7 @@ from services.maintenance.model import (
     Window,
 )
 from services.runtime.erasing import erased, retain
-from services.runtime.message import Outgoing, Timer, TimerKey, identity_of
+from services.runtime.message import Outgoing, Timer, TimerKey, identity_of, refusal_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -118,10 +118,7 @@ class Book:
         reason |= {"refund": "none"}
         reason |= {name: value for name in ("field", "detail") if (value := getattr(refusal, name)) is not None}
         body = {"window_id": str(window_id), "reason": reason, "occurred_at": as_text(self.now)}
-        # What was asked names the answer: asked again with another record, it is another answer.
-        asked = (message.source, message.id, message.topic, message.lane.partition, message.offset)
-        id_ = f"{hashlib.blake2b(repr(asked).encode(), digest_size=16).hexdigest()}.refused"
-        self._say(message.lane, window_id, "window.refused", id_, orjson.dumps(body), self.now)
+        self._say(message.lane, window_id, "window.refused", refusal_id(message), orjson.dumps(body), self.now)
 
     def answer_again(self, message: Message, known: Answer) -> None:
         """Answer a command that was done before as it was answered then."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -68,6 +69,15 @@ def identity_of(message: Outgoing) -> tuple[str, str]:
     """Return the short type and the id of one of our own messages."""
     headers = dict(message.headers)
     return short_type((headers["ce_type"] or b"").decode()), (headers["ce_id"] or b"").decode()
+
+
+def refusal_id(message: Message, *about: str) -> str:
+    """Return the id of the answer that refuses a command, or what it says about one of several things.
+
+    What was asked names the answer: asked again with another record, it is another answer.
+    """
+    asked = (message.source, message.id, message.topic, message.lane.partition, message.offset, *about)
+    return f"{hashlib.blake2b(repr(asked).encode(), digest_size=16).hexdigest()}.refused"
 
 
 @dataclass(frozen=True, slots=True)

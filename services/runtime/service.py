@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -39,6 +39,11 @@ class Surroundings:
 
 Companion = Callable[[Surroundings], Awaitable[None]]
 """Runs beside the consumer until `stopping` is set; what it raises ends the worker, which is then started again."""
+
+
+def only(types: Mapping[str, type[BaseModel]], names: Collection[str]) -> Mapping[str, type[BaseModel] | None]:
+    """Return a topic's types with the models of these alone: all others are passed over."""
+    return {name: model if name in names else None for name, model in types.items()}
 
 
 @dataclass(frozen=True, slots=True)

@@ -99,6 +99,27 @@ def checked_key(key: SecretStr) -> SecretStr:
     return key
 
 
+class KeyedSettings(BaseSettings):
+    """The two keys of a service that seals personal data and compares it by hashes."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True, env_ignore_empty=True)
+
+    master_key: Annotated[SecretStr, Field(validation_alias="SLUICE_MASTER_KEY")]
+    name_key: Annotated[SecretStr, Field(validation_alias="SLUICE_NAME_KEY")]
+
+    @field_validator("master_key", "name_key")
+    @classmethod
+    def _is_a_key(cls, key: SecretStr) -> SecretStr:
+        return checked_key(key)
+
+    def key_bytes(self) -> tuple[bytes, bytes]:
+        """Return the master key and the key of the hashes, 32 bytes each."""
+        return (
+            parse_master_key(self.master_key.get_secret_value()),
+            parse_master_key(self.name_key.get_secret_value()),
+        )
+
+
 def load_settings() -> RuntimeSettings:
     """Read the environment; SettingsError says in one sentence what is wrong."""
     try:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from schemas import registry
-from services.runtime.service import Service, Subscription
+from services.runtime.service import Service, Subscription, only
 from services.transfer.decide.rules import Rules
 from services.transfer.handlers import LANES, Handlers
 from services.transfer.settings import load_settings
@@ -35,12 +35,7 @@ def build(settings: TransferSettings, policy: Policy) -> Service:
             ),
             Subscription(
                 group="erasure",
-                topics={
-                    "erasure.events": {
-                        name: model if name == "customer.erase" else None
-                        for name, model in registry.TOPICS["erasure.events"].items()
-                    }
-                },
+                topics={"erasure.events": only(registry.TOPICS["erasure.events"], {"customer.erase"})},
                 handler=handlers.on_erasures,
             ),
             Subscription(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -28,7 +27,7 @@ from services.closure.model import (
     Subject,
     Wallet,
 )
-from services.runtime.message import Lane, Outgoing, Timer, TimerKey, identity_of
+from services.runtime.message import Lane, Outgoing, Timer, TimerKey, identity_of, refusal_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
 
     from pydantic import BaseModel
 
+    from services.closure.model import Clearance
     from services.closure.policy import Policy
     from services.runtime.identity_hash import KeyedHashes
     from services.runtime.message import Message
@@ -252,18 +252,34 @@ class Book:
 
     def publish_case(self, lane: Lane, case: Case) -> None:
         """Publish the latest event of a case, again for whoever asks again."""
-        id_ = f"{case.case_id}.{case.revision}"
-        self._say(lane, EVENTS, case.subject, case.event_type, id_, case.event_body, case, case.occurred_at)
+        self.publish(lane, case.subject, case.case_id, case)
 
-    def tell(self, lane: Lane, case: Case, type_: str, body: Mapping[str, Any]) -> None:
-        """Publish what follows from a case for others than its customer, such as the credit registry."""
-        id_ = f"{case.case_id}.{type_}"
-        self._say(lane, EVENTS, case.subject, type_, id_, orjson.dumps(body), case, None)
+    def publish(self, lane: Lane, key: str, id_: UUID, about: Case | Reopening | Clearance) -> None:
+        """Publish the latest event of what has an id and counts its changes."""
+        headers = encode_headers(
+            about.event_type,
+            id=f"{id_}.{about.revision}",
+            source=SOURCE,
+            time=as_text(about.occurred_at or self.now),
+            subject=str(id_),
+            correlation_id=about.correlation_id,
+            traceparent=about.traceparent,
+        )
+        self.outgoing.append(Outgoing(lane, EVENTS, key.encode(), about.event_body, headers))
 
     def order(self, lane: Lane, case: Case, type_: str, id_: str, body: Mapping[str, Any]) -> None:
         """Order something of the transfer service for a case."""
-        full = {**body, "case_id": str(case.case_id)}
-        self._say(lane, "transfer.commands", case.subject, type_, id_, orjson.dumps(full), case, None)
+        headers = encode_headers(
+            type_,
+            id=id_,
+            source=SOURCE,
+            time=self.now_text,
+            subject=str(case.case_id),
+            correlation_id=case.correlation_id,
+            traceparent=case.traceparent,
+        )
+        value = orjson.dumps({**body, "case_id": str(case.case_id)})
+        self.outgoing.append(Outgoing(lane, "transfer.commands", case.subject.encode(), value, headers))
 
     def send(
         self, lane: Lane, topic: str, key: str, type_: str, id_: str, body: Mapping[str, Any], subject: str
@@ -271,20 +287,6 @@ class Book:
         """Publish what is about no case."""
         headers = encode_headers(type_, id=id_, source=SOURCE, time=self.now_text, subject=subject)
         self.outgoing.append(Outgoing(lane, topic, key.encode(), orjson.dumps(body), headers))
-
-    def _say(
-        self, lane: Lane, topic: str, key: str, type_: str, id_: str, body: bytes, case: Case, at: datetime | None
-    ) -> None:
-        headers = encode_headers(
-            type_,
-            id=id_,
-            source=SOURCE,
-            time=self.now_text if at is None else as_text(at),
-            subject=str(case.case_id),
-            correlation_id=case.correlation_id,
-            traceparent=case.traceparent,
-        )
-        self.outgoing.append(Outgoing(lane, topic, key.encode(), body, headers))
 
     def apply(self, case: Case, application: Application) -> None:
         """Keep what an applicant says now, in place of what they said before."""
@@ -299,11 +301,9 @@ class Book:
         reason: dict[str, Any] = {"code": refusal.code, "retryable": CLOSURE_REFUSALS[refusal.code]}
         reason |= {name: value for name in ("field", "detail") if (value := getattr(refusal, name)) is not None}
         body = {"command_type": message.type, "command_id": message.id, **about, "reason": reason}
-        # What was asked names the answer: asked again with another record, it is another answer.
-        asked = (message.source, message.id, message.topic, message.lane.partition, message.offset)
         headers = encode_headers(
             "closure.command_refused",
-            id=f"{hashlib.blake2b(repr(asked).encode(), digest_size=16).hexdigest()}.refused",
+            id=refusal_id(message),
             source=SOURCE,
             time=self.now_text,
             subject=next(iter(about.values()), message.id),

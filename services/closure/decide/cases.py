@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from schemas.fields import as_text
 from schemas.reasons import REMEDIES
 from services.closure.decide.draining import close_loan, drain
+from services.closure.decide.rejecting import WAITING_TIMERS, below_zero, reject
 from services.closure.identity import Applicant, compare, parse_id_number
 from services.closure.model import (
     EXPIRE_TIMER,
@@ -25,18 +26,12 @@ if TYPE_CHECKING:
     from services.closure.model import Application
     from services.runtime.message import Lane
 
-_TIMERS: Final = (EXPIRE_TIMER, LOOK_TIMER)
 BALANCE_MISMATCH: Final = "balance_mismatch"
 IDENTITY: Final = "identity"
 """What a person looks at where an application's details did not fit, or documents came."""
 
 
 # --- Whose it is ---
-
-
-def begin(book: Book, lane: Lane, case: Case, **extra: Any) -> None:
-    """Take on a case whose customer is known."""
-    book.say(lane, case, "closure.received", **extra)
 
 
 def ask_whose(book: Book, lane: Lane, case: Case) -> None:
@@ -112,7 +107,7 @@ def look_at_profile(book: Book, lane: Lane, case: Case) -> None:
 
 def resume(book: Book, case: Case) -> None:
     """Have a case wait for nothing any more."""
-    book.clear_timers(case.case_id, _TIMERS)
+    book.clear_timers(case.case_id, WAITING_TIMERS)
     case.expires_at = case.refusal = None
 
 
@@ -203,34 +198,6 @@ def _as_obligation(position: Position) -> dict[str, Any]:
         "owed_minor": position.owed_minor,
         "currency": position.currency,
     }
-
-
-def below_zero(case: Case) -> dict[str, Any]:
-    """Return what a wallet below zero owes."""
-    return {
-        "kind": "negative_balance",
-        "principal_minor": -case.balance_minor,
-        "interest_minor": 0,
-        "penalty_minor": 0,
-        "owed_minor": -case.balance_minor,
-        "currency": case.currency,
-    }
-
-
-def reject(
-    book: Book,
-    lane: Lane,
-    case: Case,
-    code: Any,
-    *,
-    detail: str | None = None,
-    obligations: Sequence[dict[str, Any]] = (),
-) -> None:
-    """End a case; once what is wrong is mended, a new application may pass."""
-    book.clear_timers(case.case_id, _TIMERS)
-    book.enter(case, Status.REJECTED, code)
-    reason = {"code": code, "remedy": REMEDIES[code][0]} | ({} if detail is None else {"detail": detail})
-    book.say(lane, case, "closure.rejected", reasons=[reason], obligations=list(obligations) or None)
 
 
 # --- Policy, review, approval ---

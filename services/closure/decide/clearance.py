@@ -9,13 +9,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
-from schemas.envelope import encode_headers
 from schemas.fields import as_text
 from services.closure.decide import cases
-from services.closure.decide.book import EVENTS, SOURCE
 from services.closure.decide.draining import drain
 from services.closure.model import Case, Clearance, ClearanceStatus, ClearedWallet, Refusal, Status
-from services.runtime.message import Outgoing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -118,17 +115,8 @@ class Clearances:
 
     def publish(self, lane: Lane, clearance: Clearance) -> None:
         """Publish the latest event of a clearance, again for whoever asks again."""
-        id_ = str(clearance.clearance_id)
-        headers = encode_headers(
-            clearance.event_type,
-            id=f"{id_}.{clearance.revision}",
-            source=SOURCE,
-            time=as_text(clearance.occurred_at or self.book.now),
-            subject=id_,
-            correlation_id=clearance.correlation_id,
-            traceparent=clearance.traceparent,
-        )
-        self.book.outgoing.append(Outgoing(lane, EVENTS, id_.encode(), clearance.event_body, headers))
+        id_ = clearance.clearance_id
+        self.book.publish(lane, str(id_), id_, clearance)
 
 
 # --- Commands ---
@@ -350,7 +338,7 @@ def _begin_case(book: Book, lane: Lane, clearance: Clearance, wallet: ClearedWal
     )
     book.enter(case, Status.RECEIVED)
     why = {"clearance_id": str(clearance.clearance_id), "cause": clearance.cause}
-    cases.begin(book, lane, case, **why, deadline=as_text(clearance.deadline))
+    book.say(lane, case, "closure.received", **why, deadline=as_text(clearance.deadline))
     cases.check_obligations(book, lane, case)
 
 

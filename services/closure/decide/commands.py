@@ -6,8 +6,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from services.closure.decide import cases
-from services.closure.decide.cases import IDENTITY, approve, begin, check_obligations, confirm, identify, reject, resume
+from services.closure.decide.cases import IDENTITY, approve, check_obligations, confirm, identify, resume
 from services.closure.decide.draining import CANCELLED, name_account, reinstate
+from services.closure.decide.rejecting import reject
 from services.closure.model import BEFORE_DRAINING, Application, Case, Refusal, Status
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ def take_on(book: Book, lane: Lane, case: Case) -> None:
         if wallet.status == "closed":
             reject(book, lane, case, "subject_unknown", detail="the wallet is closed")
             return
-    begin(book, lane, case)
+    book.say(lane, case, "closure.received")
     identify(book, lane, case)
 
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 
 from schemas.fields import as_text
-from schemas.reasons import REMEDIES
 from services.closure.decide.erasing import begin_erasing, kept_of, why_deferred
+from services.closure.decide.rejecting import below_zero, reject
 from services.closure.model import RESIDUE_TIMER, RETRY_TIMER, Case, Status, payout_id
 from services.runtime.calendar import business_date
 
@@ -210,11 +210,7 @@ def decide_reinstated(book: Book, lane: Lane, case: Case) -> None:
         book.enter(case, Status.CANCELLED)
         book.say(lane, case, "closure.cancelled")
         return
-    book.enter(case, Status.REJECTED, case.refusal)
-    below = {"kind": "negative_balance", "interest_minor": 0, "penalty_minor": 0, "currency": case.currency}
-    below |= {"principal_minor": -case.balance_minor, "owed_minor": -case.balance_minor}
-    reason = {"code": "obligation_open", "remedy": REMEDIES["obligation_open"][0]}
-    book.say(lane, case, "closure.rejected", reasons=[reason], obligations=[below])
+    reject(book, lane, case, "obligation_open", obligations=[below_zero(case)])
 
 
 # --- The end ---

@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from services.closure.decide import cases, commands, draining, reopening, residue
+from services.closure.decide.rejecting import reject
 from services.closure.model import EXPIRE_TIMER, LOOK_TIMER, RETRY_TIMER, Case, Status, Wallet
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def _learn_owner(book: Book, lane: Lane, case: Case, report: AccountReported) ->
 
 def _look(book: Book, lane: Lane, case: Case, report: AccountReported) -> None:
     if report.status == "closed":
-        cases.reject(book, lane, case, "subject_unknown", detail="the wallet is closed")
+        reject(book, lane, case, "subject_unknown", detail="the wallet is closed")
         return
     case.balance_minor, case.currency = report.posted_minor, report.currency
     book.change(case)
@@ -71,9 +72,9 @@ def decide_refused(book: Book, lane: Lane, case: Case, command_type: str, comman
     """Decide what it means to a case that the transfer service refused one of its commands."""
     if command_type == "accounts.report" and command_id == cases.report_command_id(case):
         if case.status in {Status.RECEIVED, Status.IN_FLIGHT}:
-            cases.reject(book, lane, case, "subject_unknown")
+            reject(book, lane, case, "subject_unknown")
     elif command_type == "account.close" and case.status == Status.DRAINING:
-        cases.reject(book, lane, case, "subject_unknown", detail="the wallet cannot be closed")
+        reject(book, lane, case, "subject_unknown", detail="the wallet cannot be closed")
     elif command_type == "account.reopen":
         reopening.decide_not_reopened(book, lane, case, command_id)
 
@@ -90,7 +91,7 @@ def decide_timer(book: Book, timer: Timer, case: Case) -> None:
     elif timer.kind == LOOK_TIMER and case.status == Status.RECEIVED and case.is_loan:
         case.customer_id = commands.owner_of(book, case)
         if case.customer_id is None:
-            cases.reject(book, lane, case, "subject_unknown")
+            reject(book, lane, case, "subject_unknown")
         else:
             book.apply(case, book.application_of(case))
             commands.take_on(book, lane, case)
@@ -100,7 +101,7 @@ def decide_timer(book: Book, timer: Timer, case: Case) -> None:
 
 def _expire(book: Book, lane: Lane, case: Case) -> None:
     if case.status == Status.DOCUMENTS_REQUIRED:
-        cases.reject(book, lane, case, "documents_expired")
+        reject(book, lane, case, "documents_expired")
     elif case.status == Status.APPROVED:
         book.enter(case, Status.EXPIRED)
         book.say(lane, case, "closure.expired")

@@ -7,14 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from schemas.envelope import encode_headers
 from schemas.fields import as_text
 from schemas.reasons import REMEDIES
 from services.closure.decide import cases
-from services.closure.decide.book import EVENTS, SOURCE
 from services.closure.identity import Applicant, compare, parse_id_number
 from services.closure.model import ASSESS_TIMER, Refusal, Reopening, ReopeningStatus
-from services.runtime.message import Outgoing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -251,13 +248,4 @@ def _change(book: Book, reopening: Reopening) -> None:
 
 
 def _publish(book: Book, lane: Lane, reopening: Reopening) -> None:
-    headers = encode_headers(
-        reopening.event_type,
-        id=f"{reopening.request_id}.{reopening.revision}",
-        source=SOURCE,
-        time=as_text(reopening.occurred_at or book.now),
-        subject=str(reopening.request_id),
-        correlation_id=reopening.correlation_id,
-        traceparent=reopening.traceparent,
-    )
-    book.outgoing.append(Outgoing(lane, EVENTS, reopening.subject.encode(), reopening.event_body, headers))
+    book.publish(lane, reopening.subject, reopening.request_id, reopening)

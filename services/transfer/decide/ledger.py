@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from copy import copy
 from dataclasses import dataclass, field, replace
@@ -18,7 +17,7 @@ from schemas.fields import as_text
 from schemas.reasons import REASONS
 from schemas.registry import TOPICS
 from services.runtime.calendar import business_date
-from services.runtime.message import Outgoing, Timer, TimerKey, identity_of
+from services.runtime.message import Outgoing, Timer, TimerKey, identity_of, refusal_id
 from services.transfer.decide.gate import Gate
 from services.transfer.model import (
     OPEN_END,
@@ -479,11 +478,9 @@ class Ledger:
         if (case_id := getattr(message.data, "case_id", None)) is not None:
             body["case_id"] = str(case_id)
         about = str(subject) if subject is not None else str(account_id)
-        # What was asked names the answer: asked again with another record, it is another answer.
-        asked = (message.source, message.id, message.topic, message.lane.partition, message.offset, about)
         headers = encode_headers(
             "transfer.command_refused",
-            id=f"{hashlib.blake2b(repr(asked).encode(), digest_size=16).hexdigest()}.refused",
+            id=refusal_id(message, about),
             source=SOURCE,
             time=self.now_text,
             subject=message.id if subject is None else str(subject),
