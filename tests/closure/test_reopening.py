@@ -95,7 +95,7 @@ def test_a_wallet_is_opened_by_the_transfer_service(world: World) -> None:
     assert (type_, body["request_id"], body["revision"]) == ("closure.reopened", request_id(1), 1)
     assert world.account("account.reopened", closing.case_id) == []
     assert _types(world.reopen(1, WALLET)) == ["closure.reopened"]
-    assert world.ids[-1] == f"{request_id(1)}.1"
+    assert world.ids[-1] == f"reopening.{request_id(1)}.1"
     assert codes(world.reopen(3, WALLET)) == ["subject_unknown"]
 
 
