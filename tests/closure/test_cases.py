@@ -10,6 +10,7 @@ import pytest
 
 from schemas.reasons import REMEDIES, ClosingCode, ClosureRefusalCode
 from services.closure.model import BEFORE_DRAINING, TRANSITIONS, Status, payout_id
+from services.runtime.message import identity_of
 from tests.closure.desk import APPLICANT, CUSTOMER, FEE, LOAN, PAYOUT, WALLET, Desk, id_number, reason, types
 
 if TYPE_CHECKING:
@@ -782,6 +783,23 @@ def test_more_money_is_paid_after_what_is_under_way() -> None:
     assert "closure.paying_out" in types(desk.account("drained", case_id, 25))
 
 
+def test_a_payout_whose_id_somebody_else_has_used_goes_out_under_the_next() -> None:
+    desk = Desk()
+    case_id = at_paying_out(desk)
+    type_, command_id = identity_of(desk.published[-2])
+    assert type_ == "transfer.request"
+    # What became of the other's transfer is none of the case's.
+    for type_ in ("settled", "refunded"):
+        assert desk.transfer(type_, case_id, desk.case(case_id).payout_id, 900, payer="wallet:2") == []
+    assert desk.case(case_id).paid_minor == 0
+    for _ in range(2):
+        said = desk.refuse("transfer.request", command_id, "duplicate_id_conflict")
+        assert types(said) in (["transfer.request", "closure.paying_out"], [])
+    assert desk.case(case_id).payouts == 2
+    desk.transfer("settled", case_id, desk.case(case_id).payout_id, 900)
+    assert desk.case(case_id).paid_minor == 900
+
+
 def test_money_that_comes_in_where_no_account_was_named_waits_for_one() -> None:
     desk = Desk()
     case_id = at_draining(desk, 0, payout=None)
@@ -873,6 +891,14 @@ def test_a_case_is_closed_when_everybody_has_forgotten_in_any_order_and_twice() 
         assert desk.erased(services[1]) == []
         assert case_id not in desk.memory.facts.applications
         assert desk.memory.facts.customers[CUSTOMER].profile is None
+
+
+def test_that_somebody_was_flagged_is_forgotten_with_the_rest() -> None:
+    desk = Desk()
+    case_id = at_finishing(desk)
+    desk.flag()
+    desk.account("closed", case_id)
+    assert desk.memory.facts.customers[CUSTOMER].flagged_until is None
 
 
 def test_a_null_profile_waits_for_the_end_of_the_cases() -> None:

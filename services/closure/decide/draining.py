@@ -81,7 +81,18 @@ def pay(book: Book, lane: Lane, case: Case) -> None:
 def _request(book: Book, lane: Lane, case: Case, transfer_id: str, **order: Any) -> None:
     order = {name: value for name, value in order.items() if value is not None}
     body = {"transfer_id": transfer_id, "payer": case.subject, "currency": case.currency, **order}
-    book.order(lane, case, "transfer.request", transfer_id, body)
+    book.order(lane, case, "transfer.request", _request_id(case), body)
+
+
+def _request_id(case: Case) -> str:
+    """Return the id of the command that asked for the latest payout or fee, which a refusal of it names."""
+    return f"{case.case_id}.pay.{case.payouts}"
+
+
+def decide_not_asked(book: Book, lane: Lane, case: Case, command_id: str) -> None:
+    """Ask once more, under the next id, where somebody else has used the latest payout's for a transfer of theirs."""
+    if case.status == Status.PAYING_OUT and command_id == _request_id(case):
+        pay(book, lane, case)
 
 
 def _want_account(book: Book, lane: Lane, case: Case, amount_minor: int) -> None:
@@ -95,6 +106,9 @@ def _want_account(book: Book, lane: Lane, case: Case, amount_minor: int) -> None
 
 def decide_transfer(book: Book, lane: Lane, case: Case, type_: str, data: TransferEvent) -> None:
     """Take note of what became of a payout or a fee that a case asked for."""
+    if data.payer != case.subject:
+        # Somebody else's, under an id that they foresaw.
+        return
     if data.transfer_id == case.fee_id:
         _decide_fee(book, lane, case, type_, data.amount_minor)
         return

@@ -47,6 +47,7 @@ def forget(book: Book, lane: Lane, customer_id: str, cause: str) -> None:
     """Destroy a customer's key with everything that it sealed, and say what stays; `cause` is the id of what asked."""
     customer = book.customers[customer_id]
     customer.profile = None
+    customer.flagged_until = None
     customer.erase_wanted = None
     customer.erased_at = book.now
     _destroy(book, customer_id)

@@ -75,6 +75,8 @@ def decide_refused(book: Book, lane: Lane, case: Case, command_type: str, comman
             reject(book, lane, case, "subject_unknown")
     elif command_type == "account.close" and case.status == Status.DRAINING:
         reject(book, lane, case, "subject_unknown", detail="the wallet cannot be closed")
+    elif command_type == "transfer.request":
+        draining.decide_not_asked(book, lane, case, command_id)
     elif command_type == "account.reopen":
         reopening.decide_not_reopened(book, lane, case, command_id)
 
