@@ -187,14 +187,11 @@ class Handlers:
             reopenings={UUID(timer.subject) for timer in timers if timer.kind == ASSESS_TIMER},
         )
         await due.ask(connection, asked, self.rules.policy, now)
+        # Loans whose owner was not known may be by now; customers are locked before their cases.
+        unowned = await store.find_unowned(connection, asked.cases)
+        asked.subjects |= unowned
+        asked.closed |= unowned
         book = await self._book(connection, asked, now)
-        # Loans whose owner was not known may be by now.
-        unknown = {case.subject for case in book.cases.values() if case.customer_id is None}
-        if unknown:
-            asked.cases.update(book.cases)
-            asked.subjects |= unknown
-            asked.closed |= unknown
-            book = await self._book(connection, asked, now)
         erased = [case.customer_id for case in book.cases.values() if case.erasure == "done" and case.customer_id]
         sealed = await store.find_sealed(connection, set(erased))
         for timer in timers:

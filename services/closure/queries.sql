@@ -1,5 +1,5 @@
--- Every statement about cases. A batch costs a constant number of them; locks are taken in one order:
--- timers, customers, cases, applications to come back, each by id.
+-- Every statement about cases. A batch costs a constant number of them; locks are taken in one order: timers,
+-- clearances, customers, names of what nobody knows, cases, applications to come back, each by id.
 
 -- Whom these cases, wallets, loans, closings and applications to come back belong to.
 -- name: find_customers
@@ -12,6 +12,13 @@ union
 select customer_id from closing_case where subject = any($4::text[]) and status = 'closed' and customer_id is not null
 union
 select customer_id from reopening where request_id = any($5::uuid[]) and customer_id is not null
+
+-- What those of these cases are about that were nobody's when they were last decided; only read, because customers are
+-- locked before cases.
+-- name: find_unowned
+select subject
+from closing_case
+where case_id = any($1::uuid[]) and customer_id is null and ended_at is null
 
 -- Have a row of each customer to lock.
 -- name: insert_customers

@@ -119,6 +119,13 @@ async def _load_answers(connection: Connection, keys: Collection[AnswerKey]) -> 
     return {answer.key: answer for answer in answers}
 
 
+async def find_unowned(connection: Connection, cases: Collection[UUID]) -> set[str]:
+    """Return what those of these cases are about that were nobody's when they were last decided."""
+    if not cases:
+        return set()
+    return {row["subject"] for row in await connection.fetch(_QUERIES.find_unowned, list(cases))}
+
+
 async def find_being_erased(connection: Connection, customers: Collection[str]) -> set[str]:
     """Return which of these customers a case waits for that everybody forgets."""
     if not customers:
