@@ -434,7 +434,7 @@ on conflict (customer_id) do update
 set name_hash = excluded.name_hash
 
 -- Forget erased customers: their name's hash, the key of what is sealed for them, and what was sealed; that there
--- was something stays known.
+-- was something stays known. Transfers are locked by id, like everywhere.
 -- name: erase_customers
 with forgotten_holder as (
     delete from holder
@@ -443,7 +443,13 @@ with forgotten_holder as (
 forgotten_name as (
     update transfer
     set payee_name_sealed = ''
-    where payer_customer_id = any($1::text[]) and payee_name_sealed is not null
+    where transfer_id in (
+        select transfer_id
+        from transfer
+        where payer_customer_id = any($1::text[]) and payee_name_sealed is not null
+        order by transfer_id
+        for update
+    )
 )
 delete from customer_key
 where customer_id = any($1::text[])
