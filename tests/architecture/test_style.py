@@ -17,6 +17,19 @@ ROOT = Path(__file__).parents[2]
 ROOMS = ("schemas", "services", "ops", "local", "benchmarks")
 CODE = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
+DECIDING = [path for path in CODE if path.parts[-2] == "decide" or path.stem in {"decide", "model"}]
+NEVER_THE_SAME = {
+    "now",
+    "today",
+    "utcnow",
+    "time",
+    "monotonic",
+    "uuid1",
+    "uuid4",
+    "urandom",
+    "token_hex",
+    "token_bytes",
+}
 LONGEST_BODY = 60
 SHORTEST_LOOK_S = 0.1
 SQL = re.compile(r"\b(select\s.+\sfrom\s|insert\s+into\s|update\s.+\sset\s|delete\s+from\s)", re.IGNORECASE | re.DOTALL)
@@ -63,6 +76,14 @@ def test_sql_stands_in_sql_files(path: Path) -> None:
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             assert not SQL.search(node.value), node.value[:80]
+
+
+@pytest.mark.parametrize("path", DECIDING, ids=_name)
+def test_decisions_depend_on_what_they_are_given_alone(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Call):
+            called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            assert called not in NEVER_THE_SAME, f"line {node.lineno}: the same again would be decided otherwise"
 
 
 @pytest.mark.parametrize("path", [path for path in TESTS if path.name != "waiting.py"], ids=_name)

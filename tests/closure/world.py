@@ -22,7 +22,9 @@ from services.runtime.message import Batch, Lane, Message
 from tests.end_to_end.closings import applicant
 
 if TYPE_CHECKING:
-    from services.runtime.database import Pool
+    from collections.abc import Iterable
+
+    from services.runtime.database import Connection, Pool
     from services.runtime.message import Effects, Timer
 
 NOW = datetime(2026, 11, 23, 2, 0, tzinfo=UTC)
@@ -36,6 +38,18 @@ _GROUPS = {
     "transfer.events": "transfer",
     "closure.commands": "case",
 }
+
+
+class _Counting:
+    """A connection that counts its statements."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self.statements = 0
+
+    def __getattr__(self, name: str) -> Any:
+        self.statements += 1
+        return getattr(self._connection, name)
 
 
 class World:
@@ -56,14 +70,30 @@ class World:
         }
         self._offsets = itertools.count()
         self.said: Said = []
+        self.statements = 0
+        """How many statements the latest batch cost."""
 
     async def hear(self, topic: str, type_: str, key: str, data: dict[str, Any]) -> Said:
         """Handle one message; return what it made the service say."""
-        body = TOPICS[topic][type_].model_validate_json(orjson.dumps(data))
+        return await self.hear_all(topic, [(type_, key, data)])
+
+    async def hear_all(self, topic: str, said: Iterable[tuple[str, str, dict[str, Any]]]) -> Said:
+        """Handle messages of one topic, each its type, key and body, in one batch."""
         lane = Lane(_GROUPS[topic], 0)
-        message = Message(lane, topic, next(self._offsets), key.encode(), type_, str(uuid.uuid4()), "test", body)
+        messages = []
+        for type_, key, data in said:
+            body = TOPICS[topic][type_].model_validate_json(orjson.dumps(data))
+            id_ = str(uuid.uuid4())
+            messages.append(Message(lane, topic, next(self._offsets), key.encode(), type_, id_, "test", body))
+        return await self._run(lane.group, Batch(messages))
+
+    async def _run(self, group: str, batch: Batch) -> Said:
         async with self.pool.acquire() as connection, connection.transaction():
-            effects = await self._handle[lane.group](connection, Batch((message,)), self.now)
+            if batch.timers:
+                batch = Batch(batch.messages, await timers.take(connection, batch.timers))
+            counting: Any = _Counting(connection)
+            effects = await self._handle[group](counting, batch, self.now)
+            self.statements = counting.statements
             await timers.record(connection, effects)
         return self._read(effects)
 
@@ -72,11 +102,7 @@ class World:
         self.now += by
         said: Said = []
         while due := await self._due():
-            async with self.pool.acquire() as connection, connection.transaction():
-                taken = await timers.take(connection, due)
-                effects = await self._handle[due[0].lane.group](connection, Batch((), taken), self.now)
-                await timers.record(connection, effects)
-            said += self._read(effects)
+            said += await self._run(due[0].lane.group, Batch((), due))
         return said
 
     async def _due(self) -> list[Timer]:

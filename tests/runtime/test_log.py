@@ -16,6 +16,7 @@ from services.runtime.log import mask, mask_text, summarise
         ("call 13812345678", "call ***"),
         ("call +86 138-1234-5678 or 138 1234 5678", "call *** or ***"),
         ("id 11010519491231002X", "id ***"),
+        ("id 110105 19491231 002X or 110105-19491231-002x", "id *** or ***"),
         ("mail zhang.san+x@example.com.cn!", "mail ***!"),
         ("card 6222021234567890", "card ***7890"),
         ("0b8f9a52-1c1e-4b7e-9d1f-123456789012", "0b8f9a52-1c1e-4b7e-9d1f-123456789012"),
