@@ -38,7 +38,7 @@ _FRAMES = 8
 
 _ACCOUNT = re.compile(r"\b(wallet|bank:[A-Za-z0-9]{2,16}|card|account):([A-Za-z0-9._-]+)")
 _EMAIL = re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+")
-_ID_NUMBER = re.compile(r"(?<![\w-])\d{17}[\dXx](?![\w-])")
+_ID_NUMBER = re.compile(r"(?<![\w-])\d{6}[ -]?\d{8}[ -]?\d{3}[\dXx](?![\w-])")
 _PHONE = re.compile(r"(?<![\w-])(?:\+?86[ -]?)?1[3-9]\d[ -]?\d{4}[ -]?\d{4}(?![\w-])")
 _LONG_NUMBER = re.compile(r"(?<![\w.-])\d{12,19}(?![\w-])")
 
