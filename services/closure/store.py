@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
-from services.closure import reopenings
+from services.closure import reopening_store
 from services.closure.decide.book import Facts
 from services.closure.identity import ProfileHashes
 from services.closure.model import ENDED, Answer, AnswerKey, Case, Customer, Position, Status, Step, Wallet
@@ -79,7 +79,7 @@ async def load_facts(connection: Connection, asked: Subjects, master_key: bytes)
         if application is not None and case.status not in ENDED:
             facts.applications[case.case_id] = application
     closings = [case.case_id for case in facts.cases.values() if case.status == Status.CLOSED]
-    facts.reopenings = await reopenings.load(connection, reopened, known, closings)
+    facts.reopenings = await reopening_store.load(connection, reopened, known, closings)
     facts.answers = await _load_answers(connection, asked.answers)
     return facts
 
@@ -152,7 +152,7 @@ async def record(connection: Connection, book: Book, master_key: bytes) -> None:
     await execute_rows(connection, _QUERIES.update_customers, _customer_rows(book.changed_customers.values()))
     await execute_rows(connection, _QUERIES.upsert_cases, [_case_row(case) for case in book.changed.values()])
     await copy_rows(connection, "case_step", Step._fields, book.steps)
-    await reopenings.record(connection, book.changed_reopenings.values())
+    await reopening_store.record(connection, book.changed_reopenings.values())
     if book.erased:
         await connection.execute(_QUERIES.clear_applications, sorted(book.erased))
     answers = [(*answer.key, *answer[1:]) for answer in book.answered.values()]

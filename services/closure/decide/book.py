@@ -256,7 +256,7 @@ class Book:
 
     def publish(self, lane: Lane, key: str, id_: UUID, about: Case | Reopening | Clearance) -> None:
         """Publish the latest event of what has an id and counts its changes."""
-        # Publishers choose these ids: one that is a case's and an application's, too, makes no event look like a repeat.
+        # Publishers choose these ids, and may use one for a case and an application: no event of theirs is a repeat.
         kind = type(about).__name__.lower()
         headers = encode_headers(
             about.event_type,
