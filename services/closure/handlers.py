@@ -19,7 +19,7 @@ from services.closure.decide.book import Book, Facts
 from services.closure.decide.clearance import Clearances
 from services.closure.decide.erasing import forget_again, forget_wanted, want_forgotten
 from services.closure.identity import hash_profile
-from services.closure.model import ASSESS_TIMER, RESIDUE_TIMER, AnswerKey, Position, Status, Wallet
+from services.closure.model import ASSESS_TIMER, RESIDUE_TIMER, AnswerKey, Position, Wallet
 from services.runtime.message import Effects, Unfit
 
 if TYPE_CHECKING:
@@ -285,7 +285,7 @@ def _decide_said(book: Book, message: Message, case: Case) -> None:
         outcomes.decide_account(book, message, case)
     elif isinstance(data, TransferCommandRefused):
         outcomes.decide_refused(book, message.lane, case, data.command_type, data.command_id)
-    elif case.status != Status.REJECTED:
+    else:
         draining.decide_transfer(book, message.lane, case, message.type, data)
 
 

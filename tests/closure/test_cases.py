@@ -406,6 +406,16 @@ def test_a_wrong_claim_is_mended_by_another_or_none() -> None:
         assert (desk.status(case_id) == Status.APPROVED) == goes_on
 
 
+def test_a_claim_does_not_count_once_a_person_has_looked() -> None:
+    desk = Desk()
+    desk.join()
+    case_id, _ = desk.apply(claimed_balance_minor=1, accepts_fee=True)
+    desk.report(case_id, 2)
+    _send_documents(desk, case_id)
+    approve(desk, case_id, "Reviewer")
+    assert types(desk.report(case_id, 2)) == ["closure.approved"]
+
+
 # --- Obligations ---
 
 
@@ -744,6 +754,17 @@ def test_a_payout_that_comes_back_after_the_end_is_told(status: Status) -> None:
     assert desk.status(case_id) == status
 
 
+def test_that_an_earlier_payout_arrived_is_not_counted_when_it_is_said_once_more() -> None:
+    desk = Desk()
+    case_id = at_finishing(desk)
+    desk.transfer("refunded", case_id, payout_id(case_id, 1), 900, reason=RETURNED)
+    desk.account("drained", case_id, 900)
+    desk.say("payout_account", case_id, **PAYOUT)
+    assert desk.status(case_id) == Status.PAYING_OUT
+    assert desk.transfer("settled", case_id, payout_id(case_id, 1), 900) == []
+    assert desk.case(case_id).paid_minor == 0
+
+
 def test_a_payout_that_comes_back_while_something_else_is_under_way_is_not_counted() -> None:
     for comes_in_minor in (0, 50):
         desk = Desk()
@@ -807,6 +828,14 @@ def test_money_that_comes_in_where_no_account_was_named_waits_for_one() -> None:
     assert types(said) == ["closure.payout_account_required"]
     said = desk.say("payout_account", case_id, **PAYOUT)
     assert [body.get("amount_minor") for _, body in said] == [40, None]
+
+
+@pytest.mark.parametrize("status", [status for status in AT if status != Status.FINISHING])
+def test_that_a_wallet_is_closed_ends_a_case_that_has_asked_for_it_once(status: Status) -> None:
+    desk = Desk()
+    case_id = AT[status](desk)
+    assert desk.account("closed", case_id) == []
+    assert desk.status(case_id) == status
 
 
 # --- Loans and erasing ---
