@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import uuid
+from contextlib import asynccontextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -22,7 +24,7 @@ from services.runtime.message import Batch, Lane, Message
 from tests.end_to_end.closings import applicant
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import AsyncIterator, Iterable
 
     from services.runtime.database import Connection, Pool
     from services.runtime.message import Effects, Timer
@@ -96,6 +98,15 @@ class World:
             self.statements = counting.statements
             await timers.record(connection, effects)
         return self._read(effects)
+
+    @asynccontextmanager
+    async def uncommitted(self) -> AsyncIterator[World]:
+        """Yield another worker, all of whose batches are committed at the end."""
+        async with self.pool.acquire() as connection, connection.transaction():
+            pool: Any = SimpleNamespace(acquire=lambda: nullcontext(connection))
+            other = World(pool)
+            other.now, other._offsets = self.now, self._offsets
+            yield other
 
     async def wait(self, by: timedelta) -> Said:
         """Let time pass, and take every timer that is due."""
