@@ -30,17 +30,14 @@ async def _is_waited(pool: Pool) -> bool:
         return bool(await connection.fetchval(count))
 
 
-async def test_a_confirmation_waits_for_the_debt_that_is_being_noted(pool: Pool) -> None:
+async def test_an_application_waits_for_the_debt_that_is_being_noted(pool: Pool) -> None:
     world = World(pool)
     await world.join(1)
-    case_id = await world.apply(1)
-    await world.report(1, 700)
     async with world.uncommitted() as other:
         await other.owes(1, 500)
-        confirming = asyncio.create_task(world.command("closure.confirm", case_id))
+        applying = asyncio.create_task(world.apply(1))
         await wait_until(lambda: _is_waited(pool))
-    assert [type_ for type_, _ in await confirming] == ["closure.command_refused"]
-    assert (await world.shown(case_id))["status"] == "rejected"
+    assert (await world.shown(await applying))["status"] == "obligations"
 
 
 async def test_two_applications_for_a_wallet_that_nobody_knows_have_one_order(pool: Pool) -> None:
