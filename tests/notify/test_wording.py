@@ -7,6 +7,7 @@ import itertools
 import re
 import typing
 from typing import TYPE_CHECKING, Any, Final
+from uuid import UUID
 
 import orjson
 import pytest
@@ -424,6 +425,25 @@ def test_who_closes_a_wallet_sees_the_balance_the_fee_the_payout_and_the_deadlin
     assert "Your balance is CN¥1,259.90, the fee is CN¥10.00, and CN¥1,249.90 is paid out to the account ending" in text
     assert "by Nov 30, 2026, 4:00\u202fPM" in text
     assert "the fee" not in tell("closure.approved", Role.HOLDER, EXAMPLES["closure.approved"][1]).body
+
+
+@pytest.mark.parametrize(("locale", "asks"), [(Locale.ENGLISH, "name the bank account"), (Locale.CHINESE, "请先指定")])
+def test_who_named_no_account_is_asked_for_one_before_they_confirm(locale: Locale, asks: str) -> None:
+    approved = EXAMPLES["closure.approved"][0]
+    assert asks not in tell("closure.approved", Role.HOLDER, approved, locale).body
+    assert asks in tell("closure.approved", Role.HOLDER, {**approved, "payee": None}, locale).body
+    has_nothing = {**approved, "payee": None, "fee_minor": approved["balance_minor"], "payout_minor": 0}
+    assert asks not in tell("closure.approved", Role.HOLDER, has_nothing, locale).body
+
+
+@pytest.mark.parametrize("type_", ["transfer.failed", "transfer.refunded"])
+def test_nobody_is_told_to_send_the_payout_of_a_closing_again(type_: str) -> None:
+    reason = {"code": "rail_rejected", "retryable": False, "refund": "automatic"}
+    body = {**EXAMPLES[type_][0], "reason": reason}
+    assert "send it again" in tell(type_, Role.PAYER, body).body
+    paid_out = tell(type_, Role.PAYER, {**body, "case_id": str(UUID(int=1))}).body
+    assert "the bank refused it." in paid_out
+    assert "again" not in paid_out
 
 
 def test_the_last_notice_has_the_receipt_and_what_is_kept_for_how_long() -> None:
