@@ -10,6 +10,7 @@ from services.closure.decide.cases import IDENTITY, approve, check_obligations, 
 from services.closure.decide.draining import CANCELLED, name_account, reinstate
 from services.closure.decide.rejecting import reject
 from services.closure.model import BEFORE_DRAINING, Application, Case, Refusal, Status
+from services.runtime.identity_hash import fold
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -151,7 +152,7 @@ _TAKES_ACCOUNT: Final = (BEFORE_DRAINING - {Status.RECEIVED}) | {Status.DRAINING
 def _review(book: Book, lane: Lane, case: Case, command: wire.ClosureReview) -> Refusal | None:
     if case.status != Status.REVIEW:
         return _conflict(case)
-    if command.reviewer in case.approved_by:
+    if fold(command.reviewer) in map(fold, case.approved_by):
         return Refusal("reviewer_must_differ", "reviewer", "this reviewer has approved it; another one has to")
     before = book.application_of(case)
     book.apply(case, replace(before, reviews=(*before.reviews, command.model_dump(mode="json", exclude={"case_id"}))))
