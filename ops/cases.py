@@ -92,6 +92,8 @@ def show(
         _print_one(console(), found[0])
     else:
         _print(console(), found, is_all=not statuses)
+        if len(found) == limit:
+            console().print(f"The latest {limit}; --limit for more.")
 
 
 async def _read(
@@ -157,20 +159,21 @@ def _waits(case: Mapping[str, Any]) -> str:
 
 
 def _amount(case: Mapping[str, Any], name: str) -> str:
-    return amount_text(case[name], case["currency"]) if case["currency"] else ""
+    """Return a figure of a case; nothing where it is 0, or not known yet."""
+    return amount_text(case[name], case["currency"]) if case["currency"] and case[name] else ""
 
 
 def _print_one(out: Console, case: Mapping[str, Any]) -> None:
     whose = f" of {case['customer_id']}" if case["customer_id"] else ""
-    out.print(f"[bold]{case['case_id']}[/bold] closes {escape(case['subject'] + whose)}", soft_wrap=True)
+    cleared = f", by clearance {case['clearance_id']}" if case["clearance_id"] else ""
+    out.print(f"[bold]{case['case_id']}[/bold] closes {escape(case['subject'] + whose)}{cleared}", soft_wrap=True)
     why = f" ({_why(case)})" if _why(case) else ""
-    out.print(f"  is [bold]{case['status']}[/bold]{why} since {moment_text(case['since'])}", soft_wrap=True)
+    out.print(f"  stands at [bold]{case['status']}[/bold]{why} since {moment_text(case['since'])}", soft_wrap=True)
     if case["waits_for"]:
         until = "" if case["next_at"] is None else f", until {moment_text(case['next_at'])}"
         out.print(f"  waits for {_waits(case)}{until}")
-    if case["currency"]:
-        names = ("balance", "fee", "payout", "paid", "fee_paid")
-        figures = (f"{name.replace('_', ' ')} {_amount(case, f'{name}_minor')}" for name in names)
+    amounts = {name: _amount(case, f"{name}_minor") for name in ("balance", "fee", "payout", "paid", "fee_paid")}
+    if figures := [f"{name.replace('_', ' ')} {amount}" for name, amount in amounts.items() if amount]:
         out.print(f"  {', '.join(figures)}")
     for step in case["steps"]:
         parts = (step["status"], step["type"], escape(step["why"] or ""), _said(step["said"], case["currency"]))
@@ -235,10 +238,11 @@ def _decide(case_id: uuid.UUID, decision: str, reviewer: str, note: str, *, as_j
     if as_json:
         print_json(case)
         return
+    if case["status"] == Status.REVIEW and reviewer in case["approved_by"]:
+        console().print(f"Case {case_id} is in review: another reviewer has to approve it, too.", soft_wrap=True)
+        return
     waits = f"; it waits for {_waits(case)}" if case["waits_for"] else ""
-    is_first = case["status"] == Status.REVIEW and reviewer in case["approved_by"]
-    again = ": another reviewer has to approve it, too" if is_first else ""
-    console().print(f"Case {case_id} is {case['status']}{again}{waits}.", soft_wrap=True)
+    console().print(f"Case {case_id} is {case['status']}{waits}.", soft_wrap=True)
 
 
 async def _read_one(running: Running, case_id: uuid.UUID) -> dict[str, Any]:

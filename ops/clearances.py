@@ -13,6 +13,7 @@ from ops.console import Json, console, print_json
 from ops.database import connect
 from ops.errors import UserError
 from ops.moments import moment_text
+from ops.money import amount_text
 from ops.running import find_running
 from services.closure import clearance_records
 from services.runtime.clock import clock_from_setting
@@ -47,7 +48,7 @@ def show(
     if as_json:
         print_json(found)
     else:
-        _print(console(), found)
+        print_statement(console(), found)
 
 
 async def _read(running: Running, clearance_id: uuid.UUID, limit: int) -> dict[str, Any] | None:
@@ -56,7 +57,8 @@ async def _read(running: Running, clearance_id: uuid.UUID, limit: int) -> dict[s
         return await clearance_records.load_statement(connection, clearance_id, limit, now)
 
 
-def _print(out: Console, found: Mapping[str, Any]) -> None:
+def print_statement(out: Console, found: Mapping[str, Any]) -> None:
+    """Print how a clearance stands, as people read it."""
     kind = "A dry run" if found["dry_run"] else "A clearance"
     is_paused = ", paused" if found["paused"] else ""
     until = f"from {moment_text(found['starts_at'])} to {moment_text(found['deadline'])}"
@@ -65,11 +67,17 @@ def _print(out: Console, found: Mapping[str, Any]) -> None:
     table.add_row(f"{found['wallets']:,}", *(f"{found[name]:,}" for name in _COUNTS))
     out.print(table)
     if found["money"]:
-        table = Table("currency", *(name.replace("_", " ") for name in _AMOUNTS), box=None, pad_edge=False)
+        table = Table(box=None, pad_edge=False)
+        for name in _AMOUNTS:
+            table.add_column(name.replace("_", " "), justify="right")
         for money in found["money"]:
-            table.add_row(money["currency"], *(f"{money[f'{name}_minor']:,}" for name in _AMOUNTS))
+            table.add_row(*(amount_text(money[f"{name}_minor"], money["currency"]) for name in _AMOUNTS))
         out.print(table)
-        out.print("Amounts are in the currency's smallest unit; the first is the sum of the others.", soft_wrap=True)
+        out.print("The first is the sum of the others; moved is what holders took out themselves.", soft_wrap=True)
+    if found["dry_run"]:
+        out.print("Nothing was closed or paid: this is what would be, were an account named for each.", soft_wrap=True)
     for one in found["blockers"]:
-        owed = f": {one['owed_minor']:,} {one['currency']}" if "owed_minor" in one else ""
+        owed = f": {amount_text(one['owed_minor'], one['currency'])}" if "owed_minor" in one else ""
         out.print(f"  {one['subject']}  {one['code']}{owed}", soft_wrap=True)
+    if (more := found["blocked"] - len(found["blockers"])) > 0:
+        out.print(f"  … and {more:,} more; --limit for more.")

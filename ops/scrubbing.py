@@ -35,7 +35,9 @@ def scrub(*, as_json: Json = False) -> None:
     if as_json:
         print_json(done)
         return
-    table = Table("table", "bytes before", "after", box=None, pad_edge=False)
+    table = Table("table", box=None, pad_edge=False)
+    for name in ("bytes before", "after"):
+        table.add_column(name, justify="right")
     for row in done["tables"]:
         table.add_row(row["table"], f"{row['before']:,}", f"{row['after']:,}")
     console().print(table)
