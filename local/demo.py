@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import orjson
 import typer
 from confluent_kafka import Consumer, Producer, TopicPartition
-from rich.console import Console
 from rich.table import Table
 
 from local.demo_closings import Forgotten, look_at_closings
@@ -26,6 +25,7 @@ from local.demo_messages import LEAVING, READERS, show_messages
 from local.demo_words import CURRENCY, sentence_of
 from local.temporary import temporary_folder
 from local.up import started
+from ops.console import console as terminal
 from ops.errors import UserError
 from ops.ledger import audit_everything
 from ops.running import running_from
@@ -35,6 +35,8 @@ from services.runtime.calendar import BUSINESS_ZONE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+
+    from rich.console import Console
 
     from local.demo_messages import Reader
 
@@ -123,7 +125,7 @@ class Seen:
 def run(*, keep: Annotated[bool, typer.Option("--keep", help="Leave everything running at the end.")] = False) -> None:
     """Live through the two weeks; exit 1 when they missed an outcome or the ledger does not add up."""
     with ending_in_order("Stopped; nothing of the demo stays."):
-        is_well = _live(Console(highlight=False), keep=keep)
+        is_well = _live(terminal(), keep=keep)
     if not is_well:
         raise SystemExit(1)
 

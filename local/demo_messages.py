@@ -32,9 +32,11 @@ _SHOWN: Final = 3
 
 _TOLD_OF: Final = {
     "The upgrade": {"zh-CN": "计划维护", "en": "We plan maintenance"},
+    "What stands in the way": {"zh-CN": "暂时无法注销", "en": "To go on with closing"},
+    "The clearance": {"zh-CN": "每一步都会通知您", "en": "we will tell you each step"},
     "The receipt": {"zh-CN": "您的个人信息现在将被删除", "en": "Your personal data is erased now"},
 }
-"""What the notices of the window, and of a closing's end, say in each language."""
+"""What notices of the window, of the clearance and of closings say, by what they are about and language."""
 
 
 class NotTold(UserError):

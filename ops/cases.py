@@ -74,6 +74,7 @@ def show(
         uuid.UUID | None, typer.Option(help="Only this one, with every step; the option may be left out.")
     ] = None,
     status: Annotated[list[Status] | None, typer.Option(help="Only those that stand there; several times.")] = None,
+    clearance: Annotated[uuid.UUID | None, typer.Option(help="Only those of this clearance.")] = None,
     limit: Annotated[int, typer.Option(help="List so many, the latest.", min=1, max=100_000)] = 50,
     *,
     review: Annotated[bool, typer.Option("--review", help="Only those that wait for a person's decision.")] = False,
@@ -83,25 +84,25 @@ def show(
     if context.invoked_subcommand is not None:
         return
     statuses = [*(status or ()), *([Status.REVIEW] if review else ())]
-    found = asyncio.run(_read(find_running(), case, statuses, limit))
+    found = asyncio.run(_read(find_running(), case, statuses, limit, clearance))
     if case is not None and not found:
-        raise NoSuchCase(f"There is no case {case}.")
+        raise _no_such(case)
     if as_json:
         print_json(found)
     elif case is not None:
         _print_one(console(), found[0])
     else:
-        _print(console(), found, is_all=not statuses)
+        _print(console(), found, is_all=not statuses and clearance is None)
         if len(found) == limit:
             console().print(f"The latest {limit}; --limit for more.")
 
 
 async def _read(
-    running: Running, case_id: uuid.UUID | None, statuses: Sequence[Status], limit: int
+    running: Running, case_id: uuid.UUID | None, statuses: Sequence[Status], limit: int, clearance: uuid.UUID | None
 ) -> list[dict[str, Any]]:
     async with connect(running, "closure") as connection:
         wanted = [str(status) for status in statuses]
-        cases = await records.list_cases(connection, case_id, wanted, limit, _services())
+        cases = await records.list_cases(connection, case_id, wanted, limit, _services(), clearance)
         steps = [] if case_id is None else await records.list_steps(connection, case_id)
     if case_id is None or not cases:
         return cases
@@ -109,6 +110,13 @@ async def _read(
         payouts = await _read_payouts(connection, cases[0])
     receipts = [step["said"]["receipt"] for step in steps if "receipt" in step["said"]]
     return [{**cases[0], "steps": steps, "payouts": payouts, "receipt": receipts[-1] if receipts else None}]
+
+
+def _no_such(case_id: uuid.UUID) -> NoSuchCase:
+    return NoSuchCase(
+        f"There is no case {case_id}. If one was asked for: `sluice dead-letters closure.commands` shows what "
+        "could not be read, `sluice offsets show` whether the closing service is behind."
+    )
 
 
 def _services() -> tuple[str, ...]:
@@ -249,7 +257,7 @@ async def _read_one(running: Running, case_id: uuid.UUID) -> dict[str, Any]:
     async with connect(running, "closure") as connection:
         found = await records.list_cases(connection, case_id, (), 1, _services())
     if not found:
-        raise NoSuchCase(f"There is no case {case_id}.")
+        raise _no_such(case_id)
     return found[0]
 
 

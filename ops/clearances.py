@@ -44,7 +44,10 @@ def show(
     """Print how far a clearance is, its money, and what stands against the wallets that stay."""
     found = asyncio.run(_read(find_running(), clearance, limit))
     if found is None:
-        raise NoSuchClearance(f"There is no clearance {clearance}.")
+        raise NoSuchClearance(
+            f"There is no clearance {clearance}. If it was asked for: `sluice dead-letters closure.commands` shows "
+            "what could not be read, `closure.events` has what was refused."
+        )
     if as_json:
         print_json(found)
     else:

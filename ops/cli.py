@@ -31,6 +31,9 @@ BY_ITSELF: Final = {"windows": "ops.windows:show", "cases": "ops.cases:show"}
 ABOUT: Final = {"cases": "--case"}
 """The option that an id which stands alone after such a first word is for."""
 
+_TAKE_IDS: Final = {*ABOUT.values(), "--clearance"}
+"""The options after which an id does not stand alone."""
+
 _METAVARS: Final = {"cases": "[CASE_ID | COMMAND [ARGS]...]"}
 
 COMMANDS: Final = {
@@ -91,7 +94,7 @@ def name_ids(words: Sequence[str]) -> list[str]:
     if option is None or not others or f"{first} {others[0]}" in COMMANDS:
         return list(words)
     for place, word in enumerate(others):
-        is_named = place > 0 and others[place - 1] == option
+        is_named = place > 0 and others[place - 1] in _TAKE_IDS
         if not is_named and (_ID.fullmatch(word) or (place == 0 and not word.startswith("-"))):
             return [first, *others[:place], option, *others[place:]]
     return list(words)

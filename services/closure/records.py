@@ -51,13 +51,18 @@ class Audit:
 
 
 async def list_cases(
-    connection: Connection, case_id: UUID | None, statuses: Sequence[str], limit: int, services: Collection[str]
+    connection: Connection,
+    case_id: UUID | None,
+    statuses: Sequence[str],
+    limit: int,
+    services: Collection[str],
+    clearance_id: UUID | None = None,
 ) -> list[dict[str, Any]]:
     """Return cases, the latest to be received first, each with who is waited for; `services` have to erase.
 
     Nothing of what the applicants said is in them: that stays sealed.
     """
-    rows = await connection.fetch(_QUERIES.list_cases, case_id, list(statuses), limit)
+    rows = await connection.fetch(_QUERIES.list_cases, case_id, list(statuses), limit, clearance_id)
     found = []
     for row in map(dict, rows):
         lists = {name: orjson.loads(row[name]) for name in ("approved_by", "erased_by")}

@@ -6,6 +6,7 @@ with listed as (
     select *
     from closing_case
     where ($1::uuid is null or case_id = $1) and (cardinality($2::text[]) = 0 or status = any($2))
+        and ($4::uuid is null or clearance_id = $4)
     order by received_at desc, case_id
     limit $3
 )

@@ -60,6 +60,7 @@ def test_two_persons_approve_a_large_case_and_its_payout_is_shown(system: System
     cases.wait(case_id, "in_review")
     (waiting,) = shown(system, "--review")
     assert (waiting["case_id"], waiting["why"], waiting["waits_for"]) == (case_id, "amount", ["reviewer"])
+    assert shown(system, "--clearance", str(uuid.uuid4())) == []
 
     def approve(reviewer: str) -> subprocess.CompletedProcess[str]:
         return sluice(system, "cases", "approve", case_id, "--reviewer", reviewer, "--note", "The account is hers.")

@@ -19,6 +19,7 @@ DECISION = ("cases", "approve", CASE, "--reviewer")
         (["cases", CASE, "--json"], ["cases", "--case", CASE, "--json"]),
         (["cases", "--json", CASE], ["cases", "--json", "--case", CASE]),
         (["cases", "--case", CASE], ["cases", "--case", CASE]),
+        (["cases", "--clearance", CASE], ["cases", "--clearance", CASE]),
         (["cases", "nonsense"], ["cases", "--case", "nonsense"]),
         (["cases", "--status", "review"], ["cases", "--status", "review"]),
         (["cases", "approve", CASE], ["cases", "approve", CASE]),
