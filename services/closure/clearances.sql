@@ -228,7 +228,7 @@ from (
 ) as wallet_by_outcome
 group by currency, outcome
 
--- What stands against a clearance's wallets.
+-- What stands against a clearance's wallets; of a debt no more than an event can carry.
 -- name: load_blockers
 select account_id, owed_minor, currency
 from (
@@ -236,7 +236,12 @@ from (
     from clearance_wallet
     where clearance_id = $1 and status <> 'closed' and posted_minor < 0
     union all
-    select account_id, principal_minor + interest_minor + penalty_minor, position.currency
+    select
+        account_id,
+        greatest(
+            least(principal_minor::numeric + interest_minor + penalty_minor, 9223372036854775807), -9223372036854775807
+        )::bigint,
+        position.currency
     from clearance_wallet
     join position on position.customer_id = clearance_wallet.customer_id
     where

@@ -39,6 +39,9 @@ class Status(StrEnum):
     EXPIRED = "expired"
 
 
+LARGEST_MINOR: Final = 2**63 - 1
+"""The largest amount that an event can carry."""
+
 ENDED: Final = frozenset({Status.CLOSED, Status.REJECTED, Status.CANCELLED, Status.EXPIRED})
 """Nothing changes a case any more."""
 
@@ -386,8 +389,9 @@ class Position:
 
     @property
     def owed_minor(self) -> int:
-        """Principal, interest and penalty."""
-        return self.principal_minor + self.interest_minor + self.penalty_minor
+        """Principal, interest and penalty; no more than an event can carry, each of them may be as much."""
+        total_minor = self.principal_minor + self.interest_minor + self.penalty_minor
+        return max(-LARGEST_MINOR, min(total_minor, LARGEST_MINOR))
 
 
 @dataclass(frozen=True, slots=True)

@@ -443,6 +443,17 @@ def test_any_amount_stops_it_and_what_is_paid_meanwhile_does_not(owed: dict[str,
         assert [(one["obligation_id"], one["owed_minor"]) for one in rejected["obligations"]] == [("l-1", 5)]
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_debt_beyond_what_an_event_carries_stops_it_too(sign: int) -> None:
+    most_minor = 2**63 - 1
+    desk = Desk()
+    case_id = at_approved(desk)
+    amount_minor = sign * most_minor
+    said = desk.owe(amount_minor, interest_minor=amount_minor, penalty_minor=amount_minor)
+    assert desk.status(case_id) == Status.REJECTED
+    assert said[-1][1]["obligations"][0]["owed_minor"] == amount_minor
+
+
 @pytest.mark.parametrize("status", [Status.IN_FLIGHT, Status.REVIEW, Status.APPROVED])
 def test_a_debt_that_comes_up_ends_a_case_until_it_is_confirmed(status: Status) -> None:
     desk = Desk()
