@@ -11,7 +11,7 @@ import pytest
 from schemas.reasons import REMEDIES, ClosingCode, ClosureRefusalCode
 from services.closure.model import BEFORE_DRAINING, TRANSITIONS, Status, payout_id
 from services.runtime.message import identity_of
-from tests.closure.desk import APPLICANT, CUSTOMER, FEE, LOAN, PAYOUT, WALLET, Desk, id_number, reason, types
+from tests.closure.desk import APPLICANT, CUSTOMER, FEE, LOAN, PAYOUT, WALLET, Desk, id_number, message, reason, types
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -340,6 +340,54 @@ def test_the_same_again_is_answered_with_the_latest_event() -> None:
     confirmed = desk.say("confirm", case_id, "command-1")
     again = desk.say("confirm", case_id, "command-1")
     assert again == confirmed[:1]
+
+
+def test_a_closing_whose_wallet_is_another_cases_ends_also_where_it_was_called_off_meanwhile() -> None:
+    desk = Desk()
+    case_id = at_draining(desk)
+    assert types(desk.say("cancel", case_id)) == ["account.reinstate"]
+    assert desk.refuse("account.close", f"{case_id}.close", "account_closing") == []
+    assert types(desk.refuse("account.reinstate", f"{case_id}.reinstate", "state_conflict")) == ["closure.cancelled"]
+
+
+def test_a_refusal_of_somebody_elses_command_ends_no_closing() -> None:
+    desk = Desk()
+    case_id = at_draining(desk)
+    assert desk.refuse("account.close", str(case_id), "account_closing") == []
+    assert desk.status(case_id) == Status.DRAINING
+
+
+def test_what_has_paid_something_out_is_not_called_off() -> None:
+    desk = Desk()
+    case_id = at_paying_out(desk)
+    desk.transfer("settled", case_id, desk.case(case_id).payout_id, 900)
+    # A refund came in after the payout; paying that out fails.
+    desk.account("drained", case_id, FEE + 500)
+    desk.transfer("refunded", case_id, desk.case(case_id).payout_id, 500, reason=BAD)
+    assert desk.status(case_id) == Status.PAYOUT_STOPPED
+    assert reason(desk.say("cancel", case_id))[1]["code"] == "state_conflict"
+
+
+@pytest.mark.parametrize("spelling", ["reviewer ONE", "Ｒｅｖｉｅｗｅｒ One", "Reviewer-One "])
+def test_another_spelling_of_a_reviewer_is_no_other_reviewer(spelling: str) -> None:
+    desk = Desk()
+    case_id = at_review(desk, VERY_LARGE)
+    assert approve(desk, case_id, "Reviewer One") == []
+    assert reason(approve(desk, case_id, spelling))[1]["code"] == "reviewer_must_differ"
+
+
+@pytest.mark.parametrize("owner", [None, "customer-2"])
+def test_a_loan_that_is_gone_or_somebody_elses_by_now_is_not_closed(owner: str | None) -> None:
+    desk = Desk()
+    desk.join(posted_minor=None)
+    desk.owe(0)
+    case_id, said = desk.apply(LOAN)
+    assert types(said) == ["closure.received", "closure.approved"]
+    if owner is None:
+        desk.hear(message("obligation.positions", "obligation.position", None, "l-1"))
+    else:
+        desk.owe(500, customer_id=owner)
+    assert reason(desk.say("confirm", case_id))[1]["code"] == "subject_unknown"
 
 
 # --- Identity ---

@@ -275,6 +275,10 @@ def confirm(book: Book, lane: Lane, case: Case) -> None:
     resume(book, case)
     if stop_for_obligations(book, lane, case):
         return
+    theirs = {position.obligation_id for position in book.positions_of(case.customer_id or "")}
+    if case.is_loan and case.obligation_id not in theirs:
+        reject(book, lane, case, "subject_unknown", detail="the loan is the customer's no more")
+        return
     book.enter(case, Status.CONFIRMED)
     book.say(lane, case, "closure.confirmed")
     if case.is_loan:

@@ -191,7 +191,7 @@ def _cancel(book: Book, lane: Lane, case: Case, _command: wire.ClosureCancel) ->
         book.enter(case, Status.CANCELLED)
         book.say(lane, case, "closure.cancelled")
         return None
-    if case.status in {Status.DRAINING, Status.PAYOUT_STOPPED}:
+    if case.status in {Status.DRAINING, Status.PAYOUT_STOPPED} and not (case.paid_minor or case.fee_paid_minor):
         reinstate(book, lane, case, CANCELLED)
         return None
     return _conflict(case)

@@ -29,7 +29,12 @@ def drain(book: Book, lane: Lane, case: Case) -> None:
     """Have the wallet take nothing new, and wait for what is under way."""
     book.enter(case, Status.DRAINING)
     book.say(lane, case, "closure.draining")
-    book.order(lane, case, "account.close", f"{case.case_id}.close", {"account_id": case.subject})
+    book.order(lane, case, "account.close", close_command_id(case), {"account_id": case.subject})
+
+
+def close_command_id(case: Case) -> str:
+    """Return the id of the command that has a wallet take nothing new, which a refusal of it names."""
+    return f"{case.case_id}.close"
 
 
 def decide_drained(book: Book, lane: Lane, case: Case, posted_minor: int, currency: str) -> None:
@@ -210,7 +215,12 @@ def reinstate(book: Book, lane: Lane, case: Case, why: str) -> None:
     book.clear_timers(case.case_id, (RETRY_TIMER,))
     case.refusal = why
     book.enter(case, Status.REINSTATING, why)
-    book.order(lane, case, "account.reinstate", f"{case.case_id}.reinstate", {"account_id": case.subject})
+    book.order(lane, case, "account.reinstate", reinstate_command_id(case), {"account_id": case.subject})
+
+
+def reinstate_command_id(case: Case) -> str:
+    """Return the id of the command that has a wallet take movements again, which a refusal of it names."""
+    return f"{case.case_id}.reinstate"
 
 
 CANCELLED: Final = "cancelled"

@@ -73,10 +73,13 @@ def decide_refused(book: Book, lane: Lane, case: Case, command_type: str, comman
     if command_type == "accounts.report" and command_id == cases.report_command_id(case):
         if case.status in {Status.RECEIVED, Status.IN_FLIGHT}:
             reject(book, lane, case, "subject_unknown")
-    elif command_type == "account.close" and case.status == Status.DRAINING:
+    elif command_id == draining.close_command_id(case) and case.status == Status.DRAINING:
         reject(book, lane, case, "subject_unknown", detail="the wallet cannot be closed")
     elif command_type == "transfer.request":
         draining.decide_not_asked(book, lane, case, command_id)
+    elif command_id == draining.reinstate_command_id(case):
+        # It was never closed for this case: there is nothing to restore.
+        draining.decide_reinstated(book, lane, case)
     elif command_type == "account.reopen":
         reopening.decide_not_reopened(book, lane, case, command_id)
 
