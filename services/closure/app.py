@@ -29,6 +29,7 @@ _READ_EVENTS: Final = frozenset(
         "transfer.expired",
         "transfer.command_refused",
         "account.drained",
+        "account.released",
         "account.reinstated",
         "account.closed",
         "account.reopened",

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, cast
 from uuid import UUID
 
-from schemas.account import AccountReported, AccountState
+from schemas.account import AccountReleased, AccountReported, AccountState
 from schemas.closure import AssessmentAnswered, ClosureReopen, ClosureRequest
 from schemas.customer import CustomerProfile, erased_customer
 from schemas.erasure import CustomerErased
@@ -23,7 +23,7 @@ from services.closure.model import ASSESS_TIMER, RESIDUE_TIMER, AnswerKey, Posit
 from services.runtime.message import Effects, Unfit
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
 
     from services.closure.decide.book import Rules
@@ -67,27 +67,16 @@ class Handlers:
         return await self._recorded(connection, book, desk=desk)
 
     async def _said_of_cases(self, connection: Connection, messages: Sequence[Message], now: datetime) -> Book:
-        said = [(message, case_id) for message in messages if (case_id := _case_of(message)) is not None]
-        asked = store.Subjects(cases={case_id for _, case_id in said})
-        for message, _ in said:
-            if isinstance(message.data, AccountState):
-                asked.customers.add(message.data.customer_id)
-        for message in messages:
-            if isinstance(message.data, AccountReported):
-                asked.subjects.add(message.data.account_id)
-                asked.closed.add(message.data.account_id)
-                asked.customers.add(message.data.customer_id)
+        said = {id(message): case_id for message in messages if (case_id := _case_of(message)) is not None}
+        asked = _asked_in(messages, said)
         if not asked.cases and not asked.subjects:
             return Book(Facts(), self.rules, now)
         book = await self._book(connection, asked, now)
         await store.record_wallets(connection, _wallets_in(messages, book))
-        about = {id(message): case_id for message, case_id in said}
         for message in messages:
-            report = message.data
-            if isinstance(report, AccountReported):
-                if (asking := book.asking(report.account_id, report.report_id)) is not None:
-                    outcomes.decide_report(book, message.lane, asking, report)
-            elif id(message) in about and (case := book.cases.get(about[id(message)])) is not None:
+            if isinstance(message.data, AccountReported | AccountReleased):
+                _decide_told(book, message, message.data)
+            elif id(message) in said and (case := book.cases.get(said[id(message)])) is not None:
                 _decide_said(book, message, case)
         return book
 
@@ -277,6 +266,30 @@ def _case_of(message: Message) -> UUID | None:
         return UUID(data.command_id[:_UUID_LENGTH])
     except ValueError:
         return None
+
+
+def _asked_in(messages: Sequence[Message], said: Mapping[int, UUID]) -> store.Subjects:
+    """Return what the transfer service speaks of: cases that it names, and wallets that a case may be about."""
+    asked = store.Subjects(cases=set(said.values()))
+    for message in messages:
+        data = message.data
+        if isinstance(data, AccountReported):
+            asked.subjects.add(data.account_id)
+            asked.closed.add(data.account_id)
+            asked.customers.add(data.customer_id)
+        elif isinstance(data, AccountReleased):
+            asked.subjects.add(data.account_id)
+        elif isinstance(data, AccountState) and id(message) in said:
+            asked.customers.add(data.customer_id)
+    return asked
+
+
+def _decide_told(book: Book, message: Message, told: AccountReported | AccountReleased) -> None:
+    if isinstance(told, AccountReleased):
+        if (stopped := book.open_case_of(told.account_id)) is not None:
+            draining.decide_released(book, message.lane, stopped)
+    elif (asking := book.asking(told.account_id, told.report_id)) is not None:
+        outcomes.decide_report(book, message.lane, asking, told)
 
 
 def _decide_said(book: Book, message: Message, case: Case) -> None:

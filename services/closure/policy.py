@@ -60,9 +60,10 @@ class InFlight(Strict):
 
 
 class Payout(Strict):
-    """When a payout that could not be made for a while is tried again."""
+    """When a payout that could not be made for a while is tried again, each time twice as late as the last."""
 
     retry_after_s: Seconds = 300
+    retry_at_latest_s: Seconds = 86_400
 
 
 class Retention(Strict):

@@ -788,6 +788,29 @@ def test_a_payout_that_is_refused_for_a_while_is_tried_again(code: str) -> None:
         assert desk.case(case_id).payout_id != first
 
 
+RESTRICTED = {"code": "account_restricted", "retryable": True, "refund": "none"}
+
+
+def test_a_payout_that_is_refused_again_and_again_is_tried_ever_later() -> None:
+    desk = Desk(policy={"payout": {"retry_after_s": 300, "retry_at_latest_s": 1_000}})
+    case_id = at_paying_out(desk)
+    for after_s in (300, 600, 1_000, 1_000):
+        assert desk.transfer("failed", case_id, desk.case(case_id).payout_id, 900, reason=RESTRICTED) == []
+        assert desk.pass_time(timedelta(seconds=after_s - 1)) == []
+        assert "closure.paying_out" in types(desk.pass_time(timedelta(seconds=1)))
+
+
+def test_a_payout_is_tried_again_as_soon_as_the_restriction_is_released() -> None:
+    desk = Desk()
+    case_id = at_paying_out(desk)
+    released = {**desk.state(1_000, status="closing"), "scope": "debit"}
+    assert desk.hear(message("transfer.events", "account.released", released)) == []
+    desk.transfer("failed", case_id, desk.case(case_id).payout_id, 900, reason=RESTRICTED)
+    said = desk.hear(message("transfer.events", "account.released", released))
+    assert types(said) == ["transfer.request", "closure.paying_out"]
+    assert desk.pass_time(timedelta(hours=1)) == []
+
+
 def test_a_payout_that_comes_back_after_it_had_arrived_asks_for_another_account() -> None:
     desk = Desk()
     case_id = at_finishing(desk)

@@ -167,8 +167,7 @@ def _stop(book: Book, lane: Lane, case: Case, data: TransferEvent) -> None:
     case.refusal = code
     book.enter(case, Status.PAYOUT_STOPPED, code)
     if code in FOR_A_WHILE:
-        soon = book.now + timedelta(seconds=book.policy.payout.retry_after_s)
-        at: datetime = reason.available_at or soon
+        at: datetime = reason.available_at or book.now + _next_try_after(book, case)
         book.set_timer(lane, RETRY_TIMER, case.case_id, max(at, book.now + timedelta(seconds=1)))
         return
     payee = book.application_of(case).payee
@@ -182,6 +181,19 @@ def _stop(book: Book, lane: Lane, case: Case, data: TransferEvent) -> None:
         payee=payee,
         reason=_EXPLAINED if reason is None else reason.model_dump(mode="json", exclude_none=True),
     )
+
+
+def _next_try_after(book: Book, case: Case) -> timedelta:
+    rules = book.policy.payout
+    tries = case.payouts - max(case.paid_numbers, default=0)
+    # Beyond some tries it is the latest anyway.
+    return timedelta(seconds=min(rules.retry_after_s * 2 ** min(tries - 1, 30), rules.retry_at_latest_s))
+
+
+def decide_released(book: Book, lane: Lane, case: Case) -> None:
+    """Try a payout again that a restriction refused which has ended."""
+    if case.status == Status.PAYOUT_STOPPED and case.refusal == "account_restricted":
+        try_again(book, lane, case)
 
 
 _EXPLAINED: Final = {"code": "rail_returned", "iso20022": "MS03", "retryable": True, "refund": "automatic"}
