@@ -30,7 +30,7 @@ _WORDS: Final = {
     (Status.DRAINING, Status.PAYING_OUT): "drained",
     (Status.DRAINING, Status.PAYOUT_STOPPED): "no account named",
     (Status.DRAINING, Status.FINISHING): "drained, empty",
-    (Status.DRAINING, Status.REINSTATING): "cancel, below zero",
+    (Status.DRAINING, Status.REINSTATING): "cancel, below zero, unseen amount",
     (Status.PAYING_OUT, Status.PAYOUT_STOPPED): "failed",
     (Status.PAYING_OUT, Status.FINISHING): "settled",
     (Status.PAYOUT_STOPPED, Status.PAYING_OUT): "payout_account, again",

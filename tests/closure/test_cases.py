@@ -788,6 +788,19 @@ def test_a_payout_that_is_refused_for_a_while_is_tried_again(code: str) -> None:
         assert desk.case(case_id).payout_id != first
 
 
+@pytest.mark.parametrize(("approved_minor", "drained_minor"), [(1_000, LARGE), (LARGE, VERY_LARGE), (0, VERY_LARGE)])
+def test_what_a_person_would_have_looked_at_is_not_paid_out_unseen(approved_minor: int, drained_minor: int) -> None:
+    desk = Desk()
+    case_id = at_review(desk, approved_minor)
+    if approved_minor >= LARGE:
+        approve(desk, case_id, "Reviewer")
+    desk.say("confirm", case_id)
+    assert types(desk.account("drained", case_id, drained_minor)) == ["account.reinstate"]
+    said = desk.account("reinstated", case_id, drained_minor)
+    assert reason(said) == ("closure.rejected", {"code": "balance_mismatch", "remedy": "check_balance"})
+    assert "obligations" not in said[-1][1]
+
+
 RESTRICTED = {"code": "account_restricted", "retryable": True, "refund": "none"}
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from schemas.fields import as_text
 from schemas.reasons import REMEDIES
-from services.closure.decide.draining import close_loan, drain
+from services.closure.decide.draining import BALANCE_MISMATCH, close_loan, drain
 from services.closure.decide.rejecting import WAITING_TIMERS, below_zero, reject
 from services.closure.identity import Applicant, compare, parse_id_number
 from services.closure.model import (
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from services.closure.model import Application
     from services.runtime.message import Lane
 
-BALANCE_MISMATCH: Final = "balance_mismatch"
 IDENTITY: Final = "identity"
 """What a person looks at where an application's details did not fit, or documents came."""
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from services.closure.decide.book import Book
     from services.runtime.message import Lane
 
+BALANCE_MISMATCH: Final = "balance_mismatch"
 FEES: Final = "platform:fees"
 FOR_A_WHILE: Final = frozenset({"maintenance", "account_restricted", "risk_restricted"})
 """What refuses a payout now and will not for ever: it is tried again, without anybody doing anything."""
@@ -41,10 +42,13 @@ def decide_drained(book: Book, lane: Lane, case: Case, posted_minor: int, curren
     """Go on with a wallet in which nothing is under way any more: pay out what it holds, or finish it."""
     if case.status not in _EMPTYING:
         return
+    is_unseen = case.status == Status.DRAINING and _needs_more_eyes(book, case, posted_minor)
     case.balance_minor, case.currency = posted_minor, currency
     book.change(case)
     if case.status == Status.DRAINING and posted_minor < 0:
         reinstate(book, lane, case, "obligation_open")
+    elif is_unseen:
+        reinstate(book, lane, case, BALANCE_MISMATCH)
     elif posted_minor == 0:
         if case.status in {Status.DRAINING, Status.PAYING_OUT}:
             _finish(book, lane, case)
@@ -54,6 +58,13 @@ def decide_drained(book: Book, lane: Lane, case: Case, posted_minor: int, curren
     elif not (case.status == Status.PAYING_OUT and case.owes_payout):
         # More has come in, by a refund: the rest follows.
         pay(book, lane, case)
+
+
+def _needs_more_eyes(book: Book, case: Case, posted_minor: int) -> bool:
+    """Whether more persons would have had to look at what a wallet holds than at what it held by the approval."""
+    rules = book.policy.review
+    limits = (rules.person_from_minor, rules.four_eyes_from_minor)
+    return case.clearance_id is None and any(case.balance_minor < limit <= posted_minor for limit in limits)
 
 
 _EMPTYING: Final = frozenset({Status.DRAINING, Status.PAYING_OUT, Status.PAYOUT_STOPPED, Status.FINISHING})
@@ -246,7 +257,8 @@ def decide_reinstated(book: Book, lane: Lane, case: Case) -> None:
         book.enter(case, Status.CANCELLED)
         book.say(lane, case, "closure.cancelled")
         return
-    reject(book, lane, case, "obligation_open", obligations=[below_zero(case)])
+    owed = [below_zero(case)] if case.refusal == "obligation_open" else []
+    reject(book, lane, case, case.refusal, obligations=owed)
 
 
 # --- The end ---

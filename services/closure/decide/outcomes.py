@@ -62,7 +62,7 @@ def _look(book: Book, lane: Lane, case: Case, report: AccountReported) -> None:
     elif cases.stop_for_obligations(book, lane, case):
         return
     elif case.claimed_balance_minor not in {None, case.balance_minor}:
-        item = {"code": cases.BALANCE_MISMATCH, "field": "claimed_balance_minor", "remedy": "check_balance"}
+        item = {"code": draining.BALANCE_MISMATCH, "field": "claimed_balance_minor", "remedy": "check_balance"}
         cases.ask_documents(book, lane, case, [item])
     else:
         cases.decide_policy(book, lane, case)
