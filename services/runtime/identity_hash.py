@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import unicodedata
 from dataclasses import dataclass, field
+from typing import Final
 
 
 def fold(text: str) -> str:
     """Return a text as names and numbers are compared: width, case, spaces and punctuation make no difference."""
     folded = unicodedata.normalize("NFKC", text).casefold()
-    return "".join(character for character in folded if character.isalnum())
+    return "".join(character for character in folded if character.isalnum() or _tells_apart(character))
+
+
+_TELLING: Final = frozenset({"Mn", "Mc", "Co", "Cn"})
+"""Vowels of many scripts, and rare Chinese characters: newer than the tables of this Python, or of a font's own."""
+
+_VARIANTS: Final = re.compile("[\u180b-\u180d\u180f\ufe00-\ufe0f\U000e0100-\U000e01ef]")
+"""They choose between two drawings of one character."""
+
+
+def _tells_apart(character: str) -> bool:
+    return unicodedata.category(character) in _TELLING and _VARIANTS.fullmatch(character) is None
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,10 +18,21 @@ HASHES = KeyedHashes(b"k" * 32)
         ("ＬＩ\u3000ＮＡ", "lina"),
         ("+86 138-0000-0000", "8613800000000"),
         ("·, -", ""),
+        ("Jose\u0301", "josé"),
+        ("葛\U000e0100", "葛"),
     ],
 )
 def test_spellings_of_the_same_fold_to_the_same(text: str, folded: str) -> None:
     assert fold(text) == folded
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("张\U00031350", "张"), ("张\U0002ebf0", "张\U0002ebf1"), ("张\ue000", "张\ue001"), ("བསོད་", "བསད་")],
+    ids=["newer", "two newer", "of a font's own", "a vowel"],
+)
+def test_names_that_differ_by_a_rare_character_or_a_vowel_are_not_the_same(one: str, other: str) -> None:
+    assert HASHES.name(one) != HASHES.name(other)
 
 
 def test_names_have_the_hashes_that_they_have_had() -> None:
