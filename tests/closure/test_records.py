@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,7 @@ import orjson
 import pytest
 
 from ops.console import _plain
-from services.closure import records
+from services.closure import clearance_store, records
 from services.closure.model import TRANSITIONS, Status
 from services.closure.records import _RULES, mask_account, public_part
 from services.runtime.database import create_pool
@@ -182,6 +183,21 @@ async def test_the_audit_misses_a_timer(world: World) -> None:
     assert await world.broken() == {"no timer of the closing service is parked"}
     await world.execute("delete from timer")
     assert await world.broken() == {"a case that waits for a moment has its timer"}
+
+
+async def test_a_rehearsal_names_a_debt_beyond_what_an_event_carries(world: World) -> None:
+    most_minor, clearance_id = 2**63 - 1, uuid.uuid4()
+    position = {"obligation_id": "l-1", "customer_id": "person-8", "kind": "loan", "currency": "CNY", "status": "open"}
+    amounts = dict.fromkeys(("principal_minor", "interest_minor", "penalty_minor"), most_minor)
+    await world.hear("obligation.positions", "obligation.position", "l-1", position | amounts)
+    await world.execute(
+        "insert into clearance_wallet (clearance_id, account_id, customer_id, currency, status, posted_minor)"
+        " values ($1, 'wallet:p8', 'person-8', 'CNY', 'open', 5)",
+        clearance_id,
+    )
+    async with world.pool.acquire() as connection:
+        _, blockers = await clearance_store.tally_dry(connection, clearance_id)
+    assert [one["owed_minor"] for one in blockers] == [most_minor]
 
 
 def test_every_rule_of_the_audit_is_broken_here() -> None:
