@@ -78,7 +78,11 @@ async def _slice(connection: Connection, purge: _Purging, before: datetime, limi
 
 
 async def _purge_announcements(connection: Connection, before: datetime, limit: int) -> int:
-    return int(await connection.fetchval(_QUERIES.purge_announcements, before, limit))
+    events = [row[0] for row in await connection.fetch(_QUERIES.choose_announcements, before, limit)]
+    if events:
+        for query in (_QUERIES.lock_broadcasts, _QUERIES.lock_counts, _QUERIES.purge_announcements):
+            await connection.execute(query, events)
+    return len(events)
 
 
 async def _purge_texted_numbers(connection: Connection, before: datetime, limit: int) -> int:

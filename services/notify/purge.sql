@@ -80,49 +80,47 @@ where
     delivery_id = any($1::uuid[])
     and not exists (select from notice where notice.delivery_id = attempt.delivery_id)
 
--- Remove the oldest events and broadcasts of which no notice is left and none will be made; broadcasts are locked in the
--- order of their ids. Returns how many.
+-- The oldest events of which no notice is left and none will be made.
+-- name: choose_announcements
+select event_id
+from announcement
+where
+    accepted_at < $1
+    and accepted = 0
+    and not exists (select from broadcast where notification_id = event_id and not is_over)
+order by accepted_at
+limit $2
+
+-- Lock broadcasts, in the order of their ids, in which everybody does.
+-- name: lock_broadcasts
+select
+from broadcast
+where notification_id = any($1::text[])
+order by notification_id
+for update
+
+-- Lock how broadcasts stood when they were counted, in the order in which they are counted.
+-- name: lock_counts
+select
+from broadcast_count
+where notification_id = any($1::text[])
+order by notification_id
+for update
+
+-- Remove events, and the broadcasts that they were.
 -- name: purge_announcements
-with chosen as materialized (
-    select event_id
-    from announcement
-    where
-        accepted_at < $1
-        and accepted = 0
-        and not exists (select from broadcast where notification_id = event_id and not is_over)
-    order by accepted_at
-    limit $2
-),
-
-locked as (
-    select notification_id
-    from broadcast
-    where notification_id in (select event_id from chosen)
-    order by notification_id
-    for update
-),
-
-ended as (
+with ended as (
     delete from broadcast
-    using locked
-    where broadcast.notification_id = locked.notification_id
-),
-
-gone as (
-    delete from announcement
-    using chosen
-    where announcement.event_id = chosen.event_id
-    returning announcement.event_id
+    where notification_id = any($1::text[])
 ),
 
 uncounted as (
     delete from broadcast_count
-    using gone
-    where notification_id = gone.event_id
+    where notification_id = any($1::text[])
 )
 
-select count(*)
-from gone
+delete from announcement
+where event_id = any($1::text[])
 
 -- Remove those who are not known and of whom no notice is left, with what is known of their banks.
 -- name: purge_customers

@@ -233,6 +233,7 @@ where notice.notice_id = new.notice_id
 insert into bank_use (bank, customer_id, last_on)
 select bank, customer_id, last_on
 from unnest($1::text[], $2::text[], $3::date[]) as new (bank, customer_id, last_on)
+order by bank, customer_id
 on conflict (bank, customer_id) do update
 set last_on = excluded.last_on
 where bank_use.last_on < excluded.last_on
@@ -245,6 +246,7 @@ select account_id, customer_id, currency, status, version
 from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[])
     as new (account_id, customer_id, currency, status, version)
 where status <> 'closed' or exists (select from wallet where wallet.account_id = new.account_id)
+order by account_id
 on conflict (account_id) do update
 set
     customer_id = excluded.customer_id, currency = excluded.currency, status = excluded.status,
@@ -263,6 +265,7 @@ insert into digest (customer_id, channel, template, closes_at, has_timer)
 select customer_id, channel, template, closes_at, has_timer
 from unnest($1::text[], $2::text[], $3::text[], $4::timestamptz[], $5::boolean[])
     as new (customer_id, channel, template, closes_at, has_timer)
+order by customer_id, channel, template
 on conflict (customer_id, channel, template) do update
 set closes_at = excluded.closes_at, has_timer = excluded.has_timer
 

@@ -264,6 +264,27 @@ async def test_who_is_removed_while_they_are_looked_up_is_looked_up_again(pool: 
         assert await connection.fetchval("select count(*) from notice where customer_id = 'c1'") > 0
 
 
+async def test_two_who_tell_of_one_window_at_once_tell_of_it_one_after_the_other(pool: Pool) -> None:
+    old, new = (
+        window("window.scheduled", scope={}, revision=revision)._replace(id=f"revision {revision}") for revision in (1, 2)
+    )
+    async with pool.acquire() as connection, pool.acquire() as other:
+        earlier = other.transaction()
+        await earlier.start()
+        await HANDLERS.on_events_for_many(other, Batch([old]), NOW)
+
+        async def tell() -> Effects:
+            async with connection.transaction():
+                return await HANDLERS.on_events_for_many(connection, Batch([new]), NOW)
+
+        telling = asyncio.create_task(tell())
+        await wait_until(lambda: pool.fetchval("select count(*) from pg_locks where not granted"))
+        await earlier.commit()
+        await telling
+        states = await connection.fetch("select state from broadcast order by revision")
+    assert [row[0] for row in states] == ["cancelled", "running"]
+
+
 async def deadlocks(dsn: str) -> int:
     """Return how many the database has found, once those who were in them have said so and left."""
     others = "select count(*) = 0 from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()"

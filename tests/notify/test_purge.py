@@ -197,7 +197,7 @@ async def _plan(connection: Connection, query: str, *arguments: Any) -> str:
     return orjson.dumps(orjson.loads(rows[0][0])).decode()
 
 
-@pytest.mark.parametrize("name", ["choose_notices", "purge_announcements", "purge_texted_numbers"])
+@pytest.mark.parametrize("name", ["choose_notices", "choose_announcements", "purge_texted_numbers"])
 async def test_a_slice_does_not_read_what_is_young(pool: Pool, name: str) -> None:
     async with pool.acquire() as connection:
         await connection.execute(

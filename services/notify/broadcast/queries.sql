@@ -10,6 +10,7 @@ where event_id = any($1::text[])
 insert into broadcast_target (notification_id, customer_id)
 select notification_id, customer_id
 from unnest($1::text[], $2::text[]) as listed (notification_id, customer_id)
+order by notification_id, customer_id
 on conflict do nothing
 
 -- Whose these wallets are, for a broadcast about them.
@@ -18,6 +19,7 @@ insert into broadcast_target (notification_id, customer_id)
 select notification_id, customer_id
 from unnest($1::text[], $2::text[]) as named (notification_id, account_id)
 join wallet using (account_id)
+order by notification_id, customer_id
 on conflict do nothing
 
 -- A broadcast, locked; the columns stand in the order of model.Broadcast.
@@ -287,6 +289,12 @@ update broadcast
 set progress_at = $2, is_over = $3
 where notification_id = $1
 
+-- Have one transaction at a time tell of a window or clearance, before anything is locked: so nothing new is told of it
+-- between the locks and what is cancelled.
+-- name: lock_abouts
+select pg_advisory_xact_lock(hashtextextended(about, 0))
+from (select distinct about from unnest($1::text[]) as asked (about) order by about) as ordered
+
 -- Lock what is still told of these windows and clearances, in the order of the broadcasts' ids.
 -- name: lock_about
 select
@@ -346,7 +354,8 @@ set status = 'suppressed', why = 'cancelled', ended_at = $2
 from gone
 where notice.delivery_id = gone.delivery_id
 
--- Count where the notices of the broadcasts that go on stand; beside the consumer, because a million take a second.
+-- Count where the notices of the broadcasts that go on stand; beside the consumer, because a million take a second. The
+-- purge removes counts in the same order.
 -- name: count_broadcasts
 insert into broadcast_count (
     notification_id, accepted, delivered, sent, failed, suppressed, pending, out, counted_at
@@ -360,6 +369,7 @@ from broadcast
 left join notice on event_id = broadcast.notification_id
 where not broadcast.is_over and pg_try_advisory_xact_lock(hashtextextended('sluice.notify.count', 0))
 group by broadcast.notification_id
+order by broadcast.notification_id
 on conflict (notification_id) do update
 set
     accepted = excluded.accepted, delivered = excluded.delivered, sent = excluded.sent, failed = excluded.failed,

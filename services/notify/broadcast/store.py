@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -35,6 +36,7 @@ async def insert(
     wallets: Sequence[tuple[str, str]],
 ) -> None:
     """Keep new broadcasts, with the people listed for them, by themselves or by their wallets."""
+    broadcasts = sorted(broadcasts, key=attrgetter("notification_id"))
     await copy_rows(connection, "broadcast", Broadcast._fields, broadcasts)
     await execute_rows(connection, _QUERIES.insert_targets, targets)
     await execute_rows(connection, _QUERIES.insert_holders, wallets)
@@ -61,7 +63,8 @@ async def set_states(connection: Connection, ids: Sequence[str], state: State, n
 
 
 async def lock_about(connection: Connection, abouts: Sequence[str]) -> None:
-    """Lock the broadcasts about these windows and clearances that are not over."""
+    """Have these windows and clearances alone, and lock the broadcasts about them that are not over."""
+    await connection.execute(_QUERIES.lock_abouts, list(abouts))
     await connection.execute(_QUERIES.lock_about, list(abouts))
 
 
