@@ -91,6 +91,7 @@ class Handlers:
         releasing = await self._releasing(connection, gate, timers)
         draining = await store.load_draining(connection, subjects.draining, self.drained_at_once)
         subjects.transfers.update(chain.from_iterable(releasing.values()), chain.from_iterable(draining.values()))
+        subjects.transfers.update(await store.load_own_waiting(connection, subjects.reinstated))
         facts = await store.load_facts(connection, subjects, self.master_key)
         facts.gate, facts.releasing, facts.draining = gate, releasing, draining
         facts.draining_is_full = sum(map(len, draining.values())) >= self.drained_at_once

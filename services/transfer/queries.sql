@@ -203,6 +203,13 @@ where account.account_id = any($1::text[]) and account.status = 'closing'
 order by account.account_id, waiting.transfer_id
 limit $2
 
+-- What waits in these wallets of the cases that they are closing for.
+-- name: load_own_waiting
+select transfer.transfer_id
+from account
+join transfer on transfer.waiting_of = account.account_id and transfer.case_id = account.case_id
+where account.account_id = any($1::text[]) and account.status = 'closing'
+
 -- How far these reports have come.
 -- name: load_reports
 select report_id, last_account_id, count, total_minor::text

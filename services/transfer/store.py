@@ -162,6 +162,13 @@ async def load_draining(connection: Connection, wallets: Collection[str], at_mos
     return draining
 
 
+async def load_own_waiting(connection: Connection, wallets: Collection[str]) -> list[UUID]:
+    """Return what waits in wallets that are closing and is of their cases."""
+    if not wallets:
+        return []
+    return [row[0] for row in await connection.fetch(_QUERIES.load_own_waiting, list(wallets))]
+
+
 async def _find_drains(connection: Connection, ledger: Ledger, wallets: Collection[str]) -> dict[str, bool]:
     """Return of wallets whether transfers wait that the batch is not about."""
     known = [id_ for id_, transfer in ledger.transfers.items() if transfer.waiting_of in wallets]

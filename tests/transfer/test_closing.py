@@ -328,6 +328,35 @@ def test_what_waits_for_the_case_itself_is_not_cancelled_with_the_rest() -> None
     assert (type_, body["fee_minor"]) == ("transfer.sent", 0)
 
 
+LATER = {"execute_at": (MORNING + HOUR / 2).isoformat()}
+CALLED_OFF: list[tuple[dict[str, Any], list[str], list[str]]] = [
+    # what waits, what is said when the closing is called off, and what becomes of it by the end of the window
+    ({"payee": "bank:X1:9", "case_id": CASE}, ["transfer.cancelled", "account.reinstated"], []),
+    ({"payee": "bank:X1:9", "case_id": CASE, **LATER}, ["transfer.cancelled", "account.reinstated"], []),
+    ({"payee": "bank:X1:9", "case_id": OTHER, **LATER}, ["account.reinstated"], ["transfer.sent", "payout.instructed"]),
+    ({"payee": "bank:X1:9", **LATER}, ["account.reinstated"], ["transfer.sent", "payout.instructed"]),
+]
+
+
+@pytest.mark.parametrize(("waits", "said", "later"), CALLED_OFF)
+def test_what_waits_of_a_case_is_cancelled_when_its_closing_is_called_off(
+    waits: dict[str, Any], said: list[str], later: list[str]
+) -> None:
+    world = funded()
+    if waits.get("case_id") != CASE:
+        ask(world, "withdrawal", **waits)
+    tell(world, "close")
+    world.windows = [window(functions=("closure_payout",))]
+    if waits.get("case_id") == CASE:
+        ask(world, "withdrawal", **waits)
+    answer = tell(world, "reinstate")
+    assert types(answer) == said
+    assert answer[-1][1]["available_minor"] == 1_000_000
+    assert types(tell(world, "reinstate")) == ["account.reinstated"]
+    # The wallet is open again: what is left waits for nothing but its time.
+    assert types(world.pass_time(HOUR)) == later
+
+
 def test_a_cancelled_top_up_whose_money_its_bank_does_not_take_stays_cancelled() -> None:
     world = funded()
     world.windows = [window(functions=("top_up",))]

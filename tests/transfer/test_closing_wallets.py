@@ -165,6 +165,19 @@ async def test_a_closing_that_is_called_off_leaves_a_wallet_as_any_other(ledger:
     assert types(await ledger.tell(command("close", case=OTHER))) == ["account.closing", "account.drained"]
 
 
+async def test_a_payout_that_maintenance_holds_is_called_off_with_its_closing(ledger: Ledger) -> None:
+    await ledger.close_windows(event(new_id(), "window.started", 1, functions=["closure_payout"]))
+    held = [request("withdrawal", payee="bank:X1:9", amount_minor=900, case_id=CASE) for _ in range(2)]
+    await ledger.tell(command("close"))
+    assert types(await ledger.tell(message("transfer.request", held[0]))) == ["transfer.held"]
+    # Of one batch, too: what it holds is not in the database yet.
+    said = await ledger.tell(message("transfer.request", held[1]), command("reinstate"))
+    assert types(said) == ["transfer.held", "transfer.cancelled", "transfer.cancelled", "account.reinstated"]
+    assert said[-1][1]["available_minor"] == 1_000
+    assert await ledger.value("select count(*) from held_transfer") == 0
+    assert [one for said in await ledger.run_timers(MORNING + 24 * HOUR) for one in said] == []
+
+
 async def test_what_another_worker_lets_wait_meanwhile_is_cancelled_too(ledger: Ledger) -> None:
     # In the lane of another wallet, by a key that is not its own.
     asked = request(amount_minor=1, execute_at=(MORNING + HOUR).isoformat())

@@ -37,18 +37,27 @@ def decide_close(ledger: Ledger, message: Message, command: AccountClose) -> Non
 
 
 def decide_reinstate(ledger: Ledger, message: Message, command: AccountReinstate) -> None:
-    """Decide an `account.reinstate`: the closing is called off."""
+    """Decide an `account.reinstate`: the closing is called off, and so is what the case has waiting, such as a payout."""
     account = _find(ledger, message, command.account_id)
     if account is None:
         return
     if account.status == AccountStatus.CLOSED:
         _refuse(ledger, message, "account_closed")
     elif account.status == AccountStatus.CLOSING and account.case_id == command.case_id:
+        _cancel_own(ledger, message.lane, account)
         ledger.restate(message.lane, account, "account.reinstated", AccountStatus.OPEN, command.case_id)
     elif _was_said(ledger, account, "account.reinstated", command.case_id):
         _answer_again(ledger, message, account)
     else:
         _refuse(ledger, message, "state_conflict", _standing(account))
+
+
+def _cancel_own(ledger: Ledger, lane: Lane, account: Account) -> None:
+    """Cancel what waits of a wallet's case: in an open wallet it would go on as anybody's."""
+    for transfer_id in sorted(ledger.drains[account.account_id].waiting):
+        transfer = ledger.transfers[transfer_id]
+        if transfer.case_id == account.case_id:
+            cancel(ledger, lane, transfer)
 
 
 def decide_finish(ledger: Ledger, message: Message, command: AccountFinish) -> None:

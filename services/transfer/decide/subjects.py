@@ -26,6 +26,8 @@ class Subjects:
     closings: set[str] = field(default_factory=set)
     """Accounts of whom it matters what waits, whether or not they are closing already."""
     draining: set[str] = field(default_factory=set)
+    reinstated: set[str] = field(default_factory=set)
+    """Accounts whose closing may be called off, and with it what waits of its case."""
     reports: set[UUID] = field(default_factory=set)
     transfers: set[UUID] = field(default_factory=set)
     refunds: set[UUID] = field(default_factory=set)
@@ -81,6 +83,8 @@ def _add_account(subjects: Subjects, accounts: set[str], type_: str, account_id:
         subjects.announced.add(account_id)
     if type_ == "account.close":
         subjects.closings.add(account_id)
+    elif type_ == "account.reinstate":
+        subjects.reinstated.add(account_id)
 
 
 def _add_request(subjects: Subjects, accounts: set[str], request: Any) -> None:
