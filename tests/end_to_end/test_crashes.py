@@ -4,26 +4,33 @@ from __future__ import annotations
 
 import os
 import signal
+import uuid
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import orjson
 
+from schemas.envelope import short_type
 from services.transfer import records
 from tests.end_to_end.system import Reader, System, dice, running_system
+from tests.waiting import wait_until
 
 TRANSFERS = 20_000
 KILLS = 25
 WORKERS = 2
 WALLETS = 200
+REPORTED = 2_000
+"""So many that a report of all takes several transactions."""
 FINAL = {"settled", "failed", "refunded", "cancelled", "expired"}
 BANK = {"failure_rate": 0.05, "return_rate": 0.03, "return_after_s": 1, "duplicate_rate": 0.1}
 
 
 async def test_every_command_has_one_outcome_whatever_is_killed(tmp_path: Path) -> None:
     with running_system(tmp_path / "home", workers=WORKERS, bank=BANK) as system:
-        wallets = system.open_wallets(WALLETS)
+        everybody = system.open_wallets(REPORTED)
+        wallets = everybody[:WALLETS]
         for wallet in wallets:
             system.request("top_up", "bank:TEST:1", wallet, 1_000_000)
         requested = _publish(system, wallets)
@@ -31,6 +38,7 @@ async def test_every_command_has_one_outcome_whatever_is_killed(tmp_path: Path) 
         _kill_while_it_works(system, reader)
         reader.read_until(lambda: all(reader.status(id_) in FINAL for id_ in requested), 120)
         await _wait_until_quiet(system, reader)
+        await _check_report(system, reader, everybody)
         reader.close()
         await _check(system, reader, requested)
 
@@ -90,6 +98,33 @@ async def _wait_until_quiet(system: System, reader: Reader) -> None:
     finally:
         await connection.close()
     raise AssertionError("it did not become quiet")
+
+
+async def _check_report(system: System, reader: Reader, wallets: list[str]) -> None:
+    """Ask for a report of all, and kill whoever makes it: all are told of, and the end is told once and last."""
+    report_id = str(uuid.uuid4())
+    system.send("accounts.report", report_id, {"report_id": report_id, "subjects": "all"})
+    system.flush()
+    connection = await asyncpg.connect(system.database, server_settings={"search_path": "transfer"})
+    try:
+        await wait_until(lambda: connection.fetchval("select count > 0 from account_report"))
+        for service in system.endpoints()["services"]:
+            os.kill(service["pid"], signal.SIGKILL)
+        assert 0 < await connection.fetchval("select count from account_report") < len(wallets)
+    finally:
+        await connection.close()
+    reader.read_until(lambda: len(_said(reader, "accounts.report_finished")) > 0)
+    # All that it counts was published before it; of another partition it may be read after it.
+    while reader.read():
+        pass
+    (finished,) = _said(reader, "accounts.report_finished")
+    told = [(body["account_id"], body["report_id"]) for body in _said(reader, "account.reported")]
+    assert set(told) == {(wallet, report_id) for wallet in wallets}
+    assert (finished["report_id"], finished["count"]) == (report_id, len(wallets))
+
+
+def _said(reader: Reader, type_: str) -> list[dict[str, Any]]:
+    return [orjson.loads(body) for headers, body in reader.records if short_type(headers["ce_type"]) == type_]
 
 
 async def _check(system: System, reader: Reader, requested: list[str]) -> None:
