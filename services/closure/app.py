@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from schemas import registry
 from services.closure.decide.book import Rules
 from services.closure.handlers import Handlers
+from services.closure.purge import purge_some
 from services.closure.settings import load_closure
 from services.runtime.identity_hash import KeyedHashes
+from services.runtime.purge import CONNECTIONS, Purge
 from services.runtime.service import Service, Subscription, only
 
 if TYPE_CHECKING:
@@ -57,6 +60,8 @@ def build(settings: ClosureSettings, policy: Policy) -> Service:
         ),
         follow_up_topics=frozenset({"transfer.commands", "erasure.events"}),
         migrations=MIGRATIONS,
+        companions=(Purge(partial(purge_some, policy)).run,),
+        companion_connections=CONNECTIONS,
     )
 
 

@@ -1,4 +1,4 @@
-"""The rules an operator may set: identity, fee, review, confirmation, payouts, erasing, reopening, clearances."""
+"""The rules an operator may set: identity, fee, review, approval, payouts, erasing, reopening, keeping, clearances."""
 
 from __future__ import annotations
 
@@ -94,6 +94,16 @@ class Residue(Strict):
     check_after_s: Seconds = 86_400
 
 
+class Keeping(Strict):
+    """How many days cases, applications to come back and clearances are kept after their end, and answers to commands.
+
+    A case is kept no shorter than `erasing.retained` says of it.
+    """
+
+    cases_days: Annotated[int, Field(ge=400, le=36_600)] = 1_096
+    answers_days: Annotated[int, Field(ge=35, le=36_600)] = 400
+
+
 class Clearance(Strict):
     """How many cases begin at once, when people are reminded, how often progress is told."""
 
@@ -115,7 +125,13 @@ class Policy(Strict):
     erasing: Erasing = Erasing()
     reopening: Reopening = Reopening()
     residue: Residue = Residue()
+    keeping: Keeping = Keeping()
     clearance: Clearance = Clearance()
+
+    def kept_days(self, *what: str) -> int:
+        """Return how long after its end something is kept in which these kinds of data are."""
+        retained = (one.days for one in self.erasing.retained if one.what in what)
+        return max((self.keeping.cases_days, *retained))
 
 
 def read_policy(path: Path) -> Policy:

@@ -16,7 +16,7 @@ select
     listed.customer_id,
     listed.clearance_id,
     listed.status,
-    step.since,
+    coalesce(step.since, listed.ended_at) as since,
     step.why,
     listed.received_at,
     listed.ended_at,
@@ -92,7 +92,7 @@ where case_id = any($1::uuid[])
 -- name: count_audited
 select count(*) from closing_case
 
--- A case's steps are numbered from 1, without a gap.
+-- A case's steps are numbered from 1, or after those that the purge removed, without a gap.
 -- name: audit_steps
 with counted as (
     select case_id, count(*) as steps, max(number) as last_number
@@ -102,27 +102,28 @@ with counted as (
 select closing_case.case_id, step_count, coalesce(steps, 0) as steps
 from closing_case
 left join counted on counted.case_id = closing_case.case_id
-where step_count <> coalesce(steps, 0) or step_count <> coalesce(last_number, 0)
+where step_count <> purged_steps + coalesce(steps, 0) or step_count <> coalesce(last_number, purged_steps)
 limit 100
 
 -- So are its events, in the order of the steps that they stand in.
 -- name: audit_events
 with told as (
     select
-        case_id, revision,
-        lag(revision, 1, 0) over (partition by case_id order by number) as before
+        case_step.case_id, case_step.revision,
+        lag(case_step.revision, 1, purged_revision) over (partition by case_step.case_id order by number) as before
     from case_step
-    where revision is not null
+    join closing_case using (case_id)
+    where case_step.revision is not null
 ),
 counted as (
     select case_id, max(revision) as last_revision, bool_and(revision = before + 1) as is_in_order
     from told
     group by case_id
 )
-select closing_case.case_id, closing_case.revision, coalesce(last_revision, 0) as events
+select closing_case.case_id, closing_case.revision, coalesce(last_revision, purged_revision) as events
 from closing_case
 left join counted on counted.case_id = closing_case.case_id
-where closing_case.revision <> coalesce(last_revision, 0) or not is_in_order
+where closing_case.revision <> coalesce(last_revision, purged_revision) or not is_in_order
 limit 100
 
 -- Each step begins where the one before has ended, and the last ended where the case is.
@@ -132,7 +133,7 @@ from case_step as step
 join closing_case on closing_case.case_id = step.case_id
 left join case_step as before on before.case_id = step.case_id and before.number = step.number - 1
 where
-    step.previous is distinct from before.status
+    (step.previous is distinct from before.status and step.number > purged_steps + 1)
     or (step.number = closing_case.step_count and step.status <> closing_case.status)
 limit 100
 
@@ -171,7 +172,7 @@ with sent as (
 select closing_case.case_id, paid_minor, coalesce(sent_minor, 0)::bigint as sent_minor
 from closing_case
 left join sent on sent.case_id = closing_case.case_id
-where paid_minor > coalesce(sent_minor, 0)
+where purged_steps = 0 and paid_minor > coalesce(sent_minor, 0)
 limit 100
 
 -- name: audit_open_cases

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from services.notify.delivery.dispatch import CONNECTIONS_A_GATEWAY, OWN_CONNECTIONS, Dispatcher
@@ -11,10 +12,11 @@ from services.notify.delivery.receipt_topic import ReceiptTopic
 from services.notify.inbox.desk import CONNECTIONS as INBOX_CONNECTIONS
 from services.notify.inbox.desk import open_inbox
 from services.notify.public import serve_public
-from services.notify.purge import CONNECTIONS as PURGE_CONNECTIONS
-from services.notify.purge import Purge
+from services.notify.purge import purge_some
 from services.notify.receipt_desk import ReceiptDesk
 from services.notify.unsubscribe_desk import UnsubscribeDesk
+from services.runtime.purge import CONNECTIONS as PURGE_CONNECTIONS
+from services.runtime.purge import Purge
 
 if TYPE_CHECKING:
     from services.notify.decide import Rules
@@ -60,7 +62,7 @@ class Delivering:
                 asyncio.TaskGroup() as group,
             ):
                 group.create_task(inbox.live.run(around.stopping))
-                group.create_task(Purge(self.rules.policy.erasing).run(around))
+                group.create_task(Purge(partial(purge_some, self.rules.policy.erasing)).run(around))
                 routes = outside.gateways.open(topic.keep, around.clock)
                 group.create_task(Dispatcher(routes, self.rules, self.keys, outside.url).run(around))
         finally:

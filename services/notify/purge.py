@@ -1,19 +1,13 @@
-"""Removes what is kept no longer, slice by slice, beside the consumer."""
+"""Removes events with their notices, broadcasts and numbers that are kept no longer, slice by slice."""
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-import structlog
-
 from services.notify.decide import TEXTED_NUMBERS_KEPT
-from services.notify.listening import wait_for
-from services.runtime.database import TRANSIENT, load_queries
-from services.runtime.log import error_fields
+from services.runtime.database import load_queries
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -21,41 +15,14 @@ if TYPE_CHECKING:
 
     from services.notify.policy import Erasing
     from services.runtime.database import Connection
-    from services.runtime.service import Surroundings
 
     _Purging = Callable[[Connection, datetime, int], Awaitable[int]]
 
-CONNECTIONS: Final = 1
-
 _QUERIES: Final = load_queries(Path(__file__).with_name("purge.sql"))
-_LOOK_EVERY_S: Final = 60.0
-_SHARE: Final = 10
 _SLICE: Final = 500
 
-_LOG = structlog.stdlib.get_logger(__name__)
 
-
-@dataclass(frozen=True, slots=True)
-class Purge:
-    """Runs beside the consumer; of all workers one works at a time, and rests between slices."""
-
-    policy: Erasing
-
-    async def run(self, around: Surroundings) -> None:
-        """Work until told to stop."""
-        while not around.stopping.is_set():
-            began_s, is_more = time.monotonic(), False
-            try:
-                async with around.pool.acquire() as connection:
-                    is_more = await purge_some(connection, self.policy, around.clock.now())
-            except TRANSIENT as error:
-                _LOG.warning("purge_retried", **error_fields(error))
-            # However much there is to remove, that is a small part of all work.
-            rest_s = _SHARE * (time.monotonic() - began_s) if is_more else _LOOK_EVERY_S
-            await wait_for(around.stopping, within_s=rest_s)
-
-
-async def purge_some(connection: Connection, policy: Erasing, now: datetime, limit: int = _SLICE) -> bool:
+async def purge_some(policy: Erasing, connection: Connection, now: datetime, limit: int = _SLICE) -> bool:
     """Remove one slice of everything that is kept no longer; return whether there may be more.
 
     Events go with their notices, which are counted out as they go: what remains adds up at every moment.

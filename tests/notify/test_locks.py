@@ -224,7 +224,7 @@ class Rush:
     async def _purging(self, _worker: int, _chance: random.Random, _turn: int) -> None:
         try:
             async with self.pool.acquire() as connection:
-                await purge_some(connection, POLICY.erasing, self.clock.now() + MUCH_LATER, limit=3)
+                await purge_some(POLICY.erasing, connection, self.clock.now() + MUCH_LATER, limit=3)
         except asyncpg.DeadlockDetectedError as error:
             self.failures.append(error)
 
@@ -266,7 +266,8 @@ async def test_who_is_removed_while_they_are_looked_up_is_looked_up_again(pool: 
 
 async def test_two_who_tell_of_one_window_at_once_tell_of_it_one_after_the_other(pool: Pool) -> None:
     old, new = (
-        window("window.scheduled", scope={}, revision=revision)._replace(id=f"revision {revision}") for revision in (1, 2)
+        window("window.scheduled", scope={}, revision=revision)._replace(id=f"revision {revision}")
+        for revision in (1, 2)
     )
     async with pool.acquire() as connection, pool.acquire() as other:
         earlier = other.transaction()

@@ -33,7 +33,7 @@ async def purge(pool: Pool, now: datetime = LATER, limit: int = 2) -> int:
     """Purge slice by slice, each of which leaves everything adding up; return how many it took."""
     for count in range(1, 200):
         async with pool.acquire() as connection:
-            is_more = await purge_some(connection, POLICY.erasing, now, limit)
+            is_more = await purge_some(POLICY.erasing, connection, now, limit)
             audit = await records.audit(connection)
         assert audit.findings == []
         if not is_more:

@@ -37,7 +37,7 @@ def decide_close(ledger: Ledger, message: Message, command: AccountClose) -> Non
 
 
 def decide_reinstate(ledger: Ledger, message: Message, command: AccountReinstate) -> None:
-    """Decide an `account.reinstate`: the closing is called off, and so is what the case has waiting, such as a payout."""
+    """Decide an `account.reinstate`: the closing is called off, and what waits of its case, such as a payout."""
     account = _find(ledger, message, command.account_id)
     if account is None:
         return
