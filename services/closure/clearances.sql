@@ -84,6 +84,7 @@ with
             unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[])
                 as said (report_id, account_id, customer_id, currency, status, posted_minor)
         join clearance_report as report on report.report_id = said.report_id
+        order by report.clearance_id, said.account_id
         on conflict do nothing
         returning clearance_id, account_id
     ),

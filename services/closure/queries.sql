@@ -172,9 +172,17 @@ where customer.customer_id = new.customer_id
 
 -- Clear what applicants of these customers said; their key is gone.
 -- name: clear_applications
+with said as (
+    select case_id
+    from closing_case
+    where customer_id = any($1::text[]) and sealed is not null
+    order by case_id
+    for update
+)
 update closing_case
 set sealed = null
-where customer_id = any($1::text[]) and sealed is not null
+from said
+where closing_case.case_id = said.case_id
 
 -- Keep wallets as they were last published.
 -- name: upsert_wallets
@@ -212,8 +220,16 @@ set
 
 -- Forget positions that are published no more.
 -- name: delete_positions
+with gone as (
+    select obligation_id
+    from position
+    where obligation_id = any($1::text[])
+    order by obligation_id
+    for update
+)
 delete from position
-where obligation_id = any($1::text[])
+using gone
+where position.obligation_id = gone.obligation_id
 
 -- Which of these customers have a case that waits until everybody has forgotten them.
 -- name: find_being_erased

@@ -84,6 +84,13 @@ async def load_facts(connection: Connection, asked: Subjects, master_key: bytes)
     return facts
 
 
+async def find_unowned(connection: Connection, cases: Collection[UUID]) -> set[str]:
+    """Return what those of these cases are about of which nobody knew whose they are."""
+    if not cases:
+        return set()
+    return {row["subject"] for row in await connection.fetch(_QUERIES.find_unowned, list(cases))}
+
+
 def _owned(facts: Facts) -> set[str]:
     return {*facts.wallets, *(f"loan:{id_}" for id_ in facts.positions)}
 
@@ -117,13 +124,6 @@ async def _load_answers(connection: Connection, keys: Collection[AnswerKey]) -> 
     rows = await connection.fetch(_QUERIES.load_answers, [key.source for key in ordered], [key.id for key in ordered])
     answers = (Answer(AnswerKey(row[0], row[1]), *row[2:]) for row in rows)
     return {answer.key: answer for answer in answers}
-
-
-async def find_unowned(connection: Connection, cases: Collection[UUID]) -> set[str]:
-    """Return what those of these cases are about that were nobody's when they were last decided."""
-    if not cases:
-        return set()
-    return {row["subject"] for row in await connection.fetch(_QUERIES.find_unowned, list(cases))}
 
 
 async def find_being_erased(connection: Connection, customers: Collection[str]) -> set[str]:

@@ -77,6 +77,7 @@ insert into survey_answer (window_id, customer_id, score, answered_at)
 select *
 from unnest($1::uuid[], $2::text[], $3::smallint[], $4::timestamptz[]) as said (window_id, customer_id, score, at)
 where not exists (select from erased_customer where erased_customer.customer_id = said.customer_id)
+order by 1, 2
 on conflict (window_id, customer_id) do update
 set score = excluded.score, answered_at = excluded.answered_at
 
@@ -191,15 +192,31 @@ select window_id
 from tripped_rail
 where bank = any($1::text[])
 
--- Forget the windows of banks that answer again; what else they owe was asked before.
+-- Forget the windows of banks that answer again; what else they owe was asked before. Banks are locked in the order of
+-- their names, as where they are claimed, and then payouts in that of their ids.
 -- name: release_rails
-with answering as (
-    delete from tripped_rail
+with answering as materialized (
+    select bank
+    from tripped_rail
     where bank = any($1::text[])
-    returning bank
+    order by bank
+    for update
+),
+released as (
+    delete from tripped_rail
+    using answering
+    where tripped_rail.bank = answering.bank
+),
+silent as (
+    select transfer_id
+    from silent_payout
+    where bank in (select answering.bank from answering)
+    order by transfer_id
+    for update
 )
 delete from silent_payout
-where bank in (select answering.bank from answering)
+using silent
+where silent_payout.transfer_id = silent.transfer_id
 
 -- These customers are owed nothing any more. This waits for who gives them something just now; the next statement sees
 -- what that was.
@@ -217,10 +234,12 @@ where affected_customer.window_id = owed.window_id and affected_customer.custome
 
 -- Keep what these customers were given and have used, under a new number that tells nobody whose it was.
 -- name: anonymise_granted
-with given as (
+with given as materialized (
     select compensation_id, gen_random_uuid() as new_id
     from affected_customer
     where customer_id = any($1::text[])
+    order by window_id, customer_id
+    for update
 ),
 used as (
     update compensation_use
@@ -243,6 +262,7 @@ where customer_id = any($1::text[])
 -- name: upsert_erased
 insert into erased_customer (customer_id, erased_at)
 select customer_id, $2 from unnest($1::text[]) as gone (customer_id)
+order by customer_id
 on conflict (customer_id) do update
 set erased_at = excluded.erased_at
 

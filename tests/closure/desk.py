@@ -100,6 +100,10 @@ class Memory:
         facts.answers = {key: known.answers[key] for key in asked.answers if key in known.answers}
         return facts
 
+    async def find_unowned(self, _connection: Any, cases: Collection[UUID]) -> set[str]:
+        known = (self.facts.cases[id_] for id_ in cases if id_ in self.facts.cases)
+        return {case.subject for case in known if case.customer_id is None and case.status not in ENDED}
+
     async def lock_customers(self, _connection: Any, ids: Collection[str]) -> dict[str, Customer]:
         return {id_: deepcopy(self.facts.customers.get(id_) or Customer(id_)) for id_ in ids}
 
