@@ -74,10 +74,11 @@ class Handlers:
         if stopped or uses:
             await store.share_customers(connection)
         book = Book({}, {}, self.policy, now)
-        await self._note_affected(connection, book, stopped)
-        await self._note_used(connection, book, uses)
+        # This locks windows, which come before those whom they owe something.
         if self.policy.rails.trip_at:
             await self._watch_rails(connection, book, batch.messages)
+        await self._note_affected(connection, book, stopped)
+        await self._note_used(connection, book, uses)
         await store.record(connection, book)
         return Effects.of(book.outgoing, book.timers)
 
@@ -121,8 +122,9 @@ class Handlers:
 
     async def _note_affected(self, connection: Connection, book: Book, stopped: Sequence[_Stopped]) -> None:
         # Only read: whoever changes them must not wait for every lane, nor the lanes for each other.
-        windows = await store.load_windows(connection, {one.window_id for one in stopped}, locks=False)
-        book.windows.update(windows)
+        missing = {one.window_id for one in stopped} - book.windows.keys()
+        book.windows.update(await store.load_windows(connection, missing, locks=False))
+        windows = book.windows
         owed = [one for one in stopped if one.window_id in windows and windows[one.window_id].compensates]
         # Of each the last: who has come back after an erasure is owed something again.
         latest = {(one.window_id, one.customer_id): one.at for one in sorted(owed, key=attrgetter("at"))}

@@ -1,6 +1,6 @@
 -- Every statement of the maintenance service. A batch costs a constant number of them; locks are taken in one order:
--- the turn at customers, timers, windows, customers whom windows owe something, banks. What is due was taken before, and
--- takes no turn.
+-- the turn at customers, payouts that banks have answered, timers, windows, banks, customers whom windows owe something.
+-- What is due was taken before, and takes no turn.
 
 -- Let nobody be erased until this transaction has ended.
 -- name: share_customers
@@ -193,7 +193,8 @@ from tripped_rail
 where bank = any($1::text[])
 
 -- Forget the windows of banks that answer again; what else they owe was asked before. Banks are locked in the order of
--- their names, as where they are claimed, and then payouts in that of their ids.
+-- their names, as where they are claimed. A payout that somebody has is answered just now: waiting for it here could be
+-- in a circle.
 -- name: release_rails
 with answering as materialized (
     select bank
@@ -211,8 +212,7 @@ silent as (
     select transfer_id
     from silent_payout
     where bank in (select answering.bank from answering)
-    order by transfer_id
-    for update
+    for update skip locked
 )
 delete from silent_payout
 using silent
