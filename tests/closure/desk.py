@@ -118,10 +118,6 @@ class Memory:
         for id_ in gone:
             self.facts.positions.pop(id_, None)
 
-    async def find_unowned(self, _connection: Any, cases: Collection[UUID]) -> set[str]:
-        found = (self.facts.cases[id_] for id_ in cases if id_ in self.facts.cases)
-        return {case.subject for case in found if case.customer_id is None and case.status not in ENDED}
-
     async def find_being_erased(self, _connection: Any, customers: Collection[str]) -> set[str]:
         cases = self.facts.cases.values()
         return {
