@@ -25,13 +25,15 @@ _FEWEST_BUFFERS_MB: Final = 128
 _MOST_BUFFERS_MB: Final = 2048
 
 # Durable as in production: fsync and synchronous_commit stay on. Checkpoints are far apart because each makes the
-# next write of every page carry the whole page.
+# next write of every page carry the whole page. Segments of the log are deleted, not renamed and used again with what
+# they had: nothing erased stays in them.
 _SETTINGS: Final = {
     "listen_addresses": "127.0.0.1",
     "max_wal_size": "8GB",
     "min_wal_size": "1GB",
     "checkpoint_timeout": "30min",
     "wal_buffers": "32MB",
+    "wal_recycle": "off",
     "max_connections": "200",
     "jit": "off",
     "autovacuum_naptime": "10s",

@@ -44,7 +44,6 @@ COMMANDS: Final = {
     "transfer": ("ops.ledger:show_transfer", "Show a transfer: where it stands, each step, and what it moved."),
     "notices": ("ops.notices:show", "Show what became of everything that people were to be told."),
     "audit": ("ops.ledger:show_audit", "Check that everything adds up; exit 1 if not, 2 if it could not look."),
-    "scrub": ("ops.scrubbing:scrub", "Clear what erasures leave in the database's files; takes a superuser."),
     "windows plan": ("ops.windows:plan", "Plan a window; one that starts now is an emergency."),
     "windows reschedule": ("ops.windows:reschedule", "Move a window that is not over."),
     "windows start": ("ops.windows:start", "Start a planned window at once."),

@@ -30,12 +30,22 @@ on conflict do nothing
 
 -- name: lock_customers
 select
-    customer_id, name_hash, id_number_hash, phone_hash, phone_verified, wrapped_key, flagged_until, erase_wanted,
-    erased_at
+    customer_id, name_hash, id_number_hash, phone_hash, phone_verified, flagged_until, erase_wanted, erased_at
 from customer
 where customer_id = any($1::text[])
 order by customer_id
 for update
+
+-- The keys of customers and of cases; they are locked, so that nobody else gives them keys.
+-- name: load_customer_keys
+select customer_id, wrapped_key
+from customer_key
+where customer_id = any($1::text[])
+
+-- name: load_case_keys
+select case_id, wrapped_key
+from case_key
+where case_id = any($1::uuid[])
 
 -- The wallets of these customers, and these wallets themselves.
 -- name: load_wallets
@@ -72,7 +82,7 @@ select
     step_count, revision, event_type, event_body, occurred_at, expires_at, accepts_fee, claimed_balance_minor,
     attempts, review_of, approved_by, reports, currency, start_minor, balance_minor, fee_minor, payouts,
     payout_minor, paid_minor, paid_numbers, fee_paid_minor, fee_paid_number, refusal, erased_by, receipt_sha256,
-    erasure, id_number_hash, ended_at, sealed, wrapped_key
+    erasure, id_number_hash, ended_at, sealed
 from closing_case
 where case_id in (
     select case_id from closing_case where case_id = any($1::uuid[])
@@ -104,7 +114,7 @@ insert into closing_case (
     step_count, revision, event_type, event_body, occurred_at, expires_at, accepts_fee, claimed_balance_minor,
     attempts, review_of, approved_by, reports, currency, start_minor, balance_minor, fee_minor, payouts, payout_minor,
     paid_minor, paid_numbers, fee_paid_minor, fee_paid_number, refusal, erased_by, receipt_sha256, erasure,
-    id_number_hash, ended_at, sealed, wrapped_key
+    id_number_hash, ended_at, sealed
 )
 select *
 from unnest(
@@ -113,7 +123,7 @@ from unnest(
     $16::boolean[], $17::bigint[], $18::integer[], $19::text[], $20::jsonb[], $21::integer[], $22::text[],
     $23::bigint[], $24::bigint[], $25::bigint[], $26::integer[], $27::bigint[], $28::bigint[], $29::jsonb[],
     $30::bigint[], $31::integer[], $32::text[], $33::jsonb[], $34::text[], $35::text[], $36::bytea[],
-    $37::timestamptz[], $38::bytea[], $39::bytea[]
+    $37::timestamptz[], $38::bytea[]
 )
 order by 1
 on conflict (case_id) do update
@@ -146,8 +156,25 @@ set
     erasure = excluded.erasure,
     id_number_hash = excluded.id_number_hash,
     ended_at = excluded.ended_at,
-    sealed = excluded.sealed,
-    wrapped_key = excluded.wrapped_key
+    sealed = excluded.sealed
+
+-- The keys of these cases as they are now; without one, it is destroyed.
+-- name: move_case_keys
+with new (case_id, wrapped_key) as (
+    select * from unnest($1::uuid[], $2::bytea[])
+),
+
+destroyed as (
+    delete from case_key
+    using new
+    where case_key.case_id = new.case_id and new.wrapped_key is null
+)
+
+insert into case_key (case_id, wrapped_key)
+select case_id, wrapped_key
+from new
+where wrapped_key is not null
+on conflict (case_id) do nothing
 
 -- Customers as they are now.
 -- name: update_customers
@@ -157,18 +184,37 @@ set
     id_number_hash = new.id_number_hash,
     phone_hash = new.phone_hash,
     phone_verified = new.phone_verified,
-    wrapped_key = new.wrapped_key,
     flagged_until = new.flagged_until,
     erase_wanted = new.erase_wanted,
     erased_at = new.erased_at
 from unnest(
-    $1::text[], $2::bytea[], $3::bytea[], $4::bytea[], $5::boolean[], $6::bytea[], $7::timestamptz[], $8::text[],
-    $9::timestamptz[]
-) as new (
-    customer_id, name_hash, id_number_hash, phone_hash, phone_verified, wrapped_key, flagged_until, erase_wanted,
-    erased_at
-)
+    $1::text[], $2::bytea[], $3::bytea[], $4::bytea[], $5::boolean[], $6::timestamptz[], $7::text[], $8::timestamptz[]
+) as new (customer_id, name_hash, id_number_hash, phone_hash, phone_verified, flagged_until, erase_wanted, erased_at)
 where customer.customer_id = new.customer_id
+
+-- The keys of these customers as they are now; without one, it is destroyed.
+-- name: move_customer_keys
+with new (customer_id, wrapped_key) as (
+    select * from unnest($1::text[], $2::bytea[])
+),
+
+destroyed as (
+    delete from customer_key
+    using new
+    where customer_key.customer_id = new.customer_id and new.wrapped_key is null
+)
+
+insert into customer_key (customer_id, wrapped_key)
+select customer_id, wrapped_key
+from new
+where
+    wrapped_key is not null
+    and not exists (
+        select from customer_key as held
+        where held.customer_id = new.customer_id and held.wrapped_key = new.wrapped_key
+    )
+on conflict (customer_id) do update
+set wrapped_key = excluded.wrapped_key
 
 -- Clear what applicants of these customers said; their key is gone.
 -- name: clear_applications

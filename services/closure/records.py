@@ -201,5 +201,6 @@ _RULES: Final = {
     "a closed case has paid what its wallet held": "audit_closed",
     "nothing of who is erased can be read": "audit_erased",
     "nothing is kept of who was never known once their case has ended": "audit_unknown",
+    "a case whose customer is known has no key of its own": "audit_case_keys",
     "no timer of the closing service is parked": "audit_parked_timers",
 }

@@ -72,7 +72,11 @@ where source = $1 and id = $2
 -- name: list_erased
 select customer_id
 from customer
-where customer_id = any($1::text[]) and erased_at is not null and name_hash is null and wrapped_key is null
+where
+    customer_id = any($1::text[])
+    and erased_at is not null
+    and name_hash is null
+    and not exists (select from customer_key where customer_key.customer_id = customer.customer_id)
 
 -- Closed cases that have paid out, by their ids, with what they count as paid.
 -- name: list_paid
@@ -225,7 +229,7 @@ where
                 and received_at < customer.erased_at
         )
         or (
-            wrapped_key is not null
+            exists (select from customer_key where customer_key.customer_id = customer.customer_id)
             and not exists (
                 select from closing_case
                 where closing_case.customer_id = customer.customer_id and received_at >= customer.erased_at
@@ -237,7 +241,16 @@ limit 100
 -- name: audit_unknown
 select case_id, status
 from closing_case
+left join case_key using (case_id)
 where customer_id is null and ended_at is not null and (sealed is not null or wrapped_key is not null)
+limit 100
+
+-- Once a case's customer is known, what is sealed is sealed under their key.
+-- name: audit_case_keys
+select case_id, customer_id
+from case_key
+join closing_case using (case_id)
+where customer_id is not null
 limit 100
 
 -- Timers that failed and wait for a person.

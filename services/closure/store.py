@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 _QUERIES: Final = load_queries(Path(__file__).with_name("queries.sql"))
 _CASE_FIELDS: Final = tuple(one.name for one in fields(Case))
 _LISTS: Final = tuple(_CASE_FIELDS.index(name) for name in ("approved_by", "paid_numbers", "erased_by"))
-_VALUES: Final = attrgetter(*_CASE_FIELDS)
+# The key, which stands last, has a table of its own.
+_VALUES: Final = attrgetter(*_CASE_FIELDS[:-1])
 _WALLET: Final = attrgetter(*(one.name for one in fields(Wallet)))
 _NO_PROFILE: Final = (None, None, None, False)
 _POSITION: Final = attrgetter(*(one.name for one in fields(Position)))
@@ -75,6 +76,9 @@ async def load_facts(connection: Connection, asked: Subjects, master_key: bytes)
     for row in await connection.fetch(_QUERIES.load_cases, *named):
         case = _case_of(row)
         facts.cases[case.case_id] = case
+    for case_id, wrapped_key in await connection.fetch(_QUERIES.load_case_keys, list(facts.cases)):
+        facts.cases[case_id].wrapped_key = wrapped_key
+    for case in facts.cases.values():
         application = open_application(master_key, case, facts.customers.get(case.customer_id or ""))
         if application is not None and case.status not in ENDED:
             facts.applications[case.case_id] = application
@@ -109,12 +113,13 @@ async def lock_customers(connection: Connection, ids: Collection[str]) -> dict[s
     ordered = sorted(ids)
     await connection.execute(_QUERIES.insert_customers, ordered)
     rows = await connection.fetch(_QUERIES.lock_customers, ordered)
-    return {row["customer_id"]: _customer_of(row) for row in rows}
+    keys = {row[0]: row[1] for row in await connection.fetch(_QUERIES.load_customer_keys, ordered)}
+    return {row["customer_id"]: _customer_of(row, keys.get(row["customer_id"])) for row in rows}
 
 
-def _customer_of(row: Any) -> Customer:
+def _customer_of(row: Any, wrapped_key: bytes | None) -> Customer:
     profile = None if row["name_hash"] is None else ProfileHashes(*row[1:5])
-    return Customer(row["customer_id"], profile, *row[5:])
+    return Customer(row["customer_id"], profile, wrapped_key, *row[5:])
 
 
 async def _load_answers(connection: Connection, keys: Collection[AnswerKey]) -> dict[AnswerKey, Answer]:
@@ -149,8 +154,13 @@ async def record(connection: Connection, book: Book, master_key: bytes) -> None:
         customer = book.customers.get(case.customer_id or "")
         if seal_application(master_key, case, customer, application) and customer is not None:
             book.changed_customers[customer.customer_id] = customer
-    await execute_rows(connection, _QUERIES.update_customers, _customer_rows(book.changed_customers.values()))
-    await execute_rows(connection, _QUERIES.upsert_cases, [_case_row(case) for case in book.changed.values()])
+    customers, cases = book.changed_customers.values(), book.changed.values()
+    await execute_rows(connection, _QUERIES.update_customers, _customer_rows(customers))
+    await execute_rows(
+        connection, _QUERIES.move_customer_keys, [(one.customer_id, one.wrapped_key) for one in customers]
+    )
+    await execute_rows(connection, _QUERIES.upsert_cases, [_case_row(case) for case in cases])
+    await execute_rows(connection, _QUERIES.move_case_keys, [(case.case_id, case.wrapped_key) for case in cases])
     await copy_rows(connection, "case_step", Step._fields, book.steps)
     await reopening_store.record(connection, book.changed_reopenings.values())
     if book.erased:
@@ -171,7 +181,6 @@ def _customer_rows(customers: Iterable[Customer]) -> list[tuple[Any, ...]]:
         (
             one.customer_id,
             *(one.profile or _NO_PROFILE),
-            one.wrapped_key,
             one.flagged_until,
             one.erase_wanted,
             one.erased_at,

@@ -132,8 +132,8 @@ class Customer:
     phone_hash: bytes
     inbox_count: int
     contacts: bytes | None
-    wrapped_key: bytes | None
     erasing: str | None
+    wrapped_key: bytes | None = None
 
     def wants(self, channel: str) -> bool:
         """Tell whether the customer wants to be told on a channel; who wants none at all is told in the app."""

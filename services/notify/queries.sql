@@ -10,19 +10,41 @@ where not exists (select from customer where customer.customer_id = wanted.custo
 order by customer_id collate "C"
 on conflict (customer_id) do nothing
 
--- Give keys to customers who have none, or none any more; they are locked.
--- name: add_keys
-update customer
-set wrapped_key = new.wrapped_key
-from unnest($1::text[], $2::bytea[]) as new (customer_id, wrapped_key)
-where customer.customer_id = new.customer_id
+-- The keys of customers who are locked, so that nobody else gives them keys.
+-- name: load_keys
+select customer_id, wrapped_key
+from customer_key
+where customer_id = any($1::text[])
+
+-- The keys of customers who are locked as they are now; without one, it is destroyed.
+-- name: move_keys
+with new (customer_id, wrapped_key) as (
+    select * from unnest($1::text[], $2::bytea[])
+),
+
+destroyed as (
+    delete from customer_key
+    using new
+    where customer_key.customer_id = new.customer_id and new.wrapped_key is null
+)
+
+insert into customer_key (customer_id, wrapped_key)
+select customer_id, wrapped_key
+from new
+where
+    wrapped_key is not null
+    and not exists (
+        select from customer_key as held
+        where held.customer_id = new.customer_id and held.wrapped_key = new.wrapped_key
+    )
+on conflict (customer_id) do update
+set wrapped_key = excluded.wrapped_key
 
 -- Customers by id, locked in the order of their ids; the columns stand in the order of model.Customer.
 -- name: load_customers
 select
     customer_id, is_known, locale, time_zone, tier, wants_in_app, wants_email, wants_sms, wants_marketing,
-    is_unsubscribed, quiet_from, quiet_to, phone_reach, email_reach, phone_hash, inbox_count, contacts, wrapped_key,
-    erasing
+    is_unsubscribed, quiet_from, quiet_to, phone_reach, email_reach, phone_hash, inbox_count, contacts, erasing
 from customer
 where customer_id = any($1::text[])
 order by customer_id
@@ -124,16 +146,14 @@ set
     phone_hash = new.phone_hash,
     inbox_count = new.inbox_count,
     contacts = new.contacts,
-    wrapped_key = new.wrapped_key,
     erasing = new.erasing
 from unnest(
     $1::text[], $2::boolean[], $3::text[], $4::text[], $5::text[], $6::boolean[], $7::boolean[], $8::boolean[],
     $9::boolean[], $10::boolean[], $11::time[], $12::time[], $13::text[], $14::text[], $15::bytea[], $16::bigint[],
-    $17::bytea[], $18::bytea[], $19::text[]
+    $17::bytea[], $18::text[]
 ) as new (
     customer_id, is_known, locale, time_zone, tier, wants_in_app, wants_email, wants_sms, wants_marketing,
-    is_unsubscribed, quiet_from, quiet_to, phone_reach, email_reach, phone_hash, inbox_count, contacts, wrapped_key,
-    erasing
+    is_unsubscribed, quiet_from, quiet_to, phone_reach, email_reach, phone_hash, inbox_count, contacts, erasing
 )
 where customer.customer_id = new.customer_id
 

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from services.runtime.database import Connection
 
 _QUERIES: Final = load_queries(Path(__file__).with_name("queries.sql"))
-_CUSTOMER: Final = attrgetter(*(one.name for one in fields(Customer)))
+# The key, which stands last, has a table of its own.
+_CUSTOMER: Final = attrgetter(*(one.name for one in fields(Customer)[:-1]))
 _MOST_WAITING: Final = 5_000
 """How many waiting notices one transaction takes: what is more goes on in the next."""
 
@@ -134,11 +135,17 @@ async def _lock_customers(connection: Connection, ids: Collection[str], keys: Ke
     if len(customers) < len(ids):
         # A row is made before any lock is taken, so that nobody waits in a circle: not now.
         raise asyncpg.SerializationError("somebody who is not known was removed meanwhile")
+    for customer_id, wrapped_key in await connection.fetch(_QUERIES.load_keys, list(customers)):
+        customers[customer_id].wrapped_key = wrapped_key
     keyless = [one for one in customers.values() if one.wrapped_key is None]
     for customer in keyless:
         customer.wrapped_key = wrap_key(keys.master_key, new_key(), customer.customer_id)
-    await execute_rows(connection, _QUERIES.add_keys, [(one.customer_id, one.wrapped_key) for one in keyless])
+    await _move_keys(connection, keyless)
     return customers
+
+
+async def _move_keys(connection: Connection, customers: Iterable[Customer]) -> None:
+    await execute_rows(connection, _QUERIES.move_keys, [(one.customer_id, one.wrapped_key) for one in customers])
 
 
 # --- Recording ---
@@ -157,6 +164,7 @@ async def record(connection: Connection, book: Book, keys: Keys) -> list[UUID]:
             customer.wrapped_key = wrap_key(keys.master_key, new_key(), customer_id)
         customer.contacts = seal_contacts(keys.of(customer), customer_id, contacts)
     await execute_rows(connection, _QUERIES.update_customers, [_CUSTOMER(one) for one in book.changed.values()])
+    await _move_keys(connection, book.changed.values())
     if book.erased:
         told = [row[0] for row in await connection.fetch(_QUERIES.erase_inboxes, list(book.erased))]
         await connection.execute(_QUERIES.erase_deliveries, list(book.erased))

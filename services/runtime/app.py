@@ -21,6 +21,8 @@ from services.runtime.database import TRANSIENT, MigrationError, create_pool, mi
 from services.runtime.health import serve
 from services.runtime.liveness import Hopeless
 from services.runtime.log import configure_logging, error_fields
+from services.runtime.scrubbing import CONNECTIONS as SCRUBBING_CONNECTIONS
+from services.runtime.scrubbing import keep_scrubbed
 from services.runtime.service import Surroundings
 from services.runtime.settings import SettingsError, load_settings
 
@@ -74,14 +76,14 @@ async def _work(service: Service, settings: RuntimeSettings) -> int:
         return EXIT_FAILED
     dsn = settings.database_url.get_secret_value()
     # One connection for the batch, one for the watch, one for the lead, one for `/readyz`.
-    size = 4 + service.companion_connections
+    size = 4 + SCRUBBING_CONNECTIONS + service.companion_connections
     pool = await create_pool(dsn, service.schema, f"sluice.{service.name}", size=size)
     try:
         surroundings = Surroundings(settings, pool, clock_from_setting(settings.clock), stopping)
         consumer = Consumer(service, settings, pool, surroundings.clock, stopping)
         async with serve(settings.http_host, settings.http_port, pool, consumer.reasons_not_ready) as address:
             _announce(service, address)
-            return await _run_until_told(surroundings, consumer, service.companions)
+            return await _run_until_told(surroundings, consumer, (keep_scrubbed, *service.companions))
     finally:
         pool.terminate()
 

@@ -216,3 +216,40 @@ where kind = $1 and subject = $2 and due_at = $3;
 -- name: count_parked_timers
 -- Count the timers that wait for a person.
 select count(*) from timer where parked_at is not null;
+
+
+-- name: load_destroyed_keys
+-- Read which keys were destroyed since the tables that held them were rewritten.
+select number, table_name from destroyed_key;
+
+-- name: forget_destroyed_keys
+-- Forget destroyed keys: nothing of them is left.
+delete from destroyed_key where number = any($1::bigint[]);
+
+-- name: claim_scrubbing
+-- Have the rewriting alone, until the connection is given back.
+select pg_try_advisory_lock(hashtextextended('sluice.scrub', 0));
+
+-- name: next_transaction
+-- Read what the next transaction will be.
+select (pg_snapshot_xmax(pg_current_snapshot())::xid)::text;
+
+-- name: count_older
+-- Count the others that see rows as they were before a transaction.
+select count(*)
+from pg_stat_activity
+where datname = current_database() and pid <> pg_backend_pid() and age(backend_xmin) > age($1::text::xid);
+
+-- name: list_rewrites
+-- Return for each table the statement that rewrites it, and whether we may: whoever may not is only warned.
+select format('vacuum (full) %I', name) as statement, has_table_privilege(format('%I', name), 'maintain') as is_ours
+from unnest($1::text[]) as held (name)
+order by name;
+
+-- name: be_patient
+-- Take as long as a rewriting takes, but keep nobody waiting behind us for a lock.
+select set_config('transaction_timeout', '0', false), set_config('lock_timeout', '1s', false);
+
+-- name: leave_log_segment
+-- Leave the segment of the log that is written to, so that a checkpoint can delete it.
+select pg_switch_wal();

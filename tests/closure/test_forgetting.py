@@ -89,8 +89,17 @@ def _request(subject: str = LOAN, case_id: str = CASE, **more: str) -> tuple[str
 
 
 NOBODY: tuple[str, Any] = ("customer.profiles.tombstone", None)
-KEPT = "select count(*) from closing_case where sealed is not null or wrapped_key is not null"
-KEYS = "select count(*) from customer where wrapped_key is not null or name_hash is not null"
+KEPT = (
+    "select count(*) from closing_case left join case_key using (case_id)"
+    " where sealed is not null or wrapped_key is not null"
+)
+PROFILED = (
+    "select wrapped_key is null and name_hash is not null from customer left join customer_key using (customer_id)"
+)
+KEYS = (
+    "select count(*) from customer left join customer_key using (customer_id)"
+    " where wrapped_key is not null or name_hash is not null"
+)
 
 
 async def test_a_null_profile_waits_for_the_end_of_a_case(service: Service) -> None:
@@ -109,7 +118,7 @@ async def test_a_null_profile_is_done_at_once_where_nothing_is_open_also_before_
     assert await service.value(KEPT) == 1
     assert await service.tell("profiles", NOBODY, ("customer.profile", _profile())) == ["customer.erased"]
     assert await service.value(KEPT) == 0
-    assert await service.value("select wrapped_key is null and name_hash is not null from customer")
+    assert await service.value(PROFILED)
 
 
 async def test_what_is_nobodys_is_kept_no_longer_than_its_case_is_open(service: Service) -> None:

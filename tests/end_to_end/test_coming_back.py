@@ -127,6 +127,8 @@ async def _row(system: System, customer_id: str) -> Any:
 
 _ROW = """
 select customer.*, (
+    select wrapped_key from customer_key where customer_key.customer_id = customer.customer_id
+) as wrapped_key, (
     select count(*) from closing_case where closing_case.customer_id = customer.customer_id and sealed is not null
 ) as sealed, (
     select count(*) from position where position.customer_id = customer.customer_id and status <> 'settled'

@@ -40,7 +40,7 @@ async def mails(pool: Pool) -> list[tuple[str, str, datetime]]:
     async with pool.acquire() as connection:
         rows = await connection.fetch(
             "select delivery_id, delivery.customer_id, wrapped_key, sealed, due_at from delivery"
-            " join customer using (customer_id) where channel = 'email' order by due_at, delivery_id"
+            " join customer_key using (customer_id) where channel = 'email' order by due_at, delivery_id"
         )
     return [
         (*open_text(KEYS.unwrap(row["customer_id"], row["wrapped_key"]), row["delivery_id"], row["sealed"])[1], row[4])
@@ -119,7 +119,7 @@ async def test_a_digest_of_many_fits_a_text_message_by_its_title(pool: Pool, loc
     await hear(pool, timers=digests(effects), now=NOW + WITHIN)
     async with pool.acquire() as connection:
         rows = await connection.fetch(
-            "select delivery_id, wrapped_key, sealed from delivery join customer using (customer_id)"
+            "select delivery_id, wrapped_key, sealed from delivery join customer_key using (customer_id)"
             " where channel = 'sms' order by due_at"
         )
     texts = [open_text(KEYS.unwrap("a", row[1]), row[0], row[2])[1].body for row in rows]

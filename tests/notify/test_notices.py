@@ -121,7 +121,7 @@ async def inboxes(pool: Pool) -> list[tuple[str, int, str, str]]:
     async with pool.acquire() as connection:
         rows = await connection.fetch(
             "select customer_id, number, notice_id, wrapped_key, sealed from inbox_message"
-            " join customer using (customer_id) where sealed is not null order by customer_id, number"
+            " join customer_key using (customer_id) where sealed is not null order by customer_id, number"
         )
     return [
         (customer_id, number, locale, text.title)
@@ -267,7 +267,9 @@ async def test_who_is_erased_is_answered_for_by_either_way(pool: Pool) -> None:
     assert erased(await erase(pool, "a")) == ["a"]
     assert erased(await hear(pool, erasure("b"))) == ["b"]
     async with pool.acquire() as connection:
-        left = await connection.fetch("select contacts, wrapped_key, is_known from customer")
+        left = await connection.fetch(
+            "select contacts, wrapped_key, is_known from customer left join customer_key using (customer_id)"
+        )
     assert {tuple(row) for row in left} == {(None, None, False)}
     assert await accounted(pool) == {("delivered", None): 2}
 

@@ -146,7 +146,7 @@ async def test_marketing_by_text_message_says_so_to_one_and_to_many(pool: Pool) 
             await run(pool, await handle(pool, request(category=category, channels=["sms"], **whom)))
     async with pool.acquire() as connection:
         texts = await connection.fetch("select texts from broadcast order by category")
-        wrapped = await connection.fetchval("select wrapped_key from customer")
+        wrapped = await connection.fetchval("select wrapped_key from customer_key")
         sealed = await connection.fetch("select delivery_id, sealed from delivery where sealed is not null")
     said = [read_texts(row[0])["en"].sms for row in texts]
     key = KEYS.unwrap("a", wrapped)

@@ -53,7 +53,7 @@ ranked as (
     select
         due.*,
         customer.contacts,
-        customer.wrapped_key,
+        customer_key.wrapped_key,
         customer.locale,
         case
             when due.is_marketing and (customer.is_unsubscribed or not customer.wants_marketing) then 'no_consent'
@@ -68,6 +68,7 @@ ranked as (
         )::integer as place
     from due
     join customer using (customer_id)
+    left join customer_key using (customer_id)
 ),
 
 allowed as (

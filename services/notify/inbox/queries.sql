@@ -4,10 +4,11 @@
 -- none. No row: nobody is known by that id.
 -- name: load_page
 select
-    customer.wrapped_key, customer.locale, customer.time_zone, customer.inbox_count,
+    customer_key.wrapped_key, customer.locale, customer.time_zone, customer.inbox_count,
     (select count(*) from inbox_message as unread where unread.customer_id = $1 and unread.read_at is null) as unread,
     message.number, message.notice_id, message.sealed, message.locale, message.texts, message.arrived_at, message.read_at
 from customer
+join customer_key using (customer_id)
 left join lateral (
     select number, notice_id, sealed, inbox_message.locale, broadcast.texts, arrived_at, read_at
     from inbox_message
@@ -29,10 +30,11 @@ with asked as (
 ),
 found as (
     select
-        asked.place, customer.customer_id, customer.wrapped_key, customer.inbox_count,
+        asked.place, customer.customer_id, customer_key.wrapped_key, customer.inbox_count,
         least(coalesce(asked.seen, customer.inbox_count), customer.inbox_count) as seen
     from asked
     left join customer on customer.customer_id = asked.customer_id and customer.is_known
+    left join customer_key on customer_key.customer_id = customer.customer_id
     where asked.is_asked or customer.customer_id is null or customer.inbox_count > asked.seen
 )
 select

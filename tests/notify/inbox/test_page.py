@@ -37,9 +37,8 @@ async def _tell(pool: Pool, customer_id: str, number: int, text: Text) -> None:
     """Put a text into an inbox that no event would make."""
     notice_id = uuid.uuid4()
     async with pool.acquire() as connection:
-        wrapped = await connection.fetchval(
-            "update customer set inbox_count = $2 where customer_id = $1 returning wrapped_key", customer_id, number
-        )
+        await connection.execute("update customer set inbox_count = $2 where customer_id = $1", customer_id, number)
+        wrapped = await connection.fetchval("select wrapped_key from customer_key where customer_id = $1", customer_id)
         await connection.execute(
             "insert into notice (notice_id, event_id, customer_id, channel, role, category, urgency, template,"
             " lane_group, partition, status, created_at, ended_at)"
