@@ -247,8 +247,9 @@ from unnest($1::text[]) as held (name)
 order by name;
 
 -- name: be_patient
--- Take as long as a rewriting takes, but keep nobody waiting behind us for a lock.
-select set_config('transaction_timeout', '0', false), set_config('lock_timeout', '1s', false);
+-- Take as long as a rewriting takes, but keep nobody waiting behind us for a lock for long; an automatic vacuum gives way
+-- after a second (`deadlock_timeout`).
+select set_config('transaction_timeout', '0', false), set_config('lock_timeout', '2s', false);
 
 -- name: leave_log_segment
 -- Leave the segment of the log that is written to, so that a checkpoint can delete it.
