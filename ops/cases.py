@@ -23,7 +23,7 @@ from ops.money import amount_text
 from ops.running import find_running
 from schemas.closure import ClosureReview
 from services.closure import records
-from services.closure.model import Status
+from services.closure.model import IN_REVIEW, Status
 from services.closure.policy import DEFAULT_POLICY, read_policy
 from services.runtime.checked_files import FileError
 from services.runtime.settings import SettingsError
@@ -83,7 +83,7 @@ def show(
     """Print closings: where each stands, since when, why, its money, and whom it waits for."""
     if context.invoked_subcommand is not None:
         return
-    statuses = [*(status or ()), *([Status.REVIEW] if review else ())]
+    statuses = [*(status or ()), *(IN_REVIEW if review else ())]
     found = asyncio.run(_read(find_running(), case, statuses, limit, clearance))
     if case is not None and not found:
         raise _no_such(case)
@@ -246,7 +246,7 @@ def _decide(case_id: uuid.UUID, decision: str, reviewer: str, note: str, *, as_j
     if as_json:
         print_json(case)
         return
-    if case["status"] == Status.REVIEW and reviewer in case["approved_by"]:
+    if case["status"] in IN_REVIEW and reviewer in case["approved_by"]:
         console().print(f"Case {case_id} is in review: another reviewer has to approve it, too.", soft_wrap=True)
         return
     waits = f"; it waits for {_waits(case)}" if case["waits_for"] else ""

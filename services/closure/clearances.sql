@@ -191,6 +191,7 @@ from (
                 and closing_case.refusal is not null
                 and closing_case.refusal <> all($2::text[])
                 then 'waiting'
+            when closing_case.status = 'payout_review' then 'waiting'
             when closing_case.status = 'account_wanted' then case when $3 then 'unasked' else 'waiting' end
             else 'pending'
         end as outcome

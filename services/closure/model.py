@@ -30,6 +30,7 @@ class Status(StrEnum):
     DRAINING = "draining"
     PAYING_OUT = "paying_out"
     PAYOUT_STOPPED = "payout_stopped"
+    PAYOUT_REVIEW = "payout_review"
     FINISHING = "finishing"
     ERASING = "erasing"
     REINSTATING = "reinstating"
@@ -44,6 +45,9 @@ LARGEST_MINOR: Final = 2**63 - 1
 
 ENDED: Final = frozenset({Status.CLOSED, Status.REJECTED, Status.CANCELLED, Status.EXPIRED})
 """Nothing changes a case any more."""
+
+IN_REVIEW: Final = frozenset({Status.REVIEW, Status.PAYOUT_REVIEW})
+"""A person decides: about the case, or about the account that its balance is to go to."""
 
 BEFORE_DRAINING: Final = frozenset(
     {
@@ -80,15 +84,25 @@ TRANSITIONS: Final[Mapping[Status, frozenset[Status]]] = {
     ),
     Status.POLICY: frozenset({Status.REVIEW, Status.APPROVED, Status.REJECTED}),
     Status.REVIEW: frozenset({Status.OBLIGATIONS, Status.APPROVED, Status.REJECTED, Status.CANCELLED}),
-    Status.APPROVED: frozenset({Status.CONFIRMED, Status.REJECTED, Status.CANCELLED, Status.EXPIRED}),
+    Status.APPROVED: frozenset({Status.CONFIRMED, Status.REVIEW, Status.REJECTED, Status.CANCELLED, Status.EXPIRED}),
     Status.CONFIRMED: frozenset({Status.DRAINING, Status.ERASING, Status.CLOSED}),
     Status.ACCOUNT_WANTED: frozenset({Status.DRAINING, Status.REJECTED}),
     Status.DRAINING: frozenset(
-        {Status.PAYING_OUT, Status.PAYOUT_STOPPED, Status.FINISHING, Status.REINSTATING, Status.REJECTED}
+        {
+            Status.PAYING_OUT,
+            Status.PAYOUT_STOPPED,
+            Status.PAYOUT_REVIEW,
+            Status.FINISHING,
+            Status.REINSTATING,
+            Status.REJECTED,
+        }
     ),
-    Status.PAYING_OUT: frozenset({Status.PAYOUT_STOPPED, Status.FINISHING}),
-    Status.PAYOUT_STOPPED: frozenset({Status.PAYING_OUT, Status.REINSTATING}),
-    Status.FINISHING: frozenset({Status.PAYING_OUT, Status.PAYOUT_STOPPED, Status.ERASING, Status.CLOSED}),
+    Status.PAYING_OUT: frozenset({Status.PAYOUT_STOPPED, Status.PAYOUT_REVIEW, Status.FINISHING}),
+    Status.PAYOUT_STOPPED: frozenset({Status.PAYING_OUT, Status.PAYOUT_REVIEW, Status.REINSTATING}),
+    Status.PAYOUT_REVIEW: frozenset({Status.PAYING_OUT, Status.PAYOUT_STOPPED, Status.REINSTATING}),
+    Status.FINISHING: frozenset(
+        {Status.PAYING_OUT, Status.PAYOUT_STOPPED, Status.PAYOUT_REVIEW, Status.ERASING, Status.CLOSED}
+    ),
     Status.ERASING: frozenset({Status.CLOSED}),
     Status.REINSTATING: frozenset({Status.CANCELLED, Status.REJECTED}),
 }
@@ -117,8 +131,20 @@ FORGETTING: Final = "forgetting"
 
 
 @dataclass(frozen=True, slots=True)
+class PayoutAccount:
+    """A bank account, and its holder's name as it was given."""
+
+    payee: str
+    payee_name: str
+
+
+@dataclass(frozen=True, slots=True)
 class Application:
-    """What an applicant said of themselves and where the money goes: personal data, kept sealed until the erasure."""
+    """What an applicant said of themselves and where the money goes: personal data, kept sealed until the erasure.
+
+    `payee` and `payee_name` are the account that was named last. Only `judged` is paid to: the policy, or a person
+    where it says so, has let it pass.
+    """
 
     name: str = ""
     id_number: str = ""
@@ -128,6 +154,12 @@ class Application:
     payee_name: str | None = None
     documents: tuple[Mapping[str, Any], ...] = ()
     reviews: tuple[Mapping[str, Any], ...] = ()
+    judged: PayoutAccount | None = None
+
+    @property
+    def named(self) -> PayoutAccount | None:
+        """The account that was named last."""
+        return None if self.payee is None or self.payee_name is None else PayoutAccount(self.payee, self.payee_name)
 
 
 @dataclass(slots=True)

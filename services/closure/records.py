@@ -94,6 +94,7 @@ _WAITS_FOR: Final[Mapping[Status, tuple[str, ...]]] = {
     Status.DRAINING: ("transfer",),
     Status.PAYING_OUT: ("bank",),
     Status.PAYOUT_STOPPED: ("customer",),
+    Status.PAYOUT_REVIEW: ("reviewer",),
     Status.FINISHING: ("transfer",),
     Status.REINSTATING: ("transfer",),
 }

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from services.closure.model import Application
+from services.closure.model import Application, PayoutAccount
 from services.runtime.personal_data import decrypt, encrypt, new_key, unwrap_key, wrap_key
 
 if TYPE_CHECKING:
@@ -21,7 +21,9 @@ def open_application(master_key: bytes, case: Case, customer: Customer | None) -
         return None
     key = unwrap_key(master_key, wrapped, _owner(case))
     said = orjson.loads(decrypt(key, case.sealed, _use(case)))
-    return Application(**{**said, "documents": tuple(said["documents"]), "reviews": tuple(said["reviews"])})
+    lists = {"documents": tuple(said["documents"]), "reviews": tuple(said["reviews"])}
+    judged = said.get("judged")
+    return Application(**{**said, **lists, "judged": None if judged is None else PayoutAccount(**judged)})
 
 
 def seal_application(master_key: bytes, case: Case, customer: Customer | None, application: Application) -> bool:

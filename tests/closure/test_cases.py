@@ -11,7 +11,7 @@ import pytest
 from schemas.reasons import REMEDIES, ClosingCode, ClosureRefusalCode
 from services.closure.model import BEFORE_DRAINING, TRANSITIONS, Status, payout_id
 from services.runtime.message import identity_of
-from tests.closure.desk import APPLICANT, CUSTOMER, FEE, LOAN, PAYOUT, WALLET, Desk, id_number, message, reason, types
+from tests.closure.desk import APPLICANT, CUSTOMER, FEE, LOAN, PAYOUT, WALLET, Desk, id_number, message, read, reason, types
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,6 +23,7 @@ WEEK = timedelta(days=7)
 LARGE, VERY_LARGE = 5_000_000, 50_000_000
 BAD = {"code": "rail_rejected", "iso20022": "MS03", "retryable": True, "refund": "automatic"}
 RETURNED = BAD | {"code": "rail_returned"}
+OTHERS = {"payee": "bank:CCB:3", "payee_name": "Person Two"}
 
 
 # --- How a case comes to where it stands ---
@@ -54,6 +55,12 @@ def at_payout_stopped(desk: Desk) -> UUID:
     case_id = at_paying_out(desk)
     desk.transfer("refunded", case_id, desk.case(case_id).payout_id, 900, reason=BAD)
     desk.account("drained", case_id, 1_000)
+    return case_id
+
+
+def at_payout_review(desk: Desk) -> UUID:
+    case_id = at_payout_stopped(desk)
+    assert types(desk.say("payout_account", case_id, **OTHERS)) == ["closure.in_review"]
     return case_id
 
 
@@ -140,6 +147,7 @@ AT: dict[Status, Callable[[Desk], UUID]] = {
     Status.DRAINING: at_draining,
     Status.PAYING_OUT: at_paying_out,
     Status.PAYOUT_STOPPED: at_payout_stopped,
+    Status.PAYOUT_REVIEW: at_payout_review,
     Status.FINISHING: at_finishing,
     Status.ERASING: at_erasing,
     Status.REINSTATING: at_reinstating,
@@ -651,7 +659,7 @@ def test_a_confirmation_that_comes_late_finds_the_case_expired() -> None:
 
 
 CANCELLED_AT_ONCE = BEFORE_DRAINING & set(AT)
-GIVEN_BACK = {Status.DRAINING, Status.PAYOUT_STOPPED}
+GIVEN_BACK = {Status.DRAINING, Status.PAYOUT_STOPPED, Status.PAYOUT_REVIEW}
 
 
 @pytest.mark.parametrize("status", AT)
@@ -683,15 +691,97 @@ def test_an_account_is_named_while_it_may_be_used(status: Status) -> None:
     said = desk.say("payout_account", case_id, payee="bank:CCB:2", payee_name="Person One")
     takes = {
         Status.DOCUMENTS_REQUIRED, Status.OBLIGATIONS, Status.IN_FLIGHT, Status.REVIEW, Status.APPROVED,
-        Status.DRAINING, Status.PAYOUT_STOPPED,
+        Status.DRAINING, Status.PAYOUT_STOPPED, Status.PAYOUT_REVIEW,
     }  # fmt: skip
     if status not in takes:
         assert reason(said)[1]["code"] == "state_conflict"
         return
     assert desk.memory.facts.applications[case_id].payee == "bank:CCB:2"
-    assert types(said) == (["transfer.request", "closure.paying_out"] if status == Status.PAYOUT_STOPPED else [])
+    is_drained = status in {Status.PAYOUT_STOPPED, Status.PAYOUT_REVIEW}
+    assert types(said) == (["transfer.request", "closure.paying_out"] if is_drained else [])
     if said:
         assert (said[0][1]["payee"], said[0][1]["amount_minor"]) == ("bank:CCB:2", 900)
+
+
+def correct(desk: Desk, case_id: UUID) -> None:
+    desk.join(posted_minor=1_000)
+    desk.report(case_id, 1_000)
+
+
+def pay_off(desk: Desk, case_id: UUID) -> None:
+    desk.owe(0)
+    desk.report(case_id, 1_000)
+
+
+# What has to happen until an account that was named is judged, by where the case stood; and what then goes on.
+UNTIL_JUDGED: dict[Status, Callable[[Desk, UUID], Any]] = {
+    Status.DOCUMENTS_REQUIRED: correct,
+    Status.OBLIGATIONS: pay_off,
+    Status.IN_FLIGHT: lambda desk, case_id: desk.report(case_id, 1_000),
+    Status.APPROVED: lambda _desk, _case_id: None,
+    Status.DRAINING: lambda desk, case_id: desk.account("drained", case_id, 1_000),
+    Status.PAYOUT_STOPPED: lambda _desk, _case_id: None,
+}
+
+
+@pytest.mark.parametrize("is_asked", [True, False])
+@pytest.mark.parametrize("status", UNTIL_JUDGED)
+def test_an_account_of_another_holder_is_looked_at_whenever_it_is_named(status: Status, *, is_asked: bool) -> None:
+    desk = Desk({"fee": {"minor": {}}, "review": {"other_holder": is_asked}})
+    case_id = AT[status](desk)
+    desk.say("payout_account", case_id, **OTHERS)
+    UNTIL_JUDGED[status](desk, case_id)
+    if is_asked:
+        assert desk.status(case_id) in {Status.REVIEW, Status.PAYOUT_REVIEW}
+        assert "bank:CCB:3" not in paid_to(desk)
+        # Whoever looks decides about what they have seen.
+        named = desk.say("payout_account", case_id, payee="bank:CCB:4", payee_name="Person Three")
+        assert reason(named)[1]["code"] == "state_conflict"
+        approve(desk, case_id, "Reviewer")
+    if desk.status(case_id) == Status.APPROVED:
+        assert paid_to(desk) == []
+        desk.say("confirm", case_id)
+        desk.account("drained", case_id, 1_000)
+    assert desk.status(case_id) == Status.PAYING_OUT
+    assert paid_to(desk)[-1] == "bank:CCB:3"
+
+
+def paid_to(desk: Desk) -> list[str]:
+    said = [read(one) for one in desk.published]
+    return [body["payee"] for type_, body in said if type_ == "transfer.request" and body["kind"] == "withdrawal"]
+
+
+def test_an_account_that_a_person_turns_down_is_asked_for_again() -> None:
+    desk = Desk()
+    case_id = at_payout_review(desk)
+    # More that comes in waits with the rest.
+    assert desk.account("drained", case_id, 1_025) == []
+    said = desk.say("review", case_id, decision="reject", reviewer="Reviewer", note="No")
+    assert [(type_, body["payout_minor"]) for type_, body in said] == [("closure.payout_account_required", 925)]
+    assert types(desk.say("payout_account", case_id, **OTHERS)) == ["closure.in_review"]
+    assert types(desk.say("payout_account", case_id, **PAYOUT)) == ["transfer.request", "closure.paying_out"]
+    assert paid_to(desk) == [PAYOUT["payee"]] * 2
+
+
+def test_of_whom_there_is_no_profile_no_account_is_known_to_be_theirs() -> None:
+    desk = Desk()
+    case_id = at_payout_stopped(desk)
+    desk.forget()
+    said = desk.say("payout_account", case_id, payee="bank:CCB:2", payee_name="Person One")
+    assert types(said) == ["closure.in_review"]
+
+
+def test_two_persons_look_at_another_holders_account_for_what_is_very_large() -> None:
+    desk = Desk()
+    case_id = at_review(desk, VERY_LARGE)
+    for reviewer in ("Reviewer One", "Reviewer Two"):
+        approve(desk, case_id, reviewer)
+    assert desk.status(case_id) == Status.APPROVED
+    assert types(desk.say("payout_account", case_id, **OTHERS)) == ["closure.in_review"]
+    # It takes both again: what they have approved was another account.
+    assert approve(desk, case_id, "Reviewer One") == []
+    ((type_, approved),) = approve(desk, case_id, "Reviewer Two")
+    assert (type_, approved["payee"]) == ("closure.approved", OTHERS["payee"])
 
 
 def test_a_loans_case_takes_no_account() -> None:

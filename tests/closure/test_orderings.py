@@ -37,6 +37,10 @@ def _name_account(town: Town) -> None:
     town.say({"case_id": str(CASE)}, "payout_account", payee="bank:CCB:2", payee_name="Person One")
 
 
+def _name_anothers(town: Town) -> None:
+    town.say({"case_id": str(CASE)}, "payout_account", "another", payee="bank:CCB:3", payee_name="Person Three")
+
+
 def _schedule(town: Town) -> None:
     for amount in (1, 2, 3):
         at = as_text(town.books.now + timedelta(days=1))
@@ -59,6 +63,7 @@ EXTRAS: Final[dict[str, Callable[[Town], None]]] = {
     "has another name": lambda town: publish_profile(town, name="Person Two"),
     "has the name": publish_profile,
     "names an account": _name_account,
+    "names another's account": _name_anothers,
 }
 STEPS = st.lists(
     st.one_of(
@@ -233,6 +238,20 @@ def test_another_profile_against_a_correction(order: list[int]) -> None:
     assert asked <= 1
     assert refused == (1 if asked and not is_corrected_first else 0)
     assert status_of(town) == Status.CLOSED
+
+
+@RACE
+@given(order=ORDER, outcomes=OUTCOMES)
+def test_another_holders_account_against_everything_until_the_payout(order: list[int], outcomes: list[str]) -> None:
+    town = begin(outcomes)
+    town.decision = "reject"
+    request(town, CASE)
+    for _ in range(5):
+        _name_anothers(town)
+    interleave(town, order)
+    payees = {body["payee"] for type_, body in town.events if type_ == "transfer.sent"}
+    assert payees <= {PAYOUT["payee"]}
+    assert status_of(town) in {Status.CLOSED, Status.REJECTED}
 
 
 @RACE

@@ -64,6 +64,25 @@ async def test_it_says_who_is_waited_for_at_every_step(world: World) -> None:
     assert await world.broken() == set()
 
 
+async def test_an_account_of_another_holder_waits_for_a_person_also_after_the_confirmation(world: World) -> None:
+    await world.join(5)
+    case_id = await world.apply(5)
+    others = {"payee": "bank:CCB:6227000000000006", "payee_name": "Person 6"}
+    await world.report(5, 900)
+    await world.command("closure.payout_account", case_id, **others)
+    assert await stands(world, case_id) == ("review", ["reviewer"])
+    await world.command("closure.review", case_id, decision="approve", reviewer="Wang", note="Her mother's.")
+    assert await stands(world, case_id) == ("approved", ["customer"])
+    await world.command("closure.confirm", case_id)
+    await world.command("closure.payout_account", case_id, **others | {"payee": "bank:CCB:6227000000000007"})
+    await world.account("account.drained", 5, case_id, 900)
+    assert await stands(world, case_id) == ("payout_review", ["reviewer"])
+    assert (await world.shown(case_id))["why"] == "other_holder"
+    said = await world.command("closure.review", case_id, decision="approve", reviewer="Wang", note="The same.")
+    assert [body["payee"] for _, body in said] == ["bank:CCB:6227000000000007"] * 2
+    assert await world.broken() == set()
+
+
 async def test_a_debt_and_a_wallet_that_is_busy_are_looked_at_again(world: World) -> None:
     await world.join(2)
     await world.owes(2, 500)

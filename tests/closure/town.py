@@ -54,6 +54,8 @@ class Town:
     outcomes: deque[str]
     """What the bank makes of payouts, one after the other: `settle`, `fail`, `return`; at the end it settles all."""
     changes_mind: bool = False
+    decision: str = "approve"
+    """What reviewers say of everything."""
     """Whether the customer calls the closing off as soon as they have confirmed it."""
     desk: Desk = field(default_factory=Desk)
     books: Books = field(default_factory=lambda: Books(now=MORNING))
@@ -137,7 +139,7 @@ class Town:
         elif type_ == "closure.documents_required":
             self.say(body, "correct", applicant=APPLICANT)
         elif type_ == "closure.in_review":
-            self.say(body, "review", decision="approve", reviewer="Reviewer", note="Right")
+            self.say(body, "review", decision=self.decision, reviewer="Reviewer", note="Looked at")
 
     def say(self, body: dict[str, Any], what: str, by: str = "customer", **data: Any) -> None:
         """Say something about a case; what different people say comes in any order."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from schemas.fields import as_text
 from schemas.reasons import REMEDIES
+from services.closure.decide import accounts
 from services.closure.decide.draining import BALANCE_MISMATCH, close_loan, drain
 from services.closure.decide.rejecting import WAITING_TIMERS, below_zero, reject
 from services.closure.identity import Applicant, compare, parse_id_number
@@ -230,15 +231,14 @@ def _why_a_person(book: Book, case: Case) -> Iterable[str]:
             yield "age"
     if rules.flagged and customer.flagged_until is not None and customer.flagged_until > book.now:
         yield "risk"
-    profile = customer.profile
-    payee_hash = None if application.payee_name is None else book.rules.hashes.name(application.payee_name)
-    if rules.other_holder and payee_hash is not None and profile is not None and payee_hash != profile.name_hash:
-        yield "other_holder"
+    if not accounts.judge(book, case):
+        yield accounts.OTHER_HOLDER
 
 
 def review(book: Book, lane: Lane, case: Case, why: str) -> None:
-    """Have a person look at a case."""
+    """Have a person look at a case; who approved it before has not seen this."""
     case.review_of = why
+    case.approved_by.clear()
     book.enter(case, Status.REVIEW, why)
     book.say(lane, case, "closure.in_review")
 
@@ -251,6 +251,7 @@ def eyes_needed(book: Book, case: Case) -> int:
 
 def approve(book: Book, lane: Lane, case: Case) -> None:
     """Show the amount, the fee and the consequences, and wait for the customer to confirm them."""
+    account = book.application_of(case).judged
     case.expires_at = book.now + timedelta(seconds=book.policy.approval.confirm_within_s)
     book.set_timer(lane, EXPIRE_TIMER, case.case_id, case.expires_at)
     book.enter(case, Status.APPROVED)
@@ -263,7 +264,7 @@ def approve(book: Book, lane: Lane, case: Case) -> None:
         fee_minor=case.fee_minor,
         payout_minor=case.balance_minor - case.fee_minor,
         currency=case.currency,
-        payee=book.application_of(case).payee,
+        payee=None if account is None else account.payee,
         consequences=[*consequences, "reopening_not_promised"],
         expires_at=as_text(case.expires_at),
     )

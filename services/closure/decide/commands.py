@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from services.closure.decide import cases
+from services.closure.decide import accounts, cases
 from services.closure.decide.cases import IDENTITY, approve, check_obligations, confirm, identify, resume
-from services.closure.decide.draining import CANCELLED, name_account, reinstate
+from services.closure.decide.draining import CANCELLED, name_account, pay_to_named, reinstate, want_another
 from services.closure.decide.rejecting import reject
-from services.closure.model import BEFORE_DRAINING, Application, Case, Refusal, Status
+from services.closure.model import BEFORE_DRAINING, IN_REVIEW, Application, Case, Refusal, Status
 from services.runtime.identity_hash import fold
 
 if TYPE_CHECKING:
@@ -142,29 +142,47 @@ def _name_account(book: Book, lane: Lane, case: Case, command: wire.ClosurePayou
         return _conflict(case)
     if not command.payee.startswith(_BANK):
         return Refusal("payout_account_invalid", "payee", "the balance goes to a bank account")
+    is_looked_at = case.status in IN_REVIEW and case.review_of != IDENTITY
+    if is_looked_at and not accounts.is_own(book, case, command.payee_name):
+        # Whoever looks at a case decides about what they have seen.
+        return Refusal("state_conflict", "payee_name", "a person looks at the case; name it when they have")
     name_account(book, lane, case, command.payee, command.payee_name)
+    if case.status == Status.APPROVED and not accounts.judge(book, case):
+        resume(book, case)
+        cases.review(book, lane, case, accounts.OTHER_HOLDER)
     return None
 
 
-_TAKES_ACCOUNT: Final = (BEFORE_DRAINING - {Status.RECEIVED}) | {Status.DRAINING, Status.PAYOUT_STOPPED}
+_TAKES_ACCOUNT: Final = (BEFORE_DRAINING - {Status.RECEIVED}) | {
+    Status.DRAINING,
+    Status.PAYOUT_STOPPED,
+    Status.PAYOUT_REVIEW,
+}
 
 
 def _review(book: Book, lane: Lane, case: Case, command: wire.ClosureReview) -> Refusal | None:
-    if case.status != Status.REVIEW:
+    if case.status not in IN_REVIEW:
         return _conflict(case)
     if fold(command.reviewer) in map(fold, case.approved_by):
         return Refusal("reviewer_must_differ", "reviewer", "this reviewer has approved it; another one has to")
     before = book.application_of(case)
     book.apply(case, replace(before, reviews=(*before.reviews, command.model_dump(mode="json", exclude={"case_id"}))))
     if command.decision == "reject":
-        reject(book, lane, case, "review_rejected")
+        if case.status == Status.PAYOUT_REVIEW:
+            want_another(book, lane, case)
+        else:
+            reject(book, lane, case, "review_rejected")
         return None
     case.approved_by.append(command.reviewer)
     if len(case.approved_by) < cases.eyes_needed(book, case):
         book.note(case, "approved_by_one")
         return None
+    if case.status == Status.PAYOUT_REVIEW:
+        pay_to_named(book, lane, case)
+        return None
     is_identity, case.review_of = case.review_of == IDENTITY, None
     if not is_identity:
+        accounts.accept(book, case)
         approve(book, lane, case)
         return None
     case.approved_by.clear()
@@ -177,10 +195,14 @@ def _review(book: Book, lane: Lane, case: Case, command: wire.ClosureReview) -> 
 def _confirm(book: Book, lane: Lane, case: Case, _command: wire.ClosureConfirm) -> Refusal | None:
     if case.status != Status.APPROVED or case.expires_at is None or case.expires_at <= book.now:
         return _conflict(case)
-    if case.balance_minor > case.fee_minor and book.application_of(case).payee is None:
+    if case.balance_minor > case.fee_minor and book.application_of(case).named is None:
         return Refusal("payout_account_missing", detail="name one with closure.payout_account")
     confirm(book, lane, case)
     return None
+
+
+_CALLED_OFF: Final = frozenset({Status.DRAINING, Status.PAYOUT_STOPPED, Status.PAYOUT_REVIEW})
+"""Where a case still can be called off, unless something was paid."""
 
 
 def _cancel(book: Book, lane: Lane, case: Case, _command: wire.ClosureCancel) -> Refusal | None:
@@ -191,7 +213,7 @@ def _cancel(book: Book, lane: Lane, case: Case, _command: wire.ClosureCancel) ->
         book.enter(case, Status.CANCELLED)
         book.say(lane, case, "closure.cancelled")
         return None
-    if case.status in {Status.DRAINING, Status.PAYOUT_STOPPED} and not (case.paid_minor or case.fee_paid_minor):
+    if case.status in _CALLED_OFF and not (case.paid_minor or case.fee_paid_minor):
         reinstate(book, lane, case, CANCELLED)
         return None
     return _conflict(case)

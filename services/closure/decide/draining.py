@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
 from schemas.fields import as_text
+from services.closure.decide import accounts
 from services.closure.decide.erasing import begin_erasing, kept_of, why_deferred
 from services.closure.decide.rejecting import below_zero, reject
 from services.closure.model import RESIDUE_TIMER, RETRY_TIMER, Case, Status, payout_id
@@ -52,7 +52,7 @@ def decide_drained(book: Book, lane: Lane, case: Case, posted_minor: int, curren
     elif posted_minor == 0:
         if case.status in {Status.DRAINING, Status.PAYING_OUT}:
             _finish(book, lane, case)
-    elif case.status == Status.PAYOUT_STOPPED:
+    elif case.status in {Status.PAYOUT_STOPPED, Status.PAYOUT_REVIEW}:
         if case.refusal is None:
             pay(book, lane, case)
     elif not (case.status == Status.PAYING_OUT and case.owes_payout):
@@ -67,15 +67,22 @@ def _needs_more_eyes(book: Book, case: Case, posted_minor: int) -> bool:
     return case.clearance_id is None and any(case.balance_minor < limit <= posted_minor for limit in limits)
 
 
-_EMPTYING: Final = frozenset({Status.DRAINING, Status.PAYING_OUT, Status.PAYOUT_STOPPED, Status.FINISHING})
+_EMPTYING: Final = frozenset(
+    {Status.DRAINING, Status.PAYING_OUT, Status.PAYOUT_STOPPED, Status.PAYOUT_REVIEW, Status.FINISHING}
+)
 
 
 def pay(book: Book, lane: Lane, case: Case) -> None:
-    """Send what a wallet holds, less the fee, to the account that its holder named; then take the fee."""
-    fee_minor = min(case.fee_minor - case.fee_paid_minor, case.balance_minor)
-    amount_minor = case.balance_minor - fee_minor
-    application = book.application_of(case)
-    if amount_minor and application.payee is None:
+    """Send what a wallet holds, less the fee, to the account that was judged; then take the fee.
+
+    One that was named since is judged now: where a person has to look at it, the payout waits for that.
+    """
+    amount_minor = _left_to_pay(case)
+    if amount_minor and not accounts.judge(book, case):
+        _have_looked_at(book, lane, case)
+        return
+    account = book.application_of(case).judged if amount_minor else None
+    if amount_minor and account is None:
         _want_account(book, lane, case, amount_minor)
         return
     case.payouts += 1
@@ -83,15 +90,20 @@ def pay(book: Book, lane: Lane, case: Case) -> None:
     case.refusal = None
     if case.status != Status.PAYING_OUT:
         book.enter(case, Status.PAYING_OUT)
-    if not amount_minor:
+    if account is None:
         # It is taken last: a closing that is called off because its payout fails costs nothing.
-        _request(book, lane, case, str(case.fee_id), kind="fee", payee=FEES, amount_minor=fee_minor)
+        _request(book, lane, case, str(case.fee_id), kind="fee", payee=FEES, amount_minor=case.balance_minor)
     else:
-        payout = {"payee": application.payee, "payee_name": application.payee_name}
+        payout = {"payee": account.payee, "payee_name": account.payee_name}
         _request(book, lane, case, str(case.payout_id), kind="withdrawal", amount_minor=amount_minor, **payout)
-        transfer = {"transfer_id": str(case.payout_id), "payee": application.payee}
+        transfer = {"transfer_id": str(case.payout_id), "payee": account.payee}
         book.say(lane, case, "closure.paying_out", payout_minor=amount_minor, currency=case.currency, **transfer)
     book.change(case)
+
+
+def _left_to_pay(case: Case) -> int:
+    """Return what a wallet holds beyond the rest of the fee."""
+    return case.balance_minor - min(case.fee_minor - case.fee_paid_minor, case.balance_minor)
 
 
 def _request(book: Book, lane: Lane, case: Case, transfer_id: str, **order: Any) -> None:
@@ -115,6 +127,28 @@ def _want_account(book: Book, lane: Lane, case: Case, amount_minor: int) -> None
     case.refusal = "payout_account_missing"
     book.enter(case, Status.PAYOUT_STOPPED, case.refusal)
     book.say(lane, case, "closure.payout_account_required", payout_minor=amount_minor, currency=case.currency)
+
+
+def _have_looked_at(book: Book, lane: Lane, case: Case) -> None:
+    """Have a person look at the account before anything is paid to it; the wallet stays as it is until then."""
+    case.refusal = case.review_of = accounts.OTHER_HOLDER
+    case.approved_by.clear()
+    book.enter(case, Status.PAYOUT_REVIEW, case.review_of)
+    book.say(lane, case, "closure.in_review")
+
+
+def pay_to_named(book: Book, lane: Lane, case: Case) -> None:
+    """Pay to the account that a case waits with, which was looked at, or is the customer's own by now."""
+    case.review_of = None
+    accounts.accept(book, case)
+    pay(book, lane, case)
+
+
+def want_another(book: Book, lane: Lane, case: Case) -> None:
+    """Ask for another account in place of the one that a person has turned down."""
+    case.review_of = None
+    accounts.turn_down(book, case)
+    _want_account(book, lane, case, _left_to_pay(case))
 
 
 # --- What became of a payout ---
@@ -181,7 +215,7 @@ def _stop(book: Book, lane: Lane, case: Case, data: TransferEvent) -> None:
         at: datetime = reason.available_at or book.now + _next_try_after(book, case)
         book.set_timer(lane, RETRY_TIMER, case.case_id, max(at, book.now + timedelta(seconds=1)))
         return
-    payee = book.application_of(case).payee
+    judged = book.application_of(case).judged
     book.say(
         lane,
         case,
@@ -189,7 +223,7 @@ def _stop(book: Book, lane: Lane, case: Case, data: TransferEvent) -> None:
         transfer_id=str(data.transfer_id),
         payout_minor=data.amount_minor,
         currency=case.currency,
-        payee=payee,
+        payee=None if judged is None else judged.payee,
         reason=_EXPLAINED if reason is None else reason.model_dump(mode="json", exclude_none=True),
     )
 
@@ -212,13 +246,13 @@ _EXPLAINED: Final = {"code": "rail_returned", "iso20022": "MS03", "retryable": T
 
 def name_account(book: Book, lane: Lane, case: Case, payee: str, payee_name: str) -> None:
     """Take note of where the balance goes; a case that waits for that goes on."""
-    before = book.application_of(case)
-    book.apply(case, replace(before, payee=payee, payee_name=payee_name))
-    book.note(case, "payout_account_named")
+    accounts.name(book, case, payee, payee_name)
     if case.status == Status.ACCOUNT_WANTED:
         drain(book, lane, case)
     elif case.status == Status.PAYOUT_STOPPED:
         try_again(book, lane, case)
+    elif case.status == Status.PAYOUT_REVIEW:
+        pay_to_named(book, lane, case)
 
 
 def try_again(book: Book, lane: Lane, case: Case) -> None:
@@ -333,7 +367,7 @@ def _receipt(book: Book, case: Case) -> dict[str, Any]:
             for kept in kept_of(book, case.customer_id or "")
         ],
     }
-    payee = book.application_of(case).payee
-    if case.paid_numbers and payee is not None:
-        receipt |= {"payee": payee, "transfer_id": str(payout_id(case.case_id, case.paid_numbers[-1]))}
+    judged = book.application_of(case).judged
+    if case.paid_numbers and judged is not None:
+        receipt |= {"payee": judged.payee, "transfer_id": str(payout_id(case.case_id, case.paid_numbers[-1]))}
     return receipt
