@@ -44,6 +44,12 @@ def build(policy: Policy) -> Service:
                 topics={"erasure.events": only(registry.TOPICS["erasure.events"], {"customer.erase"})},
                 handler=handlers.on_erasures,
             ),
+            Subscription(
+                group="profile",
+                topics={"customer.profiles": only(registry.TOPICS["customer.profiles"], ())},
+                handler=handlers.on_erasures,
+                tombstones=True,
+            ),
         ),
         follow_up_topics=frozenset(),
         migrations=MIGRATIONS,

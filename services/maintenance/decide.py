@@ -42,7 +42,6 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from schemas import maintenance as wire
-    from schemas.erasure import CustomerErase
     from schemas.transfer import FeeWaived
     from services.maintenance.model import Grant
     from services.maintenance.policy import Policy
@@ -529,17 +528,17 @@ def compensation_id(window_id: UUID, customer_id: str) -> UUID:
 # --- Whom to forget ---
 
 
-def forget(book: Book, message: Message, erase: CustomerErase) -> None:
+def forget(book: Book, message: Message, customer_id: str) -> None:
     """Answer that a customer is forgotten, and have that kept as long as late news might bring them back."""
     until = book.now + _ERASED_KEPT
-    key = TimerKey(FORGET_TIMER, erase.customer_id)
+    key = TimerKey(FORGET_TIMER, customer_id)
     book.timers[key] = Timer(message.lane, key.kind, key.subject, until)
     kept = retain(
         "that they were erased, under their customer id",
         "late news of their transfers must not bring them back",
         until,
     )
-    book.outgoing.append(erased(message.lane, message.id, erase.customer_id, "maintenance", [kept], book.now))
+    book.outgoing.append(erased(message.lane, message.id, customer_id, "maintenance", [kept], book.now))
 
 
 # --- Rails that stop answering ---

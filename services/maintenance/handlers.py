@@ -7,6 +7,7 @@ from datetime import timedelta
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from schemas.customer import erased_customer
 from schemas.erasure import CustomerErase
 from schemas.transfer import FeeWaived, TransferDelayed, TransferFailed, TransferHeld
 from services.maintenance import store
@@ -25,7 +26,7 @@ from services.maintenance.decide import (
     trip,
 )
 from services.maintenance.model import CLOSING, GRANT_TIMER, OVER, Affected
-from services.runtime.message import Effects
+from services.runtime.message import Effects, Unfit
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -83,18 +84,24 @@ class Handlers:
         return Effects.of(book.outgoing, book.timers)
 
     async def on_erasures(self, connection: Connection, batch: Batch, now: datetime) -> Effects:
-        """Forget customers; and, when no late news of them can come any more, that they were here."""
+        """Forget customers whom an erasure names, or whose profile is null; later also that they were erased."""
         if batch.timers:
             await store.forget_erased(connection, [timer.subject for timer in batch.timers])
             return Effects()
-        asked = [(message, message.data) for message in batch.messages if isinstance(message.data, CustomerErase)]
-        if not asked:
-            return Effects()
-        await store.erase(connection, {erase.customer_id for _, erase in asked}, now)
+        asked: list[tuple[Message, str]] = []
+        unfit: list[Unfit] = []
+        for message in batch.messages:
+            try:
+                asked.append((message, _erased(message)))
+            except ValueError as error:
+                unfit.append(Unfit(message, str(error)))
         book = Book({}, {}, self.policy, now)
-        for message, erase in asked:
-            forget(book, message, erase)
-        return Effects.of(book.outgoing, book.timers)
+        if asked:
+            await store.erase(connection, {customer_id for _, customer_id in asked}, now)
+        for message, customer_id in asked:
+            forget(book, message, customer_id)
+        effects = Effects.of(book.outgoing, book.timers)
+        return Effects(effects.outgoing, effects.timers_set, effects.timers_cleared, unfit)
 
     async def _on_timers(self, connection: Connection, timers: Sequence[Timer], now: datetime) -> Effects:
         windows = await store.load_windows(connection, {subject_of(timer) for timer in timers})
@@ -206,6 +213,11 @@ def _uses(messages: Sequence[Message]) -> dict[tuple[UUID, UUID], tuple[Lane, Fe
         for message in messages
         if isinstance(use := message.data, FeeWaived)
     }
+
+
+def _erased(message: Message) -> str:
+    data = message.data
+    return data.customer_id if isinstance(data, CustomerErase) else erased_customer(message.key)
 
 
 def _bank_of(party: str) -> str:

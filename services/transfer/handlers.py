@@ -22,7 +22,7 @@ from services.transfer.decide.drafts import draft_message
 from services.transfer.decide.ledger import Ledger
 from services.transfer.decide.subjects import subjects_of
 from services.transfer.decide.windows import read_waiver, read_window
-from services.transfer.model import RELEASE_TIMER, Hold
+from services.transfer.model import FORGET_TIMER, RELEASE_TIMER, Hold
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from services.runtime.database import Connection
-    from services.runtime.message import Batch, Message, Outgoing
+    from services.runtime.message import Batch, Message
     from services.transfer.decide.gate import Gate
     from services.transfer.decide.ledger import Facts
     from services.transfer.decide.rules import Rules
@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 
     _Drafted: TypeAlias = tuple[Message, Transfer | None]
 
+_ERASED_KEPT: Final = timedelta(days=410)
+"""Longer than anything on `maintenance.events` can be read: 400 days, and what brokers take to remove it."""
 LANES: Final = "wallet"
 """The group of the lanes in which transfers are decided."""
 
@@ -107,6 +109,8 @@ class Handlers:
         """Keep this service's copy of the windows, and look at what they hold when it may go on."""
         changes = [change for message in batch.messages if (change := read_window(message.type, message.data))]
         waivers = [waiver for message in batch.messages if (waiver := read_waiver(message.data))]
+        if waivers:
+            await store.share_customers(connection)
         changed = await store.record_windows(connection, changes)
         await store.record_waivers(connection, waivers)
         timers = [
@@ -125,6 +129,8 @@ class Handlers:
 
         A profile that follows it is somebody new.
         """
+        if batch.timers:
+            return await self._forget_erased(connection, batch.timers)
         hashes: dict[str, bytes] = {}
         asked: list[tuple[Message, str]] = []
         unfit: list[Unfit] = []
@@ -139,26 +145,40 @@ class Handlers:
                 continue
             asked.append((message, customer_id))
             hashes.pop(customer_id, None)
-        outgoing = await self._erase(connection, asked, now)
-        await store.record_holders(connection, hashes)
-        return Effects(outgoing=outgoing, unfit=unfit)
+        effects = await self._erase(connection, asked, now)
+        await store.record_holders(connection, hashes, now)
+        return Effects(outgoing=effects.outgoing, timers_set=effects.timers_set, unfit=unfit)
 
     async def on_erasures(self, connection: Connection, batch: Batch, now: datetime) -> Effects:
         """Forget customers whose closing has come that far, and say so."""
+        if batch.timers:
+            return await self._forget_erased(connection, batch.timers)
         asked = [
             (message, message.data.customer_id) for message in batch.messages if isinstance(message.data, CustomerErase)
         ]
-        return Effects(outgoing=await self._erase(connection, asked, now))
+        return await self._erase(connection, asked, now)
 
-    async def _erase(
-        self, connection: Connection, asked: Sequence[tuple[Message, str]], now: datetime
-    ) -> list[Outgoing]:
+    async def _erase(self, connection: Connection, asked: Sequence[tuple[Message, str]], now: datetime) -> Effects:
         await store.erase_customers(connection, {customer_id for _, customer_id in asked})
         until = now + timedelta(days=self.rules.policy.retention.transfers_kept_days)
-        retained = [retain("transfers", "accounting_law", until)]
-        return [
+        retained = [
+            retain("transfers", "accounting_law", until),
+            retain(
+                "that they were erased, under their customer id",
+                "late news of what they need not pay must not bring them back",
+                now + _ERASED_KEPT,
+            ),
+        ]
+        answers = [
             erased(message.lane, message.id, customer_id, "transfer", retained, now) for message, customer_id in asked
         ]
+        timers = [Timer(message.lane, FORGET_TIMER, customer_id, now + _ERASED_KEPT) for message, customer_id in asked]
+        return Effects(outgoing=answers, timers_set=timers)
+
+    async def _forget_erased(self, connection: Connection, due: Sequence[Timer]) -> Effects:
+        """Forget that customers were erased: no late news of them can come any more."""
+        await store.forget_erased(connection, [timer.subject for timer in due])
+        return Effects()
 
 
 def _parts(messages: Sequence[Message], smallest: int) -> list[Sequence[Message]]:

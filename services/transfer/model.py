@@ -84,6 +84,9 @@ class RefundStatus(StrEnum):
     FAILED = "failed"
 
 
+FORGET_TIMER: Final = "forget"
+"""No late news of who was erased can come any more; its subject is the customer, its lane that of the erasure."""
+
 RELEASE_TIMER: Final = "release"
 """Looks whether what a window holds in a lane may go on; its subject is that of a `Hold`."""
 

@@ -110,10 +110,24 @@ set
     refused = window_tally.refused + excluded.refused,
     released = window_tally.released + excluded.released
 
--- Keep the fees that customers need not pay; granted once.
+-- Let nobody be erased until this transaction has ended.
+-- name: share_customers
+select pg_advisory_xact_lock_shared('erased_customer'::regclass::integer, 0)
+
+-- Wait until no transaction writes down what customers are given, and let none begin to.
+-- name: take_customers
+select pg_advisory_xact_lock('erased_customer'::regclass::integer, 0)
+
+-- Keep the fees that customers need not pay; granted once, and not to who was erased and has not come back since.
 -- name: insert_waivers
 insert into fee_waiver (compensation_id, customer_id, window_id, remaining, expires_at)
-select * from unnest($1::uuid[], $2::text[], $3::uuid[], $4::bigint[], $5::timestamptz[])
+select compensation_id, customer_id, window_id, remaining, expires_at
+from unnest($1::uuid[], $2::text[], $3::uuid[], $4::bigint[], $5::timestamptz[], $6::timestamptz[])
+    as given (compensation_id, customer_id, window_id, remaining, expires_at, granted_at)
+where not exists (
+    select from erased_customer
+    where erased_customer.customer_id = given.customer_id and (returned_at is null or returned_at > given.granted_at)
+)
 order by 1
 on conflict (compensation_id) do nothing
 
@@ -459,6 +473,24 @@ forgotten_name as (
     )
 )
 delete from customer_key
+where customer_id = any($1::text[])
+
+-- Remember who was erased.
+-- name: upsert_erased
+insert into erased_customer (customer_id)
+select gone.customer_id from unnest($1::text[]) as gone (customer_id)
+on conflict (customer_id) do update
+set returned_at = null
+
+-- Note who has come back after their erasure.
+-- name: note_returned
+update erased_customer
+set returned_at = $2
+where customer_id = any($1::text[]) and returned_at is null
+
+-- Forget that these customers were erased.
+-- name: delete_erased
+delete from erased_customer
 where customer_id = any($1::text[])
 
 -- Forget what erased customers need not pay.

@@ -122,11 +122,16 @@ async def load_holds(connection: Connection, windows: Collection[UUID], now: dat
     return {Hold(row["window_id"], row["partition"]): row["due_at"] for row in rows}
 
 
-async def record_waivers(connection: Connection, waivers: Sequence[Waiver]) -> None:
-    """Keep the fees that customers need not pay; one that is known already stays as it is."""
+async def share_customers(connection: Connection) -> None:
+    """Let nobody be erased until this transaction has ended; before any row is locked."""
+    await connection.execute(_QUERIES.share_customers)
+
+
+async def record_waivers(connection: Connection, waivers: Sequence[tuple[Waiver, datetime]]) -> None:
+    """Keep the fees that customers need not pay, each given at a moment; one that is known already stays as it is."""
     rows = [
-        (waiver.compensation_id, waiver.customer_id, waiver.window_id, waiver.remaining, waiver.expires_at)
-        for waiver in waivers
+        (waiver.compensation_id, waiver.customer_id, waiver.window_id, waiver.remaining, waiver.expires_at, given_at)
+        for waiver, given_at in waivers
     ]
     await execute_rows(connection, _QUERIES.insert_waivers, rows)
 
@@ -544,14 +549,23 @@ def _sums(postings: Iterable[tuple[str, str, int, int]]) -> list[Row]:
 # --- Holders ---
 
 
-async def record_holders(connection: Connection, hashes: Mapping[str, bytes]) -> None:
-    """Keep the hashes of holders' names."""
+async def record_holders(connection: Connection, hashes: Mapping[str, bytes], now: datetime) -> None:
+    """Keep the hashes of holders' names; who was erased has come back."""
     await execute_rows(connection, _QUERIES.upsert_holders, sorted(hashes.items()))
+    if hashes:
+        await connection.execute(_QUERIES.note_returned, sorted(hashes), now)
 
 
 async def erase_customers(connection: Connection, customers: Collection[str]) -> None:
     """Forget customers: their names, what is sealed for them, and what they need not pay."""
     if customers:
+        await connection.execute(_QUERIES.take_customers)
+        await connection.execute(_QUERIES.upsert_erased, sorted(customers))
         await connection.execute(_QUERIES.erase_customers, list(customers))
         # Locked after transfers, like everywhere.
         await connection.execute(_QUERIES.delete_waivers, list(customers))
+
+
+async def forget_erased(connection: Connection, customers: Sequence[str]) -> None:
+    """Forget that customers were erased."""
+    await connection.execute(_QUERIES.delete_erased, sorted(customers))

@@ -37,6 +37,7 @@ _TOPICS = {
     "window": ("maintenance.commands",),
     "transfer": ("transfer.events", "rail.results"),
     "erasure": ("erasure.events",),
+    "profile": ("customer.profiles",),
 }
 
 
@@ -59,9 +60,8 @@ class World:
 
     def _handle(self, group: str) -> Handler:
         handlers = self.handlers
-        return {"window": handlers.on_commands, "transfer": handlers.on_transfers, "erasure": handlers.on_erasures}[
-            group
-        ]
+        of_groups = {"window": handlers.on_commands, "transfer": handlers.on_transfers}
+        return of_groups.get(group, handlers.on_erasures)
 
     async def wait(self, by: timedelta) -> Said:
         """Let time pass, and take every timer that is due."""

@@ -15,6 +15,7 @@ from services.maintenance.app import build
 from services.maintenance.decide import compensation_id
 from services.maintenance.policy import Policy
 from services.runtime.database import create_pool
+from services.runtime.message import Batch, Lane, Message
 from tests.maintenance.test_debts import HOUR, NOW, WINDOW, World, event, held, message, schedule
 from tests.waiting import wait_until
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
     from services.runtime.database import Connection
-    from services.runtime.message import Message
     from tests.maintenance.test_debts import Said
 
 CUSTOMER, OTHER = "customer-who-leaves", "customer-who-stays"
@@ -118,10 +118,17 @@ async def test_what_was_given_used_and_answered_is_counted_without_the_customer(
     assert await world.is_clean()
 
 
-async def test_who_was_erased_is_owed_nothing_any_more(world: World) -> None:
+def null_profile(key: bytes = CUSTOMER.encode()) -> Message:
+    return Message(Lane("profile", 0), "customer.profiles", 0, key, "tombstone", str(uuid.uuid4()), "test", None)
+
+
+@pytest.mark.parametrize("asked", [erase, null_profile])
+async def test_who_was_erased_is_owed_nothing_any_more(world: World, asked: Callable[[], Message]) -> None:
     await world.hear(schedule())
     await world.hear(held(CUSTOMER), held(OTHER))
-    await world.hear(erase())
+    assert [(type_, body["service"]) for type_, body in await world.hear(asked())] == [
+        ("customer.erased", "maintenance")
+    ]
     assert granted(await world.wait(HOUR)) == [OTHER]
     assert await found(world) == REMEMBERED
     assert await world.is_clean()
@@ -217,6 +224,14 @@ async def _erase_beside(world: World, do: Callable[[World, Connection], Awaitabl
         await erasing
 
 
-def test_what_others_say_that_they_have_erased_is_passed_over() -> None:
-    topics = next(one.topics for one in build(Policy()).subscriptions if one.group == "erasure")
+async def test_a_null_profile_whose_key_is_nobodys_erases_nobody(world: World) -> None:
+    async with world.pool.acquire() as connection, connection.transaction():
+        effects = await world.handlers.on_erasures(connection, Batch([null_profile(b"\xff"), null_profile()]), NOW)
+    assert [one.detail for one in effects.unfit] == ["the key of a null value is not UTF-8"]
+    assert [one.key for one in effects.outgoing] == [CUSTOMER.encode()]
+
+
+def test_profiles_and_what_others_say_that_they_have_erased_are_passed_over() -> None:
+    topics = {name: types for one in build(Policy()).subscriptions for name, types in one.topics.items()}
     assert [type_ for type_, model in topics["erasure.events"].items() if model is None] == ["customer.erased"]
+    assert set(topics["customer.profiles"].values()) == {None}

@@ -9,10 +9,12 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
+import orjson
 import pytest
 
 from schemas.customer import CustomerProfile
 from schemas.erasure import CustomerErase
+from schemas.registry import TOPICS
 from services.runtime import timers
 from services.runtime.database import create_pool
 from services.runtime.message import Batch, Lane, Message
@@ -20,6 +22,7 @@ from services.transfer import records
 from services.transfer.handlers import Handlers
 from tests.transfer.bench_of_facts import LANE, MORNING, RULES, handle, message, new_id, read, request
 from tests.transfer.test_releases import event
+from tests.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -331,10 +334,65 @@ async def test_who_is_erased_is_forgotten_and_what_is_kept_is_named(ledger: Ledg
     assert (answer.topic, answer.key) == ("erasure.events", b"a")
     type_, body = read(answer)
     assert (type_, body["customer_id"], body["service"]) == ("customer.erased", "a", "transfer")
-    assert body["retained"] == [{"what": "transfers", "why": "accounting_law", "until": "2036-09-28"}]
+    kept = [(one["what"], one["until"]) for one in body["retained"]]
+    assert kept == [("transfers", "2036-09-28"), ("that they were erased, under their customer id", "2027-11-12")]
     assert await ledger.value("select count(*) from transfer where length(payee_name_sealed) > 0") == 0
     assert await ledger.value("select count(*) from customer_key") == 0
     assert await ledger.value("select count(*) from fee_waiver") == 0
     assert await ledger.value("select count(*) from holder where customer_id = 'a'") == (how != "command")
     ((_, failed),) = (await ledger.run_timers(MORNING + HOUR))[0]
     assert failed["reason"]["code"] == "payee_name_unverified"
+
+
+def _granted(customer: str, at: datetime) -> Message:
+    compensation = {"kind": "fee_waiver", "value": 1, "text": "Your next transfer costs no fee."}
+    said = {"compensation_id": new_id(), "customer_id": customer, "window_id": new_id(), "compensation": compensation}
+    data = TOPICS["maintenance.events"]["compensation.granted"].model_validate_json(
+        orjson.dumps({**said, "occurred_at": at.isoformat()})
+    )
+    return Message(
+        Lane("maintenance", 0), "maintenance.events", 0, b"k", "compensation.granted", new_id(), "test", data
+    )
+
+
+async def test_what_was_given_before_an_erasure_is_given_to_nobody_after_it(ledger: Ledger) -> None:
+    handlers, kept = ledger.handlers, "select count(*) from fee_waiver where customer_id = 'a'"
+    erase = _said_by("erasure.events", "customer.erase", "a", CustomerErase(customer_id="a"))
+    profile = _said_by("customer.profiles", "customer.profile", "a", CustomerProfile(customer_id="a", name="Li Na"))
+
+    async def handle_at(handle: Any, now: datetime, *said: Message, due: Sequence[Timer] = ()) -> list[Timer]:
+        async with ledger.pool.acquire() as connection, connection.transaction():
+            effects = await handle(connection, Batch(said, due), now)
+            return list(effects.timers_set)
+
+    (forgetting,) = await handle_at(handlers.on_erasures, MORNING, erase)
+    # Others may have erased them later.
+    await handle_at(handlers.on_windows, MORNING, _granted("a", MORNING - HOUR), _granted("a", MORNING + HOUR))
+    await handle_at(handlers.on_windows, MORNING, _granted("b", MORNING))
+    assert await ledger.value(kept) == 0
+    assert await ledger.value("select count(*) from fee_waiver") == 1
+    await handle_at(handlers.on_profiles, MORNING + 2 * HOUR, profile)
+    await handle_at(handlers.on_windows, MORNING, _granted("a", MORNING + HOUR))
+    assert await ledger.value(kept) == 0
+    await handle_at(handlers.on_windows, MORNING, _granted("a", MORNING + 3 * HOUR))
+    assert await ledger.value(kept) == 1
+    assert (forgetting.due_at - MORNING).days == 410
+    await handle_at(handlers.on_erasures, forgetting.due_at, due=[forgetting])
+    assert await ledger.value("select count(*) from erased_customer") == 0
+
+
+async def _erase(ledger: Ledger, erase: Message) -> None:
+    async with ledger.pool.acquire() as connection, connection.transaction():
+        await ledger.handlers.on_erasures(connection, Batch([erase]), MORNING)
+
+
+async def test_who_is_given_something_at_the_same_moment_is_erased_too(ledger: Ledger) -> None:
+    erase = _said_by("erasure.events", "customer.erase", "a", CustomerErase(customer_id="a"))
+    async with ledger.pool.acquire() as giving, giving.transaction():
+        await ledger.handlers.on_windows(giving, Batch([_granted("a", MORNING)]), MORNING)
+        begun = asyncio.create_task(_erase(ledger, erase))
+        blocked = "datname = current_database() and cardinality(pg_blocking_pids(pid)) > 0"
+        waits = f"select exists (select from pg_stat_activity where {blocked})"
+        await wait_until(lambda: ledger.value(waits), what="the erasure waits for who gives them something")
+    await begun
+    assert await ledger.value("select count(*) from fee_waiver") == 0

@@ -8,6 +8,8 @@ from schemas.maintenance import CompensationGranted, CompensationUsed, WindowEve
 from services.transfer.model import OPEN_END, ClosedWindow, Waiver, WindowChange
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from pydantic import BaseModel
 
 _OVER: Final = frozenset({"window.ended", "window.cancelled", "survey.requested"})
@@ -31,16 +33,17 @@ def read_window(type_: str, data: BaseModel | None) -> WindowChange | None:
     return WindowChange(window, data.revision, type_ in _OVER)
 
 
-def read_waiver(data: BaseModel | None) -> Waiver | None:
-    """Return the fees that a customer need not pay, where an event grants some."""
+def read_waiver(data: BaseModel | None) -> tuple[Waiver, datetime] | None:
+    """Return the fees that a customer need not pay, and when they were given, where an event grants some."""
     if not isinstance(data, CompensationGranted) or isinstance(data, CompensationUsed):
         return None
     if data.compensation.kind != "fee_waiver":
         return None
-    return Waiver(
+    waiver = Waiver(
         compensation_id=data.compensation_id,
         customer_id=data.customer_id,
         window_id=data.window_id,
         remaining=data.compensation.value,
         expires_at=data.expires_at or OPEN_END,
     )
+    return waiver, data.occurred_at
