@@ -81,7 +81,14 @@ DEFAULT_CHANNELS: Final = (Channel.IN_APP, Channel.EMAIL)
 _NOTICES: Final = uuid.UUID("5f3c2f0e-6f4b-5d0a-9d0b-6a1c9b8f7e21")
 LAST: Final = datetime(9998, 1, 1, tzinfo=UTC)
 _RECEIPT: Final = "closure.erasing"
+CLOSING_ENDS: Final = frozenset(
+    f"closure.{end}" for end in ("erasing", "closed", "rejected", "cancelled", "expired", "reopened", "reopen_refused")
+)
+"""After these nothing of a closing is told that its receipt would follow."""
+CLOSING_AWAITED: Final = timedelta(days=30)
+"""A closing of which nothing was told for so long keeps nobody from being forgotten."""
 _LOOK_AGAIN: Final = timedelta(seconds=10)
+_LOOK_AT_CLOSING_AGAIN: Final = timedelta(minutes=1)
 TEXTED_NUMBERS_KEPT: Final = timedelta(days=1)
 """Operators count what a number gets in a day at the longest."""
 _MOVED: Final = frozenset(("sent", "settled"))
@@ -124,6 +131,8 @@ class Facts:
     """Whether more waits than was loaded."""
     receipts: set[str] = field(default_factory=set)
     """The closings whose receipts these customers were to be told of."""
+    closing: set[str] = field(default_factory=set)
+    """Those of these customers who have a closing that has not come to its end, as far as they were told."""
 
 
 class Book:
@@ -141,6 +150,7 @@ class Book:
         self.items = facts.items
         self.is_everything = facts.is_everything
         self.receipts = facts.receipts
+        self.closing = facts.closing
         self.opened: dict[tuple[str, str, str], Gathering] = {}
         self.gathered: list[DigestItem] = []
         self.changed: dict[str, Customer] = {}
@@ -201,7 +211,8 @@ def decide_event(book: Book, message: Message) -> None:
         return
     rule = book.rules.policy.events.get(message.type)
     event = message.data.model_dump()
-    tellings = [_Telling(book, message.type, role, id_, event) for role, id_ in recipients(message, book.rules.policy)]
+    at, told = event.get("occurred_at"), recipients(message, book.rules.policy)
+    tellings = [_Telling(book, message.type, role, id_, event, happened_at=at) for role, id_ in told]
     if rule is None or not tellings:
         return
     try:
@@ -216,11 +227,12 @@ def decide_event(book: Book, message: Message) -> None:
 
 def _note_bank_uses(book: Book, event: Mapping[str, Any]) -> None:
     """Take note of who moved money with a bank, for broadcasts about it."""
+    at = event.get("occurred_at")
     for party in ("payer", "payee"):
         kind, _, rest = (event.get(party) or "").partition(":")
         if kind == "bank" and event.get("status") in _MOVED:
             for customer_id in (event["payer_customer_id"], event["payee_customer_id"]):
-                if customer_id is not None:
+                if customer_id is not None and not book.customers[customer_id].is_gone_since(at):
                     book.bank_uses[rest.partition(":")[0], customer_id] = book.now.date()
 
 
@@ -282,7 +294,7 @@ def _announce(
     accepted = len(tellings) * len(channels)
     book.announcements.append(Announcement(origin.event_id, origin.template, accepted, book.now, content_hash))
     new = [(telling, _new_notice(book, origin, telling, channel)) for telling in tellings for channel in channels]
-    if not_before is not None:
+    if not_before is not None and not any(telling.is_late for telling in tellings):
         waiting = [notice._replace(why=Why.SCHEDULED) for _, notice in new]
         book.notices += waiting
         book.timers.append(Timer(origin.lane, SCHEDULED_TIMER, origin.event_id, not_before))
@@ -342,7 +354,13 @@ class _Telling:
     customer_id: str
     event: Mapping[str, Any]
     expires_at: datetime | None = None
+    happened_at: datetime | None = None
     text: Text = _NO_TEXT
+
+    @property
+    def is_late(self) -> bool:
+        """Whether it would be told to nobody, or to somebody new: whom it happened to was forgotten."""
+        return self.book.customers[self.customer_id].is_gone_since(self.happened_at)
 
     def find_words(self) -> None:
         """Put the event into the person's words, if their language is known; WordingError where there are none."""
@@ -358,6 +376,8 @@ class _Telling:
     def tell(self, notice: Notice) -> Notice | None:
         """Return the notice as it goes on now, once there are words; None when it has to wait for a profile."""
         customer = self.book.customers[self.customer_id]
+        if self.is_late:
+            return end(self.book, notice, Status.SUPPRESSED, Why.ERASED)
         if not customer.is_known:
             return None
         if (why := _why_not(customer, notice)) is not None:
@@ -632,6 +652,11 @@ def go_on_erasing(book: Book, lane: Lane, erasure: Erasure) -> None:
     if book.customers[erasure.customer_id].erasing is None:
         _answer(book, lane, erasure)
         return
+    if not erasure.case_id and erasure.customer_id in book.closing and _RECEIPT in book.rules.policy.events:
+        # Their closing goes on, and will erase them: its receipt has its time from then on.
+        later = new_erasure(book, erasure.customer_id, erasure.cause)
+        book.timers.append(Timer(lane, ERASE_TIMER, later.subject(), book.now + _LOOK_AT_CLOSING_AGAIN))
+        return
     pending = book.waiting.get(erasure.customer_id, ())
     is_unheard_of = _RECEIPT in book.rules.policy.events and erasure.case_id not in {"", *book.receipts}
     is_on_its_way = is_unheard_of or any(one.notice.template == _RECEIPT for one in pending)
@@ -651,7 +676,7 @@ def _answer(book: Book, lane: Lane, erasure: Erasure) -> None:
     kept = timedelta(days=book.rules.policy.erasing.accounting_kept_days)
     retained = [
         retain(
-            "that and when they were told of which event, not what they read",
+            "that they were erased, and that and when they were told of which event, not what they read",
             "every notice is accounted for",
             book.now + kept,
         ),
@@ -673,6 +698,7 @@ def _forget(book: Book, customer_id: str) -> None:
     customer.quiet_from = customer.quiet_to = None
     customer.phone_reach = customer.email_reach = Why.NO_ADDRESS
     customer.phone_hash, customer.contacts, customer.wrapped_key, customer.erasing = b"", None, None, None
+    customer.erased_at = book.now
     book.changed[customer_id] = customer
     book.contacts.pop(customer_id, None)
     book.erased.add(customer_id)

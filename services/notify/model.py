@@ -112,7 +112,8 @@ class Priority(IntEnum):
 class Customer:
     """A customer as a batch sees them: locked while it is decided; until there is a profile, not known.
 
-    `erasing` is what asked for an erasure that waits.
+    `erasing` is what asked for an erasure that waits, `erased_at` when they were forgotten last; whoever is known since
+    then has come back.
     """
 
     customer_id: str
@@ -133,7 +134,17 @@ class Customer:
     inbox_count: int
     contacts: bytes | None
     erasing: str | None
+    erased_at: datetime | None = None
     wrapped_key: bytes | None = None
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether the customer was forgotten, and has not come back."""
+        return not self.is_known and self.erased_at is not None
+
+    def is_gone_since(self, at: datetime | None) -> bool:
+        """Whether what happened at a moment is told to nobody: who it happened to was forgotten after it."""
+        return self.is_gone or (self.erased_at is not None and at is not None and at < self.erased_at)
 
     def wants(self, channel: str) -> bool:
         """Tell whether the customer wants to be told on a channel; who wants none at all is told in the app."""

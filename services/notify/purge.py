@@ -33,6 +33,7 @@ async def purge_some(policy: Erasing, connection: Connection, now: datetime, lim
         [
             await _slice(connection, _purge_notices, before, limit),
             await _slice(connection, _purge_announcements, before, limit),
+            await _slice(connection, _purge_erased, before, limit),
             await _slice(connection, _purge_texted_numbers, now - TEXTED_NUMBERS_KEPT, limit),
         ]
     )
@@ -66,5 +67,14 @@ async def _purge_notices(connection: Connection, before: datetime, limit: int) -
         await connection.execute(query, notices)
     left_by = [row[0] for row in await connection.fetch(_QUERIES.purge_notices, notices)]
     await connection.execute(_QUERIES.purge_attempts, left_by)
-    await connection.execute(_QUERIES.purge_customers, customers)
+    await connection.execute(_QUERIES.purge_customers, customers, before)
     return len(chosen)
+
+
+async def _purge_erased(connection: Connection, before: datetime, limit: int) -> int:
+    customers = sorted(row[0] for row in await connection.fetch(_QUERIES.choose_erased, before, limit))
+    if customers:
+        await connection.execute(_QUERIES.lock_customers, customers)
+        await connection.execute(_QUERIES.forget_erased, customers)
+        await connection.execute(_QUERIES.purge_customers, customers, before)
+    return len(customers)

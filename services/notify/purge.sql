@@ -130,6 +130,7 @@ with gone as (
         customer_id = any($1::text[])
         and not is_known
         and erasing is null
+        and (erased_at is null or erased_at <= $2)
         and not exists (select from notice where notice.customer_id = customer.customer_id)
     returning customer_id
 )
@@ -137,6 +138,20 @@ with gone as (
 delete from bank_use
 using gone
 where bank_use.customer_id = gone.customer_id
+
+-- Those who were erased longer ago than that is remembered, and of whom no notice is left.
+-- name: choose_erased
+select customer_id
+from customer
+where erased_at <= $1 and (is_known or not exists (select from notice where notice.customer_id = customer.customer_id))
+order by erased_at
+limit $2
+
+-- Forget that those of them who have come back were erased; they are locked.
+-- name: forget_erased
+update customer
+set erased_at = null
+where customer_id = any($1::text[]) and is_known
 
 -- Remove that text messages went to numbers longer ago than operators count; a row that somebody has waits for the next
 -- slice. Returns of how many numbers.

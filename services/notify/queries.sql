@@ -44,7 +44,8 @@ set wrapped_key = excluded.wrapped_key
 -- name: load_customers
 select
     customer_id, is_known, locale, time_zone, tier, wants_in_app, wants_email, wants_sms, wants_marketing,
-    is_unsubscribed, quiet_from, quiet_to, phone_reach, email_reach, phone_hash, inbox_count, contacts, erasing
+    is_unsubscribed, quiet_from, quiet_to, phone_reach, email_reach, phone_hash, inbox_count, contacts, erasing,
+    erased_at
 from customer
 where customer_id = any($1::text[])
 order by customer_id
@@ -126,6 +127,17 @@ select event_id
 from notice
 where customer_id = any($1::text[]) and template in ('closure.erasing', 'closure.closed')
 
+-- Which of these customers have a closing whose end was not heard of, and of which something was told since a moment.
+-- name: load_closing
+select distinct customer_id
+from (
+    select customer_id
+    from notice
+    where customer_id = any($1::text[]) and created_at > $2 and template like 'closure.%'
+    group by customer_id, split_part(event_id, '.', 1)
+    having bool_and(template <> all($3::text[]))
+) as unended
+
 -- What a batch changed of customers.
 -- name: update_customers
 update customer
@@ -146,14 +158,16 @@ set
     phone_hash = new.phone_hash,
     inbox_count = new.inbox_count,
     contacts = new.contacts,
-    erasing = new.erasing
+    erasing = new.erasing,
+    erased_at = new.erased_at
 from unnest(
     $1::text[], $2::boolean[], $3::text[], $4::text[], $5::text[], $6::boolean[], $7::boolean[], $8::boolean[],
     $9::boolean[], $10::boolean[], $11::time[], $12::time[], $13::text[], $14::text[], $15::bytea[], $16::bigint[],
-    $17::bytea[], $18::text[]
+    $17::bytea[], $18::text[], $19::timestamptz[]
 ) as new (
     customer_id, is_known, locale, time_zone, tier, wants_in_app, wants_email, wants_sms, wants_marketing,
-    is_unsubscribed, quiet_from, quiet_to, phone_reach, email_reach, phone_hash, inbox_count, contacts, erasing
+    is_unsubscribed, quiet_from, quiet_to, phone_reach, email_reach, phone_hash, inbox_count, contacts, erasing,
+    erased_at
 )
 where customer.customer_id = new.customer_id
 
@@ -215,14 +229,6 @@ set why = null
 from told
 where attempt.delivery_id = told.delivery_id and attempt.number = told.number
 
--- Forget erased customers about whom nothing is kept at all.
--- name: erase_strangers
-delete from customer
-where
-    customer_id = any($1::text[])
-    and not is_known
-    and not exists (select from notice where notice.customer_id = customer.customer_id)
-
 -- Tell the dispatchers, once this is committed, that there is something to deliver.
 -- name: wake_dispatchers
 notify delivery
@@ -259,13 +265,21 @@ set last_on = excluded.last_on
 where bank_use.last_on < excluded.last_on
 
 -- Whose wallets are, and how they stand; a lower version came late and says nothing new. Of a closed wallet that is
--- not known nothing is kept: its holder may be erased.
+-- not known nothing is kept: its holder may be erased; nor of one whose holder is.
 -- name: note_wallets
 insert into wallet (account_id, customer_id, currency, status, version)
 select account_id, customer_id, currency, status, version
 from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[])
     as new (account_id, customer_id, currency, status, version)
-where status <> 'closed' or exists (select from wallet where wallet.account_id = new.account_id)
+where
+    exists (select from wallet where wallet.account_id = new.account_id)
+    or (
+        status <> 'closed'
+        and not exists (
+            select from customer
+            where customer.customer_id = new.customer_id and erased_at is not null and not is_known
+        )
+    )
 order by account_id
 on conflict (account_id) do update
 set

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import asyncpg
 
 from services.notify.contacts import seal_contacts
-from services.notify.decide import Facts
+from services.notify.decide import CLOSING_AWAITED, CLOSING_ENDS, Facts
 from services.notify.model import Announcement, Customer, Delivery, ErasedBy, Gathered, Gathering, Notice, Waiting
 from services.notify.sealed import Keys, open_event, open_text, seal_event, seal_text
 from services.runtime.database import columns_of, copy_rows, execute_rows, load_queries
@@ -84,10 +84,16 @@ async def load_for_profiles(
         rows += await connection.fetch(_QUERIES.load_pending_of_customers, list(erased), most)
         receipts = await connection.fetch(_QUERIES.load_receipts, list(erased))
         facts.receipts = {row[0].partition(".")[0] for row in receipts}
+        facts.closing = await _load_closing(connection, erased, now)
     _add_waiting(facts, rows, keys)
     facts.is_everything = most is None or len(rows) < most
     facts.digests = await _load_digests(connection, customers, now) if rows else {}
     return facts
+
+
+async def _load_closing(connection: Connection, customers: Collection[str], now: datetime) -> set[str]:
+    rows = await connection.fetch(_QUERIES.load_closing, list(customers), now - CLOSING_AWAITED, sorted(CLOSING_ENDS))
+    return {row[0] for row in rows}
 
 
 def _add_waiting(facts: Facts, rows: Sequence[Any], keys: Keys) -> None:
@@ -137,7 +143,7 @@ async def _lock_customers(connection: Connection, ids: Collection[str], keys: Ke
         raise asyncpg.SerializationError("somebody who is not known was removed meanwhile")
     for customer_id, wrapped_key in await connection.fetch(_QUERIES.load_keys, list(customers)):
         customers[customer_id].wrapped_key = wrapped_key
-    keyless = [one for one in customers.values() if one.wrapped_key is None]
+    keyless = [one for one in customers.values() if one.wrapped_key is None and not one.is_gone]
     for customer in keyless:
         customer.wrapped_key = wrap_key(keys.master_key, new_key(), customer.customer_id)
     await _move_keys(connection, keyless)
@@ -160,7 +166,7 @@ async def record(connection: Connection, book: Book, keys: Keys) -> list[UUID]:
     for customer_id, contacts in book.contacts.items():
         customer = book.customers[customer_id]
         if customer.wrapped_key is None:
-            # Erased and known again within one batch.
+            # Erased and known again.
             customer.wrapped_key = wrap_key(keys.master_key, new_key(), customer_id)
         customer.contacts = seal_contacts(keys.of(customer), customer_id, contacts)
     await execute_rows(connection, _QUERIES.update_customers, [_CUSTOMER(one) for one in book.changed.values()])
@@ -179,8 +185,6 @@ async def record(connection: Connection, book: Book, keys: Keys) -> list[UUID]:
     await _record_digests(connection, book, keys)
     await _record_deliveries(connection, book, keys)
     await _record_inbox(connection, book, keys)
-    if book.erased:
-        await connection.execute(_QUERIES.erase_strangers, list(book.erased))
     return told
 
 

@@ -24,6 +24,7 @@ LARGE, VERY_LARGE = 5_000_000, 50_000_000
 BAD = {"code": "rail_rejected", "iso20022": "MS03", "retryable": True, "refund": "automatic"}
 RETURNED = BAD | {"code": "rail_returned"}
 OTHERS = {"payee": "bank:CCB:3", "payee_name": "Person Two"}
+KEPT = {"what": "closing", "why": "contract_law", "days": 365}
 
 
 # --- How a case comes to where it stands ---
@@ -1042,6 +1043,15 @@ def test_a_loan_is_closed_and_its_holder_forgotten() -> None:
         "closure.confirmed", "loan.disabled", "credit.status_changed", "closure.erasing", "customer.erase",
         "customer.erased",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("is_loan", [True, False])
+def test_what_stays_of_a_closing_is_named_with_the_account_that_was_paid(*, is_loan: bool) -> None:
+    desk = Desk({"erasing": {"services": ["transfer"], "retained": [KEPT]}})
+    said = desk.say("confirm", _loan(desk)) if is_loan else desk.account("closed", at_finishing(desk))
+    named = [(one["what"], one["until"]) for one in said[-1][1]["retained"]]
+    account = ("the number of the account that a balance was paid to, in what was said of its closing", "2027-09-28")
+    assert named == [("closing", "2027-09-28")] + ([] if is_loan else [account])
 
 
 def test_a_loan_that_nobody_knows_is_looked_for_once_more() -> None:

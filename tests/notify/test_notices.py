@@ -44,6 +44,7 @@ def settled(
     payee: str | None = "b",
     id_: str | None = None,
     payee_party: str = "wallet:payee-5678",
+    occurred_at: str = "2026-11-23T08:30:00Z",
 ) -> Message:
     transfer_id = str(uuid.uuid4())
     body = {
@@ -61,7 +62,7 @@ def settled(
         "payer_available_minor": 100,
         "payee_available_minor": 200,
         "requested_at": "2026-11-23T08:30:00Z",
-        "occurred_at": "2026-11-23T08:30:00Z",
+        "occurred_at": occurred_at,
     }
     model = TOPICS["transfer.events"]["transfer.settled"]
     data = model.model_validate_json(orjson.dumps(body))

@@ -136,10 +136,16 @@ async def test_who_is_not_known_goes_with_their_last_notice(pool: Pool) -> None:
         assert [row[0] for row in await connection.fetch("select customer_id from customer")] == ["b"]
 
 
-async def test_who_was_never_told_anything_is_gone_once_erased(pool: Pool) -> None:
-    await hear(pool, profile("a"))
-    await hear(pool, erasure("a"))
-    assert await left(pool, "customer") == {"customer": 0}
+async def test_that_somebody_was_erased_is_remembered_as_long_as_the_accounting(pool: Pool) -> None:
+    await hear(pool, profile("a"), profile("b"))
+    await hear(pool, erasure("a"), erasure("b"))
+    # One comes back.
+    await hear(pool, profile("b"))
+    remembered = "customer where erased_at is not null"
+    await purge(pool, LATER - timedelta(seconds=2))
+    assert await left(pool, remembered) == {remembered: 2}
+    await purge(pool)
+    assert await left(pool, remembered, "customer") == {remembered: 0, "customer": 1}
 
 
 async def test_which_numbers_got_texts_is_kept_for_a_day(pool: Pool) -> None:

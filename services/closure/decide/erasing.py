@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 TOPIC: Final = "erasure.events"
 SERVICE: Final = "closure"
+_ACCOUNT: Final = "the number of the account that a balance was paid to, in what was said of its closing"
+"""A repeat of a command is answered byte for byte, and the receipt has a digest: so it cannot be left out of them."""
+_REPEATED_DAYS: Final = 400
 
 
 def why_deferred(book: Book, case: Case) -> str | None:
@@ -94,6 +97,9 @@ def _answer(book: Book, lane: Lane, customer_id: str, cause: str) -> Outgoing:
     # Transfers are the transfer service's, and who somebody was is the identity system's: they say so themselves.
     own = [kept for kept in kept_of(book, customer_id) if kept.what in {"closing", "loans"}]
     retained = [retain(kept.what, kept.why, book.now + timedelta(days=kept.days)) for kept in own]
+    if any(book.wallets_of(customer_id)):
+        days = max((kept.days for kept in own if kept.what == "closing"), default=_REPEATED_DAYS)
+        retained.append(retain(_ACCOUNT, "what was said is said again as it was", book.now + timedelta(days=days)))
     return erased(lane, cause, customer_id, SERVICE, retained, book.now)
 
 
