@@ -44,10 +44,10 @@ class System:
         return said
 
     def send(self, type_: str, key: str | bytes | None, data: Any, *, topic: str = "transfer.commands") -> str:
-        """Publish a command without waiting; return its `ce_id`."""
+        """Publish a command without waiting, or a null value; return its `ce_id`."""
         id_ = str(uuid.uuid4())
         headers: Any = encode_headers(type_, id=id_, source="test", time="2026-01-01T00:00:00Z", subject="test")
-        value = data if isinstance(data, bytes) else orjson.dumps(data)
+        value = data if data is None or isinstance(data, bytes) else orjson.dumps(data)
         self._producer.produce(topic, key=key, value=value, headers=headers, on_delivery=_must_arrive)
         self._producer.poll(0)
         return id_

@@ -188,20 +188,31 @@ class Story:
         self._say("closure.correct", person, correction)
         self.cases.wait(case_id, "approved", "in_review")
 
-    def leave(self, person: Person) -> None:
-        """Close the wallet; the identity system forgets them when it is told to."""
+    def leave(self, person: Person, *, is_gone_before: bool) -> None:
+        """Close the wallet; the identity system forgets them when it is told to, or has before the confirmation."""
         case_id = self.applied[person.customer_id]
         for reviewer in ("ann", "ben"):
             if self.cases.types(case_id)[-1] == "in_review":
                 review = {"case_id": case_id, "reviewer": reviewer, "outcome": "approved", "note": person.name}
                 self._say("closure.review", person, review)
         self.cases.wait(case_id, "approved")
+        if is_gone_before:
+            wait_for(lambda: self._was_asked_to_confirm(person), what="the customer was asked to confirm")
+            self._null(person)
+            # What the transfer service does at once.
+            self.erasures.read_until(lambda: "transfer" in self._kept(person))
         self._say("closure.confirm", person, {"case_id": case_id})
         self.erasures.read_until(lambda: self._is_to_be_erased(person))
-        self.system.send("customer.profile", person.customer_id, b"", topic="customer.profiles")
+        self._null(person)
         self.cases.wait(case_id, "closed")
         assert self.cases.body(case_id, "closure.closed")["erasure"] == "done"
         self._says_what_stays(person, self.cases.body(case_id, "closure.erasing")["receipt"])
+
+    def _null(self, person: Person) -> None:
+        self.system.send("customer.profile", person.customer_id, None, topic="customer.profiles")
+
+    def _was_asked_to_confirm(self, person: Person) -> bool:
+        return any(one["template"] == "closure.approved" for one in _notices_of(self.system.database, person))
 
     def _says_what_stays(self, person: Person, receipt: dict[str, Any]) -> None:
         """Check that services keep what the receipt names, until the same day, and nothing else for a law.
@@ -339,7 +350,7 @@ def test_nothing_of_the_erased_is_left_on_disk(system: System, broker_files: tup
     # By the transfer service, the notifier and the closing service.
     assert {len(keys[person.customer_id]) for person in (*ERASED, KEPT)} == {3}
     for person in ERASED:
-        story.leave(person)
+        story.leave(person, is_gone_before=person is ERASED[-1])
     for person in ERASED:
         _receipt_was_told_last(system.database, person)
     of_erased = {name: needles for person in ERASED for name, needles in _wanted(person, keys).items()}
