@@ -221,7 +221,11 @@ def decide_event(book: Book, message: Message) -> None:
     except WordingError as error:
         book.unfit.append(Unfit(message, str(error)))
         return
+    leaving = [book.customers[one.customer_id] for one in tellings if message.type == _RECEIPT and not one.is_late]
     _announce(book, _Origin(message.id, message.type, message.lane, rule), tellings, message.data, None)
+    for customer in leaving:
+        customer.is_leaving = True
+        book.changed[customer.customer_id] = customer
     _note_bank_uses(book, event)
 
 
@@ -355,12 +359,15 @@ class _Telling:
     event: Mapping[str, Any]
     expires_at: datetime | None = None
     happened_at: datetime | None = None
+    has_waited: bool = False
+    """It waited for a profile, as the receipt of a closing may: what was heard of before that is told with it."""
     text: Text = _NO_TEXT
 
     @property
     def is_late(self) -> bool:
-        """Whether it would be told to nobody, or to somebody new: whom it happened to was forgotten."""
-        return self.book.customers[self.customer_id].is_gone_since(self.happened_at)
+        """Whether it would come after the receipt of a closing, which is the last, to nobody, or to somebody new."""
+        customer = self.book.customers[self.customer_id]
+        return (customer.is_leaving and not self.has_waited) or customer.is_gone_since(self.happened_at)
 
     def find_words(self) -> None:
         """Put the event into the person's words, if their language is known; WordingError where there are none."""
@@ -576,13 +583,14 @@ def _tell_waiting(book: Book, lane: Lane, customer_id: str) -> None:
     for waiting in book.waiting.pop(customer_id, ()):
         if waiting.body is not None:
             notice = waiting.notice
-            book.moved.append(_tell_late(book, notice, waiting.body))
+            book.moved.append(_tell_late(book, notice, waiting.body, has_waited=True))
     _go_on_later(book, lane, customer_id)
 
 
-def _tell_late(book: Book, notice: Notice, body: bytes) -> Notice:
+def _tell_late(book: Book, notice: Notice, body: bytes, *, has_waited: bool) -> Notice:
     facts, expires_at = _read(notice, body)
-    telling = _Telling(book, notice.template, Role(notice.role), notice.customer_id, facts, expires_at)
+    role = Role(notice.role)
+    telling = _Telling(book, notice.template, role, notice.customer_id, facts, expires_at, has_waited=has_waited)
     try:
         telling.find_words()
     except WordingError:
@@ -698,7 +706,7 @@ def _forget(book: Book, customer_id: str) -> None:
     customer.quiet_from = customer.quiet_to = None
     customer.phone_reach = customer.email_reach = Why.NO_ADDRESS
     customer.phone_hash, customer.contacts, customer.wrapped_key, customer.erasing = b"", None, None, None
-    customer.erased_at = book.now
+    customer.erased_at, customer.is_leaving = book.now, False
     book.changed[customer_id] = customer
     book.contacts.pop(customer_id, None)
     book.erased.add(customer_id)
@@ -749,7 +757,7 @@ def decide_timeouts(book: Book, timers: Iterable[Timer]) -> None:
 
 
 def _tell_in_time(book: Book, timer: Timer, notice: Notice, body: bytes) -> None:
-    told = _tell_late(book, notice._replace(why=Why.PROFILE_MISSING), body)
+    told = _tell_late(book, notice._replace(why=Why.PROFILE_MISSING), body, has_waited=False)
     book.moved.append(told)
     if told.why == Why.PROFILE_MISSING:
         book.timers.append(_profile_timer(book, timer.lane, timer.subject))

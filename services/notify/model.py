@@ -113,7 +113,7 @@ class Customer:
     """A customer as a batch sees them: locked while it is decided; until there is a profile, not known.
 
     `erasing` is what asked for an erasure that waits, `erased_at` when they were forgotten last; whoever is known since
-    then has come back.
+    then has come back. Who is leaving has the receipt of their closing, and is told nothing after it.
     """
 
     customer_id: str
@@ -134,7 +134,8 @@ class Customer:
     inbox_count: int
     contacts: bytes | None
     erasing: str | None
-    erased_at: datetime | None = None
+    erased_at: datetime | None
+    is_leaving: bool
     wrapped_key: bytes | None = None
 
     @property

@@ -45,7 +45,7 @@ set wrapped_key = excluded.wrapped_key
 select
     customer_id, is_known, locale, time_zone, tier, wants_in_app, wants_email, wants_sms, wants_marketing,
     is_unsubscribed, quiet_from, quiet_to, phone_reach, email_reach, phone_hash, inbox_count, contacts, erasing,
-    erased_at
+    erased_at, is_leaving
 from customer
 where customer_id = any($1::text[])
 order by customer_id
@@ -159,15 +159,16 @@ set
     inbox_count = new.inbox_count,
     contacts = new.contacts,
     erasing = new.erasing,
-    erased_at = new.erased_at
+    erased_at = new.erased_at,
+    is_leaving = new.is_leaving
 from unnest(
     $1::text[], $2::boolean[], $3::text[], $4::text[], $5::text[], $6::boolean[], $7::boolean[], $8::boolean[],
     $9::boolean[], $10::boolean[], $11::time[], $12::time[], $13::text[], $14::text[], $15::bytea[], $16::bigint[],
-    $17::bytea[], $18::text[], $19::timestamptz[]
+    $17::bytea[], $18::text[], $19::timestamptz[], $20::boolean[]
 ) as new (
     customer_id, is_known, locale, time_zone, tier, wants_in_app, wants_email, wants_sms, wants_marketing,
     is_unsubscribed, quiet_from, quiet_to, phone_reach, email_reach, phone_hash, inbox_count, contacts, erasing,
-    erased_at
+    erased_at, is_leaving
 )
 where customer.customer_id = new.customer_id
 

@@ -118,10 +118,11 @@ async def test_a_null_profile_during_a_closing_waits_for_its_receipt(pool: Pool)
     again = await look(pool, looks(again))
     assert erased(again) == []
     assert published(await hear(pool, said("closure.erasing", 3, now), now=now)) == [("delivered", "a", None)]
+    # It is the last that they are told, whatever is read after it.
+    assert published(await hear(pool, moved(now), now=now)) == [("suppressed", "a", "erased")]
     assert erased(await erase(pool, timers=looks(asked), now=looks(asked)[0].due_at)) == ["a"]
     assert erased(await look(pool, looks(again))) == ["a"]
     assert (await kept_of(pool, "a"), await inboxes(pool)) == ((False, False, False), [])
-    # It was the last that they were told.
     later = looks(again)[0].due_at
     assert published(await hear(pool, said("closure.closed", 4, later), now=later)) == [("suppressed", "a", "erased")]
 

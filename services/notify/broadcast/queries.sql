@@ -180,7 +180,7 @@ with person as (
         locale,
         phone_reach,
         case
-            when not coalesce(is_known, false) and erased_at is not null then 'erased'
+            when is_leaving or (not coalesce(is_known, false) and erased_at is not null) then 'erased'
             when not coalesce(is_known, false) then 'profile_missing'
             when $4 = 'marketing' and (is_unsubscribed or not wants_marketing) then 'no_consent'
             when
