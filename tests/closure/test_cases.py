@@ -11,7 +11,20 @@ import pytest
 from schemas.reasons import REMEDIES, ClosingCode, ClosureRefusalCode
 from services.closure.model import BEFORE_DRAINING, TRANSITIONS, Status, payout_id
 from services.runtime.message import identity_of
-from tests.closure.desk import APPLICANT, CUSTOMER, FEE, LOAN, PAYOUT, WALLET, Desk, id_number, message, read, reason, types
+from tests.closure.desk import (
+    APPLICANT,
+    CUSTOMER,
+    FEE,
+    LOAN,
+    PAYOUT,
+    WALLET,
+    Desk,
+    id_number,
+    message,
+    read,
+    reason,
+    types,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
