@@ -426,19 +426,24 @@ class ClearedMoney(Wire):
 
 
 class Blocker(Wire):
-    """What would keep a clearance from ending a wallet: what its holder owes."""
+    """What keeps a clearance from ending a wallet: what its holder owes, or a case of theirs that waits for somebody.
+
+    `case_id` is the case that it was left in; a dry run has none.
+    """
 
     subject: Wallet
     code: ClosingCode
-    owed_minor: Minor
-    currency: Currency
+    case_id: UUID | None = None
+    owed_minor: Minor | None = None
+    currency: Currency | None = None
 
 
 class ClearanceProgress(ClearanceEvent):
     """How far a clearance is: `cleared`, `paid`, `waiting`, `blocked` and what is `pending` add up to `wallets`.
 
     `cleared` are wallets that are closed and held nothing, `paid` those that are closed and paid out, `waiting` those
-    without a payout account that works, `blocked` those that stay because their holder owes something.
+    without a payout account that works, `blocked` those that stay because their holder owes something, or from the
+    deadline on because a case of the holder's own waits for somebody.
     """
 
     cleared: Count
@@ -453,7 +458,7 @@ class ClearanceProgress(ClearanceEvent):
 class ClearanceFinished(ClearanceEvent):
     """The final statement of a clearance: `cleared`, `paid`, `waiting` and `blocked` add up to `wallets`.
 
-    Of a dry run it says what would happen, had everybody named a payout account, and names the first 100 `blockers`.
+    It names the first 100 `blockers`. Of a dry run it says what would happen, had everybody named a payout account.
     """
 
     cleared: Count

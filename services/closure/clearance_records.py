@@ -38,15 +38,7 @@ async def load_statement(
         is_counted = row["status"] == ClearanceStatus.RUNNING
         counts = {**tally.counts(), "pending": tally.pending if is_counted else row["wallets"]}
         money = tally.amounts()
-    blockers = said.get("blockers") or [
-        {"subject": one["subject"], **_why(one["event_body"])}
-        for one in await connection.fetch(_QUERIES.list_blocked, clearance_id, most_blockers)
-    ]
+    blockers = said.get("blockers") or await clearance_store.list_blocked(
+        connection, clearance_id, most_blockers, is_over=row["deadline"] <= now
+    )
     return {"clearance_id": str(clearance_id), **plan, **counts, "money": money, "blockers": blockers[:most_blockers]}
-
-
-def _why(body: bytes) -> dict[str, Any]:
-    said = orjson.loads(body)
-    owed = said.get("obligations") or [{}]
-    names = ("owed_minor", "currency")
-    return {"code": said["reasons"][0]["code"], **{name: owed[0][name] for name in names if name in owed[0]}}

@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 
 _QUERIES: Final = load_queries(Path(__file__).with_name("clearances.sql"))
 _VALUES: Final = attrgetter(*(one.name for one in fields(Clearance)))
-_MOST_BLOCKERS: Final = 100
+MOST_BLOCKERS: Final = 100
+"""So many wallets that stay are named in a statement."""
+_ENDS_SOON: Final = ("maintenance",)
+"""What refuses a payout for hours: a restriction may last for ever, and would keep a clearance from its end."""
 
 
 async def lock(connection: Connection, ids: Collection[UUID], reports: Collection[UUID] = ()) -> list[Clearance]:
@@ -100,13 +103,34 @@ async def load_wanting(connection: Connection, clearance: Clearance, limit: int)
 
 async def tally(connection: Connection, clearance_id: UUID, *, is_over: bool) -> Tally:
     """Return where a clearance's wallets stand."""
-    return add_up(map(dict, await connection.fetch(_QUERIES.tally, clearance_id, sorted(FOR_A_WHILE), is_over)))
+    retried = _ENDS_SOON if is_over else sorted(FOR_A_WHILE)
+    return add_up(map(dict, await connection.fetch(_QUERIES.tally, clearance_id, retried, is_over)))
+
+
+async def list_blocked(
+    connection: Connection, clearance_id: UUID, limit: int = MOST_BLOCKERS, *, is_over: bool
+) -> list[dict[str, Any]]:
+    """Return the first wallets that a clearance cannot end, each with its case and what stands against it."""
+    rows = await connection.fetch(_QUERIES.list_blocked, clearance_id, limit, is_over)
+    return [
+        {"subject": row["subject"], "case_id": str(row["case_id"]), **_why(row["event_body"], row["refusal"])}
+        for row in rows
+    ]
+
+
+def _why(body: bytes | None, refusal: str | None) -> dict[str, Any]:
+    if body is None:
+        return {"code": refusal}
+    said = orjson.loads(body)
+    owed = said.get("obligations") or [{}]
+    names = ("owed_minor", "currency")
+    return {"code": said["reasons"][0]["code"], **{name: owed[0][name] for name in names if name in owed[0]}}
 
 
 async def tally_dry(connection: Connection, clearance_id: UUID) -> tuple[Tally, list[dict[str, Any]]]:
     """Return what would become of a clearance's wallets, and what stands against the first of those that stay."""
     known = add_up(map(dict, await connection.fetch(_QUERIES.tally_dry, clearance_id)))
-    rows = await connection.fetch(_QUERIES.load_blockers, clearance_id, _MOST_BLOCKERS)
+    rows = await connection.fetch(_QUERIES.load_blockers, clearance_id, MOST_BLOCKERS)
     blockers = [
         {"subject": row[0], "code": "obligation_open", "owed_minor": row[1], "currency": row[2]} for row in rows
     ]

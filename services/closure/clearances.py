@@ -141,7 +141,6 @@ class Due:
         self.next[clearance.clearance_id] = found
         asked.customers.update(one.customer_id for one in found)
         asked.subjects.update(one.account_id for one in found)
-        asked.cases.update(clearance.case_id_of(one.account_id) for one in found)
 
     async def decide(self, connection: Connection, book: Book, policy: Policy) -> Clearances:
         """Decide what each moment means to its clearance."""
@@ -192,7 +191,10 @@ class Due:
             return
         is_over = clearance.deadline <= desk.book.now
         tally = await clearance_store.tally(connection, clearance.clearance_id, is_over=is_over)
-        decide.look(desk, timer.lane, clearance, tally)
+        stay: list[dict[str, Any]] = []
+        if tally.blocked and decide.is_done(clearance, tally, desk.book.now):
+            stay = await clearance_store.list_blocked(connection, clearance.clearance_id, is_over=is_over)
+        decide.look(desk, timer.lane, clearance, tally, stay)
 
 
 _MOMENTS: Final[dict[str, Callable[..., Awaitable[None]]]] = {

@@ -164,7 +164,8 @@ order by subject
 limit $3
 
 -- Where a clearance's wallets stand, by currency. One that is closed counts when its wallet is, whoever still has to
--- forget its holder; a payout that is tried again by itself does not wait for anybody.
+-- forget its holder; a payout that is tried again by itself does not wait for anybody. Once the deadline has passed, a
+-- wallet whose holder's own case waits for somebody stays.
 -- name: tally
 select
     currency,
@@ -192,7 +193,9 @@ from (
                 and closing_case.refusal <> all($2::text[])
                 then 'waiting'
             when closing_case.status = 'payout_review' then 'waiting'
-            when closing_case.status = 'account_wanted' then case when $3 then 'unasked' else 'waiting' end
+            when closing_case.status = 'account_wanted' then case when $3 and is_own then 'unasked' else 'waiting' end
+            when $3 and not is_own and closing_case.status in ('documents_required', 'review', 'approved')
+                then 'blocked'
             else 'pending'
         end as outcome
     from clearance_wallet
@@ -262,10 +265,32 @@ select
 from clearance
 where clearance_id = $1
 
--- Wallets that a clearance could not end, with what was said of their cases last.
+-- Wallets that a clearance could not end: with its own cases, and what was said of these last; once the deadline has
+-- passed, also with those of their holders that wait for somebody.
 -- name: list_blocked
-select subject, event_body
-from closing_case
-where clearance_id = $1 and status = 'rejected'
+select subject, case_id, event_body, refusal
+from (
+    (
+        select subject, case_id, event_body, null as refusal
+        from closing_case
+        where clearance_id = $1 and status = 'rejected'
+        order by subject
+        limit $2
+    )
+    union all
+    (
+        select account_id, closing_case.case_id, null, coalesce(refusal, 'case_open')
+        from clearance_wallet
+        join closing_case on closing_case.case_id = clearance_wallet.case_id
+        where
+            clearance_wallet.clearance_id = $1
+            and not is_own
+            and clearance_wallet.case_id is not null
+            and $3
+            and closing_case.status in ('documents_required', 'review', 'approved')
+        order by account_id
+        limit $2
+    )
+) as blocked
 order by subject
 limit $2

@@ -342,14 +342,6 @@ class Clearance:
     wave_at: datetime | None = None
     wave_after: str = ""
 
-    def case_id_of(self, wallet: str) -> UUID:
-        """Return the id of the case that it begins for a wallet, which others can foresee."""
-        return uuid5(self.clearance_id, wallet)
-
-    def report_id(self, number: int) -> UUID:
-        """Return the id of one of its reports, numbered from 0: the first has its own."""
-        return uuid5(self.clearance_id, f"report/{number}") if number else self.clearance_id
-
 
 class ClearedWallet(NamedTuple):
     """A wallet as a clearance found it."""

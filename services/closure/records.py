@@ -203,5 +203,10 @@ _RULES: Final = {
     "nothing of who is erased can be read": "audit_erased",
     "nothing is kept of who was never known once their case has ended": "audit_unknown",
     "a case whose customer is known has no key of its own": "audit_case_keys",
+    "what a clearance says of its wallets adds up": "audit_clearance_sums",
+    "a clearance accounts for what was there": "audit_clearance_totals",
+    "a clearance's cases are those of its wallets": "audit_clearance_cases",
+    "a clearance that is finished has left nothing out": "audit_clearance_ends",
+    "a wallet is closed by one clearance at a time": "audit_cleared_once",
     "no timer of the closing service is parked": "audit_parked_timers",
 }

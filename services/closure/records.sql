@@ -253,6 +253,130 @@ join closing_case using (case_id)
 where customer_id is not null
 limit 100
 
+-- What a clearance said last counts each of its wallets once, and each unit of what they held.
+-- name: audit_clearance_sums
+with told as (
+    select clearance_id, convert_from(event_body, 'UTF8')::jsonb as body
+    from clearance
+    where event_type in ('clearance.progress', 'clearance.finished')
+),
+statement as (
+    select
+        clearance_id,
+        'wallets' as what,
+        (body ->> 'wallets')::bigint as was_there,
+        (body ->> 'cleared')::bigint + (body ->> 'paid')::bigint + (body ->> 'waiting')::bigint
+        + (body ->> 'blocked')::bigint + coalesce((body ->> 'pending')::bigint, 0) as counted
+    from told
+    union all
+    select
+        clearance_id,
+        money ->> 'currency',
+        (money ->> 'total_minor')::bigint,
+        (money ->> 'paid_out_minor')::bigint + (money ->> 'fee_minor')::bigint + (money ->> 'waiting_minor')::bigint
+        + (money ->> 'blocked_minor')::bigint + (money ->> 'moved_minor')::bigint
+    from told
+    cross join jsonb_array_elements(body -> 'money') as money
+)
+select clearance_id, what, was_there, counted
+from statement
+where was_there <> counted
+limit 100
+
+-- What it says was there is what was reported of its wallets, in each currency.
+-- name: audit_clearance_totals
+with found as (
+    select clearance_id, currency, count(*) as wallets, sum(posted_minor)::bigint as total_minor
+    from clearance_wallet
+    where status <> 'closed'
+    group by clearance_id, currency
+),
+told as (
+    select
+        clearance.clearance_id,
+        money ->> 'currency' as currency,
+        (money ->> 'total_minor')::bigint as told_minor
+    from clearance
+    cross join jsonb_array_elements(convert_from(event_body, 'UTF8')::jsonb -> 'money') as money
+    where event_type in ('clearance.progress', 'clearance.finished')
+),
+counted as (
+    select clearance_id, sum(wallets)::bigint as wallets
+    from found
+    group by clearance_id
+)
+select clearance.clearance_id, currency, total_minor, told_minor
+from found
+full join told using (clearance_id, currency)
+join clearance on clearance.clearance_id = coalesce(found.clearance_id, told.clearance_id)
+where
+    total_minor is distinct from told_minor
+    and (clearance.status = 'finished' or clearance.clearance_id in (select told.clearance_id from told))
+union all
+select clearance.clearance_id, null, clearance.wallets, coalesce(counted.wallets, 0)
+from clearance
+left join counted on counted.clearance_id = clearance.clearance_id
+where clearance.status in ('running', 'finished') and clearance.wallets <> coalesce(counted.wallets, 0)
+limit 100
+
+-- The case that a clearance has for a wallet is about that wallet; one of its own began with what was reported of it.
+-- name: audit_clearance_cases
+select
+    found.clearance_id, account_id, found.case_id, is_own, closing_case.clearance_id as begun_by, subject,
+    posted_minor, start_minor
+from clearance_wallet as found
+left join closing_case on closing_case.case_id = found.case_id
+where
+    found.case_id is not null
+    and (
+        closing_case.case_id is null
+        or subject <> account_id
+        or is_own <> (closing_case.clearance_id is not distinct from found.clearance_id)
+        or (is_own and (start_minor <> posted_minor or closing_case.customer_id <> found.customer_id))
+    )
+union all
+select closing_case.clearance_id, account_id, closing_case.case_id, is_own, null, subject, posted_minor, start_minor
+from closing_case
+left join clearance_wallet as found
+    on found.clearance_id = closing_case.clearance_id and found.case_id = closing_case.case_id
+where closing_case.clearance_id is not null and found.case_id is null
+limit 100
+
+-- One that is finished has left no wallet out, and what it counts as cleared or paid is closed.
+-- name: audit_clearance_ends
+with stands as (
+    select
+        found.clearance_id,
+        count(*) filter (where found.case_id is null) as left_out,
+        count(*) filter (where closing_case.status in ('erasing', 'closed')) as closed
+    from clearance_wallet as found
+    left join closing_case on closing_case.case_id = found.case_id
+    where found.status <> 'closed'
+    group by found.clearance_id
+),
+told as (
+    select
+        clearance_id,
+        (convert_from(event_body, 'UTF8')::jsonb ->> 'cleared')::bigint
+        + (convert_from(event_body, 'UTF8')::jsonb ->> 'paid')::bigint as told
+    from clearance
+    where status = 'finished' and not dry_run
+)
+select told.clearance_id, told.told, closed, left_out
+from told
+join stands on stands.clearance_id = told.clearance_id
+where left_out > 0 or closed < told.told
+limit 100
+
+-- name: audit_cleared_once
+select account_id, count(*) as clearances
+from clearance_wallet
+join closing_case on closing_case.case_id = clearance_wallet.case_id
+where is_own and ended_at is null
+group by account_id
+having count(*) > 1
+limit 100
+
 -- Timers that failed and wait for a person.
 -- name: audit_parked_timers
 select kind, subject, due_at, parked_at, failure

@@ -7,6 +7,7 @@ import re
 import unicodedata
 from dataclasses import dataclass, field
 from typing import Final
+from uuid import UUID
 
 
 def fold(text: str) -> str:
@@ -47,6 +48,15 @@ class KeyedHashes:
     def content(self, content: bytes) -> bytes:
         """Return the hash of what a command says, 16 bytes."""
         return hashlib.blake2b(content, key=self.key, digest_size=16, person=b"content").digest()
+
+    def own_id(self, *parts: object) -> UUID:
+        """Return an id of our own for what these parts name: always the same, foreseen by nobody without the key.
+
+        Publishers choose their ids freely, and must not be able to choose this one beforehand.
+        """
+        named = "\n".join(map(str, parts)).encode()
+        digest = hashlib.blake2b(named, key=self.key, digest_size=16, person=b"own-id").digest()
+        return UUID(bytes=digest, version=5)
 
     def _hash(self, text: str, kind: bytes) -> bytes:
         return hashlib.blake2b(text.encode(), key=self.key, digest_size=32, person=kind).digest()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from uuid import UUID, uuid5
+from uuid import UUID, uuid4, uuid5
 
 import orjson
 import pytest
@@ -175,7 +175,6 @@ def test_named_wallets_are_asked_about_a_thousand_at_a_time() -> None:
     asked = [body(one) for one in desk.book.outgoing]
     assert [len(one["subjects"]) for one in asked] == [1_000, 1_000, 500]
     assert [one for said in asked for one in said["subjects"]] == named
-    assert asked[0]["report_id"] == str(ID)
     assert len({one["report_id"] for one in asked}) == 3
 
 
@@ -229,7 +228,7 @@ def owed(customer_id: str) -> dict[str, Position]:
 def test_how_a_case_begins(posted_minor: int, now: datetime, facts: dict[str, Any], status: Status) -> None:
     desk = begin(ClearedWallet("wallet:a", "c", "CNY", posted_minor), now, **facts)
     (case,) = desk.book.changed.values()
-    assert case.case_id == uuid5(ID, "wallet:a")
+    assert case.case_id == RULES.cleared_by(ID, "wallet:a")
     assert (case.status, case.start_minor, case.clearance_id) == (status, posted_minor, ID)
     assert desk.taken == [(ID, "wallet:a", case.case_id, True)]
     assert body(desk.book.outgoing[0])["cause"] == "regulation"
@@ -247,6 +246,15 @@ def test_a_wallet_that_was_closed_meanwhile_is_counted_by_what_closed_it() -> No
     desk = begin(ClearedWallet("wallet:a", "c", "CNY", 5), closed={"wallet:a": UUID(int=4)})
     assert desk.taken == [(ID, "wallet:a", UUID(int=4), False)]
     assert not desk.book.outgoing
+
+
+def test_nobody_can_foresee_the_ids_of_its_cases_and_reports() -> None:
+    ours = [RULES.cleared_by(ID, "wallet:a"), RULES.reported_to(ID, 0)]
+    others = Rules(Policy(), KeyedHashes(b"o" * 32))
+    assert ours == [RULES.cleared_by(ID, "wallet:a"), RULES.reported_to(ID, 0)]
+    foreseen = [others.cleared_by(ID, "wallet:a"), others.reported_to(ID, 0), uuid5(ID, "wallet:a"), ID]
+    elsewhere = [RULES.cleared_by(uuid4(), "wallet:a"), RULES.cleared_by(ID, "wallet:b"), RULES.reported_to(ID, 1)]
+    assert len({*ours, *foreseen, *elsewhere}) == 9
 
 
 def test_what_begins_after_all_does_not_begin_the_others_again() -> None:

@@ -53,6 +53,14 @@ class Rules:
     policy: Policy
     hashes: KeyedHashes
 
+    def cleared_by(self, clearance_id: UUID, wallet: str) -> UUID:
+        """Return the id of the case that a clearance begins for a wallet: nobody can apply under it beforehand."""
+        return self.hashes.own_id("case", clearance_id, wallet)
+
+    def reported_to(self, clearance_id: UUID, number: int) -> UUID:
+        """Return the id of one of the reports that a clearance asks for: nobody can ask under it beforehand."""
+        return self.hashes.own_id("report", clearance_id, number)
+
 
 @dataclass(slots=True)
 class Facts:

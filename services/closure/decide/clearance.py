@@ -235,7 +235,7 @@ def ask_reports(desk: Clearances, lane: Lane, clearance: Clearance, named: Seque
     desk.change(clearance)
     id_ = str(clearance.clearance_id)
     for number, start in enumerate(range(0, 1 if named is None else len(named), MOST_REPORTED)):
-        report_id = clearance.report_id(number)
+        report_id = desk.book.rules.reported_to(clearance.clearance_id, number)
         desk.reports.append((report_id, clearance.clearance_id))
         body = {
             "report_id": str(report_id),
@@ -292,16 +292,16 @@ def begin_cases(
     not run, are not made up for: the rate is never exceeded.
     """
     for wallet in wallets:
-        case_id = clearance.case_id_of(wallet.account_id)
-        other = desk.book.open_case_of(wallet.account_id) or desk.book.cases.get(case_id)
+        own_id = desk.book.rules.cleared_by(clearance.clearance_id, wallet.account_id)
+        other = desk.book.open_case_of(wallet.account_id)
         if other is not None:
             case_id = other.case_id
         elif wallet.account_id in closed:
             case_id = closed[wallet.account_id]
         else:
-            _begin_case(desk.book, lane, clearance, wallet)
-        is_own = case_id == clearance.case_id_of(wallet.account_id)
-        desk.taken.append((clearance.clearance_id, wallet.account_id, case_id, is_own))
+            case_id = own_id
+            _begin_case(desk.book, lane, clearance, wallet, own_id)
+        desk.taken.append((clearance.clearance_id, wallet.account_id, case_id, case_id == own_id))
     clearance.begun += len(wallets)
     # Those that are begun after all lie behind it.
     clearance.last_account = max((clearance.last_account, *(one.account_id for one in wallets)))
@@ -321,9 +321,9 @@ def _begin_next(desk: Clearances, lane: Lane, clearance: Clearance) -> None:
     desk.book.set_timer(lane, BEGIN_TIMER, clearance.clearance_id, due_at)
 
 
-def _begin_case(book: Book, lane: Lane, clearance: Clearance, wallet: ClearedWallet) -> None:
+def _begin_case(book: Book, lane: Lane, clearance: Clearance, wallet: ClearedWallet, case_id: UUID) -> None:
     case = Case(
-        case_id=clearance.case_id_of(wallet.account_id),
+        case_id=case_id,
         content_hash=clearance.content_hash,
         subject=wallet.account_id,
         received_at=book.now,
@@ -395,13 +395,20 @@ def say_progress(desk: Clearances, lane: Lane, clearance: Clearance, tally: Tall
     desk.say(lane, clearance, "clearance.progress", **said)
 
 
-def look(desk: Clearances, lane: Lane, clearance: Clearance, tally: Tally) -> None:
-    """Say how far a clearance is where that has changed, and end one in which nothing is pending any more."""
+def is_done(clearance: Clearance, tally: Tally, now: datetime) -> bool:
+    """Tell whether nothing of a clearance is pending any more, and nobody may still say where their money goes."""
+    return not tally.pending and (not tally.waiting or clearance.deadline <= now)
+
+
+def look(
+    desk: Clearances, lane: Lane, clearance: Clearance, tally: Tally, blockers: Sequence[dict[str, Any]] = ()
+) -> None:
+    """Say how far a clearance is where that has changed, and end one that is done; `blockers` are what then stays."""
     book = desk.book
     if clearance.status != ClearanceStatus.RUNNING:
         return
-    if not tally.pending and (not tally.waiting or clearance.deadline <= book.now):
-        finish(desk, lane, clearance, tally)
+    if is_done(clearance, tally, book.now):
+        finish(desk, lane, clearance, tally, blockers)
         return
     due_at = book.now + timedelta(seconds=book.policy.clearance.progress_every_s)
     book.set_timer(lane, PROGRESS_TIMER, clearance.clearance_id, due_at)
