@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import time
 import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -13,8 +12,8 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from ops.brokers import asking
-from ops.commands import ANSWER_WITHIN_S, Command, Desk, encode, publish, unanswered
+from ops.closings import ask
+from ops.commands import Command, Desk, encode
 from ops.console import Json, console, print_json
 from ops.database import connect
 from ops.errors import UserError
@@ -37,8 +36,6 @@ if TYPE_CHECKING:
     from ops.running import Running
     from services.runtime.database import Connection
 
-REFUSED: Final = "closure.command_refused"
-_LOOK_EVERY_S: Final = 0.1
 _MOST_PAYOUTS: Final = 100
 _DESK: Final = Desk(
     service="closing",
@@ -55,12 +52,6 @@ Note = Annotated[str, typer.Option(help="Why; kept with the case, encrypted, unt
 
 class NoSuchCase(UserError):
     """There is no case of that id."""
-
-    exit_code = 1
-
-
-class Refused(UserError):
-    """The closing service refused the decision; the text says why."""
 
     exit_code = 1
 
@@ -234,14 +225,7 @@ def _decide(case_id: uuid.UUID, decision: str, reviewer: str, note: str, *, as_j
     command = Command("closure.review", data, frozenset(), f"`sluice cases {case_id}` says how it stands.")
     value = encode(_DESK, command)
     subject = asyncio.run(_read_one(running, case_id))["subject"]
-    with asking(running):
-        id_ = publish(running, _DESK, command, subject, value)
-    said = asyncio.run(_await_answer(running, id_))
-    if said is None:
-        raise unanswered(_DESK, command)
-    if said.type == REFUSED:
-        reason = said.body["reason"]
-        raise Refused(f"Refused ({reason['code']}): {reason.get('detail', 'see the case as it is')}.")
+    ask(running, _DESK, command, subject, value)
     case = asyncio.run(_read_one(running, case_id))
     if as_json:
         print_json(case)
@@ -259,17 +243,3 @@ async def _read_one(running: Running, case_id: uuid.UUID) -> dict[str, Any]:
     if not found:
         raise _no_such(case_id)
     return found[0]
-
-
-async def _await_answer(running: Running, id_: str) -> records.Seen | None:
-    """Return what the command was answered with: the service writes that down with whatever it does.
-
-    Not every decision makes an event, the first of two approvals makes none.
-    """
-    deadline = time.monotonic() + ANSWER_WITHIN_S
-    async with connect(running, "closure") as connection:
-        while (said := await records.find_answer(connection, _DESK.source, id_)) is None:
-            if time.monotonic() > deadline:
-                return None
-            await asyncio.sleep(_LOOK_EVERY_S)
-    return said

@@ -22,19 +22,20 @@ GROUPS: Final = {
     "topics": "The topics of the contract.",
     "windows": "Maintenance windows: past, current and to come; plan, move and end them.",
     "cases": "Closings of wallets and loans: where each stands and why; decide on one that waits for a person.",
+    "clearance": "Clearances of many wallets: how far each is, its money, what it cannot end; begin and pause them.",
 }
 """What the first word of a command of two words is about."""
 
-BY_ITSELF: Final = {"windows": "ops.windows:show", "cases": "ops.cases:show"}
+BY_ITSELF: Final = {"windows": "ops.windows:show", "cases": "ops.cases:show", "clearance": "ops.clearances:show"}
 """What such a first word does when no second follows; the function looks whether one does."""
 
-ABOUT: Final = {"cases": "--case"}
+ABOUT: Final = {"cases": "--case", "clearance": "--clearance"}
 """The option that an id which stands alone after such a first word is for."""
 
 _TAKE_IDS: Final = {*ABOUT.values(), "--clearance"}
 """The options after which an id does not stand alone."""
 
-_METAVARS: Final = {"cases": "[CASE_ID | COMMAND [ARGS]...]"}
+_METAVARS: Final = {"cases": "[CASE_ID | COMMAND [ARGS]...]", "clearance": "[CLEARANCE_ID | COMMAND [ARGS]...]"}
 
 COMMANDS: Final = {
     "up": ("local.up:up", "Start everything: engines, topics, tables, services and sandboxes."),
@@ -52,7 +53,9 @@ COMMANDS: Final = {
     "windows cancel": ("ops.windows:cancel", "Call off a window that has not started."),
     "cases approve": ("ops.cases:approve", "Approve a case that is in review."),
     "cases reject": ("ops.cases:reject", "Reject a case that is in review."),
-    "clearance": ("ops.clearances:show", "Show how far a clearance is, its money, and what it cannot end."),
+    "clearance start": ("ops.clearances:start", "Begin a clearance, after a dry run of it."),
+    "clearance pause": ("ops.clearances:pause", "Have a clearance begin no more cases."),
+    "clearance resume": ("ops.clearances:resume", "Go on with a clearance that is paused."),
     "offsets show": ("ops.offsets:show", "Show how far each partition is, and gaps."),
     "offsets accept": ("ops.offsets:accept", "Accept a gap: the partition goes on, and what is missing stays missing."),
     "dead-letters": ("ops.dead_letters:show", "Show the newest records that could not be taken, and why."),

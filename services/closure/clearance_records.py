@@ -21,6 +21,22 @@ _QUERIES: Final = load_queries(Path(__file__).with_name("clearances.sql"))
 _PLAN: Final = ("cause", "dry_run", "announce_at", "starts_at", "deadline", "rate_per_s", "status", "paused", "wallets")
 
 
+async def list_clearances(connection: Connection, limit: int) -> list[dict[str, Any]]:
+    """Return clearances, the latest to be announced first."""
+    return [dict(row) for row in await connection.fetch(_QUERIES.list_clearances, limit)]
+
+
+async def find_status(connection: Connection, clearance_id: UUID) -> str | None:
+    """Return where a clearance stands; None if it is unknown."""
+    status: str | None = await connection.fetchval(_QUERIES.find_status, clearance_id)
+    return status
+
+
+async def count_reported(connection: Connection, clearance_id: UUID) -> int:
+    """Return how many wallets were reported to a clearance."""
+    return int(await connection.fetchval(_QUERIES.count_reported, clearance_id))
+
+
 async def load_statement(
     connection: Connection, clearance_id: UUID, most_blockers: int, now: datetime
 ) -> dict[str, Any] | None:

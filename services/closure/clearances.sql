@@ -265,6 +265,20 @@ select
 from clearance
 where clearance_id = $1
 
+-- Clearances, the latest to be announced first.
+-- name: list_clearances
+select clearance_id, cause, dry_run, announce_at, starts_at, deadline, rate_per_s, status, paused, wallets, begun
+from clearance
+order by announce_at desc, clearance_id
+limit $1
+
+-- name: find_status
+select status from clearance where clearance_id = $1
+
+-- How many wallets were reported to a clearance.
+-- name: count_reported
+select coalesce(sum(received), 0)::bigint from clearance_report where clearance_id = $1
+
 -- Wallets that a clearance could not end: with its own cases, and what was said of these last; once the deadline has
 -- passed, also with those of their holders that wait for somebody.
 -- name: list_blocked

@@ -34,6 +34,17 @@ RATE = 100
 EMPTY, PAID, SILENT, OWING = range(100), range(100, 220), range(220, 240), range(240, 260)
 CONFIRMING, CANCELLING, BELOW = range(260, 270), range(270, 280), range(280, 285)
 CLOSED_BEFORE, UNTOUCHED = 290, 291
+LATE = range(96, 100)
+"""Empty when they are reported, and the last whose cases begin: what comes in meanwhile is paid out."""
+MOVED = (
+    ("top_up", "bank:ICBC:0", "wallet:p97", 60),
+    ("p2p", "wallet:p97", "wallet:p98", 20),
+    ("top_up", "bank:ICBC:0", "wallet:p99", 25),
+    ("p2p", "wallet:p230", "wallet:p231", 30),
+    ("p2p", "wallet:p232", f"wallet:p{UNTOUCHED}", 100),
+    ("top_up", "bank:ICBC:0", "wallet:p233", 7),
+)
+"""What its holders do between the report and the draining."""
 
 
 @pytest.fixture
@@ -110,6 +121,23 @@ def balance_of(number: int) -> int:
     return -300 if number in BELOW else 1_000 + number
 
 
+def moved(number: int) -> int:
+    """Return what somebody's wallet holds more than before when it is drained."""
+    wallet = f"wallet:p{number}"
+    return sum(amount * ((payee == wallet) - (payer == wallet)) for _, payer, payee, amount in MOVED)
+
+
+def _move(system: System) -> None:
+    """Have holders of wallets that are not drained yet pay in, and each other."""
+    transfers = Reader(system.kafka)
+    for kind, payer, payee, amount_minor in MOVED:
+        id_ = system.request(kind, payer, payee, amount_minor)
+        transfers.read_until(lambda id_=id_: transfers.status(id_) in {"settled", "failed"}, 60)  # type: ignore[misc]
+        assert transfers.latest[id_]["status"] == "settled", transfers.latest[id_]
+        assert transfers.latest[id_]["fee_minor"] == 0
+    transfers.close()
+
+
 def _kill(system: System, *names: str) -> None:
     for service in system.endpoints()["services"]:
         if service["name"] in names:
@@ -171,11 +199,14 @@ def _are_settled(transfers: Reader) -> bool:
     return all(one["status"] == "settled" for one in transfers.latest.values())
 
 
-def _dry_run(people: People, cases: Clearing, clock: Clock, wallets: list[str]) -> None:
-    command = _start(clock, wallets, dry_run=True)
-    people.say("clearance.start", command["clearance_id"], command)
-    said = cases.wait_for(command["clearance_id"], "clearance.finished")
+def _dry_run(system: System, cases: Clearing, clock: Clock, wallets: list[str]) -> None:
+    named = [word for wallet in wallets for word in ("--wallet", wallet)]
+    times = ("--from", as_text(clock.now() + timedelta(hours=1)), "--to", as_text(clock.now() + timedelta(days=1)))
+    words = ("start", "--cause", "regulation", *times, "--rate", "10", *named, "--dry-run")
+    shown = _clearance(system, *words)
+    said = cases.wait_for(shown["clearance_id"], "clearance.finished")
     assert said["dry_run"]
+    assert (shown["money"], shown["pending"]) == (said["money"], 0)
     assert said["wallets"] == BELOW.stop
     assert (said["cleared"], said["waiting"]) == (len(EMPTY), 0)
     assert said["blocked"] == len(OWING) + len(BELOW) == len(said["blockers"])
@@ -187,13 +218,13 @@ def _dry_run(people: People, cases: Clearing, clock: Clock, wallets: list[str]) 
     assert money["total_minor"] == sum(balance_of(number) for number in range(BELOW.stop))
     assert money["blocked_minor"] == sum(balance_of(number) for number in (*OWING, *BELOW))
     assert money["total_minor"] == money["paid_out_minor"] + money["blocked_minor"]
-    assert cases.of(command["clearance_id"]) == {}
+    assert cases.of(shown["clearance_id"]) == {}
 
 
 def _name_accounts(people: People, cases: Clearing, clearance_id: str, named: set[str]) -> None:
     for wallet, case_id in cases.of(clearance_id).items():
         number = int(wallet.removeprefix("wallet:p"))
-        if number in {*PAID, *CANCELLING} and case_id not in named:
+        if number in {*PAID, *CANCELLING, *LATE} and case_id not in named:
             people.say("closure.payout_account", wallet, {"case_id": case_id, **payout(number)})
             named.add(case_id)
 
@@ -214,7 +245,7 @@ def test_every_wallet_ends_or_is_named_and_the_statement_adds_up(system: System)
     _settle_in(system)
     mine = _apply(people, cases)
     wallets = [f"wallet:p{number}" for number in (*range(BELOW.stop), CLOSED_BEFORE)]
-    _dry_run(people, cases, clock, wallets)
+    _dry_run(system, cases, clock, wallets)
 
     command = _start(clock, wallets)
     id_ = command["clearance_id"]
@@ -235,14 +266,16 @@ def test_every_wallet_ends_or_is_named_and_the_statement_adds_up(system: System)
     _until(people, cases, id_, named, lambda: cases.last(id_, "clearance.progress"))
     # What was begun goes on; nothing more begins.
     assert len(cases.of(id_)) == began
-    people.say("clearance.resume", id_, {"clearance_id": id_})
+    _move(system)
+    assert _clearance(system, "pause", id_)["paused"]
+    assert not _clearance(system, "resume", id_)["paused"]
     _until(people, cases, id_, named, lambda: len(cases.of(id_)) >= 150)
     _kill(system, "closure", "transfer")
     for number in CONFIRMING:
         people.say("closure.confirm", f"wallet:p{number}", {"case_id": mine[number]})
     for number in CANCELLING:
         people.say("closure.cancel", f"wallet:p{number}", {"case_id": mine[number]})
-    shown = _shown(system, id_)
+    shown = _clearance(system, id_)
     assert shown["status"] == "running"
     assert sum(shown[name] for name in ("cleared", "paid", "waiting", "blocked", "pending")) == BELOW.stop
     own = BELOW.stop - len(CONFIRMING)
@@ -261,38 +294,62 @@ def test_every_wallet_ends_or_is_named_and_the_statement_adds_up(system: System)
     assert cases.last(id_, "clearance.finished") is None
     clock.reach(deadline)
     _check_statement(cases, id_, cases.wait_for(id_, "clearance.finished"))
-    assert _shown(system, id_)["money"] == cases.wait_for(id_, "clearance.finished")["money"]
+    assert _clearance(system, id_)["money"] == cases.wait_for(id_, "clearance.finished")["money"]
     for case_id in silent:
         assert cases.types(case_id)[-3:] == ["payout_account_required", "draining", "payout_account_required"]
-    # Whoever names an account afterwards is paid out.
-    people.say("closure.payout_account", f"wallet:p{SILENT[0]}", {"case_id": silent[0], **payout(SILENT[0])})
-    cases.wait(silent[0], "closed")
+    _go_on_afterwards(people, cases, silent[0])
+    _look_back(system, id_)
 
 
-def _shown(system: System, clearance_id: str) -> dict[str, Any]:
+def _clearance(system: System, *words: str) -> dict[str, Any]:
     """Return what `sluice clearance` says."""
-    command = [sys.executable, "-m", "ops.cli", "clearance", clearance_id, "--json"]
-    environment = os.environ | {"SLUICE_HOME": str(system.home)}
-    said = subprocess.run(command, env=environment, capture_output=True, check=True)
-    found: dict[str, Any] = orjson.loads(said.stdout)
+    done = _sluice(system, "clearance", *words, "--json")
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = orjson.loads(done.stdout)
     return found
+
+
+def _sluice(system: System, *words: str) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"SLUICE_HOME": str(system.home)}
+    command = [sys.executable, "-m", "ops.cli", *words]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
+def _go_on_afterwards(people: People, cases: Clearing, case_id: str) -> None:
+    """Have somebody name an account after the end: they are paid out all the same."""
+    people.say("closure.payout_account", f"wallet:p{SILENT[0]}", {"case_id": case_id, **payout(SILENT[0])})
+    cases.wait(case_id, "closed")
+
+
+def _look_back(system: System, clearance_id: str) -> None:
+    """See that a clearance that is finished is not paused any more, and that everything adds up."""
+    late = _sluice(system, "clearance", "pause", clearance_id)
+    assert (late.returncode, late.stderr) == (1, "Refused (state_conflict): the clearance is finished.\n")
+    listed = _sluice(system, "clearance").stdout
+    assert listed.count("finished") == 2
+    assert "finished (dry run)" in listed
+    audited = _sluice(system, "audit")
+    assert audited.returncode == 0, audited.stdout
 
 
 def _check_statement(cases: Clearing, clearance_id: str, said: dict[str, Any]) -> None:
     assert said["wallets"] == BELOW.stop
-    assert said["cleared"] == len(EMPTY)
-    assert said["paid"] == len(PAID) + len(CONFIRMING) + len(CANCELLING)
+    late = sum(1 for number in LATE if moved(number))
+    assert said["cleared"] == len(EMPTY) - late
+    assert said["paid"] == len(PAID) + len(CONFIRMING) + len(CANCELLING) + late
     assert said["waiting"] == len(SILENT)
-    assert said["blocked"] == len(OWING) + len(BELOW)
+    assert said["blocked"] == len(OWING) + len(BELOW) == len(said["blockers"])
     (money,) = said["money"]
     assert money == {
         "currency": "CNY",
         "total_minor": sum(balance_of(number) for number in range(BELOW.stop)),
-        "paid_out_minor": sum(balance_of(number) for number in (*PAID, *CONFIRMING, *CANCELLING)),
+        "paid_out_minor": sum(
+            balance_of(number) + moved(number) for number in (*PAID, *CONFIRMING, *CANCELLING, *LATE)
+        ),
         "fee_minor": 0,
-        "waiting_minor": sum(balance_of(number) for number in SILENT),
+        "waiting_minor": sum(balance_of(number) + moved(number) for number in SILENT),
         "blocked_minor": sum(balance_of(number) for number in (*OWING, *BELOW)),
-        "moved_minor": 0,
+        "moved_minor": -sum(moved(number) for number in (*LATE, *SILENT)),
     }
     began = cases.of(clearance_id)
     assert len(began) == BELOW.stop - len(CONFIRMING)
@@ -300,4 +357,4 @@ def _check_statement(cases: Clearing, clearance_id: str, said: dict[str, Any]) -
     for wallet, case_id in began.items():
         paid = [type_ for type_ in cases.types(case_id) if type_ == "paying_out"]
         number = int(wallet.removeprefix("wallet:p"))
-        assert len(paid) == (number in {*PAID, *CANCELLING})
+        assert len(paid) == (number in {*PAID, *CANCELLING} or (number in LATE and moved(number) > 0))

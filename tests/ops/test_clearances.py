@@ -1,15 +1,16 @@
-"""`sluice clearance` writes amounts as people read them, and says what it leaves out."""
+"""`sluice clearance` says what is where, and refuses what could not be taken before anything is sent."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pytest
 
 from ops.clearances import print_statement
+from ops.cli import name_ids
 from ops.console import console
-
-if TYPE_CHECKING:
-    import pytest
+from tests.ops.test_one_sentence import refusal, sluice
 
 AMOUNTS = ("total", "paid_out", "fee", "waiting", "blocked", "moved")
 FOUND: dict[str, Any] = {
@@ -32,3 +33,35 @@ def test_amounts_are_written_out_and_what_is_not_listed_is_counted(capsys: pytes
     said = capsys.readouterr().out
     assert "more" not in said
     assert "Nothing was closed" not in said
+
+
+ID = "0192f3a4-5b6c-7d8e-9fa0-b1c2d3e4f509"
+START = ("clearance", "start", "--cause", "regulation", "--from", "2090-01-02", "--to", "2090-02-02")
+NOWHERE = {"kafka": "127.0.0.1:1", "database": "postgresql://nobody/x"}
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ((*START, "--rate", "10"), "Say which wallets end: "),
+        ((*START, "--rate", "10", "--all", "--wallet", "wallet:a"), "Say which wallets end: "),
+        ((*START, "--rate", "0", "--all"), "--rate: "),
+        ((*START, "--rate", "10", "--wallet", "nonsense"), "--wallet: "),
+        ((*START, "--rate", "10", "--all", "--announce", "soon"), "'soon' is not a time"),
+    ],
+)
+def test_what_nobody_could_take_is_refused_before_it_is_sent(words: tuple[str, ...], says: str) -> None:
+    assert refusal(words, **NOWHERE).startswith(says)
+
+
+@pytest.mark.parametrize(("option", "time"), [("--announce", "2090-01-03"), ("--to", "2090-01-01")])
+def test_times_that_the_service_would_refuse_are_refused_at_once(option: str, time: str) -> None:
+    done = sluice((*START, "--rate", "10", "--all", option, time), **NOWHERE)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("Refused (times_invalid): ")
+
+
+def test_an_id_may_stand_alone_unless_it_is_a_commands() -> None:
+    assert name_ids(["clearance", ID, "--json"]) == ["clearance", "--clearance", ID, "--json"]
+    assert name_ids(["clearance", "pause", ID]) == ["clearance", "pause", ID]
+    assert name_ids(["clearance", "start", "--clearance", ID]) == ["clearance", "start", "--clearance", ID]

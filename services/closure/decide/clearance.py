@@ -133,7 +133,7 @@ def decide_start(desk: Clearances, message: Message, command: ClearanceStart) ->
         elif known.revision:
             desk.publish(message.lane, known)
         return
-    refusal = _check_times(command, book.now)
+    refusal = check_times(command, book.now)
     if refusal is not None:
         book.refuse(message, refusal)
         return
@@ -157,7 +157,8 @@ def decide_start(desk: Clearances, message: Message, command: ClearanceStart) ->
         book.set_timer(message.lane, ANNOUNCE_TIMER, clearance.clearance_id, max(clearance.announce_at, book.now))
 
 
-def _check_times(command: ClearanceStart, now: datetime) -> Refusal | None:
+def check_times(command: ClearanceStart, now: datetime) -> Refusal | None:
+    """Return why a clearance cannot have these times; None if it can."""
     if command.starts_at < command.announce_at:
         return Refusal("times_invalid", "starts_at", "it starts no earlier than it is announced")
     if command.deadline <= command.starts_at:
