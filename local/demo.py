@@ -474,9 +474,9 @@ class Story:
     def _close_a_loan(self) -> None:
         self._title("A tailor may leave once the loan is paid, which is closed, too")
         tailor = self._come(LEAVING[1], 0)
-        self._owe(tailor, 120_000)
+        self._owe("tailor", "sewing-machine", 120_000)
         self._tell(self._apply("wallet:tailor", tailor), what="closure.rejected")
-        self._owe(tailor, 0)
+        self._owe("tailor", "sewing-machine", 0)
         loan = self._apply("loan:sewing-machine", tailor)
         self._tell(loan, what="closure.approved")
         self._about_case("closure.confirm", loan)
@@ -502,22 +502,43 @@ class Story:
         self._tell(case_id, what="closure.closed")
 
     def _clear(self) -> None:
-        self._title("A market closes: its wallets are cleared, and what they hold goes where their holders say")
+        self._title("A market closes: after a dry run, its wallets are cleared")
         florist, cobbler = self._come(LEAVING[3], 23_400), self._come(LEAVING[4], 0)
-        clearance = uuid.UUID(int=self._dice.getrandbits(128), version=4)
-        wallets = ["wallet:florist", "wallet:cobbler"]
-        self._closed += [str(uuid.uuid5(clearance, wallet)) for wallet in wallets]
-        moments = ("announce_at", "starts_at", "deadline")
-        times = [self._now() + timedelta(seconds=ahead) for ahead in (0, 1, 30 * 86_400)]
-        start = {"clearance_id": str(clearance), "cause": "termination", "subjects": wallets, "rate_per_s": 10}
-        start |= {name: moment.isoformat() for name, moment in zip(moments, times, strict=True)}
-        self._send("clearance.start", str(clearance), start, topic="closure.commands")
-        self._tell(str(clearance), what="clearance.announced")
-        self._tell(self._closed[-2], what="closure.received")
-        self._about_case("closure.payout_account", self._closed[-2], **_account_of(florist, "0007"))
-        for case_id in self._closed[-2:]:
-            self._tell(case_id, what="closure.closed")
-        self._tell(str(clearance), what="clearance.finished", note=f"{cobbler.name} had nothing to get")
+        self._open("weaver", "weaver", "standard")
+        self._owe("weaver", "loom", 90_000)
+        rehearsed = self._start_clearance(timedelta(0), dry_run=True)
+        self._tell(rehearsed, what="clearance.finished", note="nothing has happened yet")
+        clearance = self._start_clearance(timedelta(hours=1))
+        self._tell(clearance, what="clearance.announced")
+        self._move_clock(timedelta(hours=1))
+        named, empty, owing = (self._tell_begun(wallet) for wallet in MARKET)
+        self._about_case("closure.payout_account", named, **_account_of(florist, "0007"))
+        self._tell(empty, what="closure.closed", note=f"{cobbler.name} had nothing to get")
+        self._tell(owing, what="closure.rejected")
+        self._tell(named, what="closure.closed")
+        # How far it is, is said every ten seconds.
+        self._move_clock(timedelta(minutes=1))
+        self._tell(clearance, what="clearance.finished")
+
+    def _start_clearance(self, ahead: timedelta, *, dry_run: bool = False) -> str:
+        clearance_id = str(uuid.UUID(int=self._dice.getrandbits(128), version=4))
+        begun = self._now()
+        moments = {"announce_at": begun, "starts_at": begun + ahead, "deadline": begun + timedelta(days=30)}
+        start = {"clearance_id": clearance_id, "cause": "termination", "subjects": MARKET, "rate_per_s": 10}
+        start |= {name: moment.isoformat() for name, moment in moments.items()} | {"dry_run": dry_run}
+        self._send("clearance.start", clearance_id, start, topic="closure.commands")
+        return clearance_id
+
+    def _tell_begun(self, wallet: str) -> str:
+        """Wait for the case that a clearance begins for a wallet, and tell it; return its id."""
+
+        def is_it(event: Mapping[str, Any]) -> bool:
+            return event["type"] == "closure.received" and event["subject"] == wallet and "clearance_id" in event
+
+        event = self._await(is_it, f"the clearance of {wallet}")
+        self._say(sentence_of(event))
+        self._closed.append(event["case_id"])
+        return str(event["case_id"])
 
     def _come(self, reader: Reader, minor: int) -> Reader:
         """Have somebody come who will leave: known, with a wallet that holds something."""
@@ -528,10 +549,10 @@ class Story:
             self._tell(paid_in, "settled")
         return reader
 
-    def _owe(self, reader: Reader, minor: int) -> None:
+    def _owe(self, customer_id: str, obligation_id: str, minor: int) -> None:
         position = {
-            "obligation_id": "sewing-machine",
-            "customer_id": reader.customer_id,
+            "obligation_id": obligation_id,
+            "customer_id": customer_id,
             "kind": "loan",
             "principal_minor": minor,
             "interest_minor": 0,
@@ -539,7 +560,7 @@ class Story:
             "currency": CURRENCY,
             "status": "open" if minor else "settled",
         }
-        self._send("obligation.position", "sewing-machine", position, topic="obligation.positions")
+        self._send("obligation.position", obligation_id, position, topic="obligation.positions")
 
     def _apply(self, subject: str, reader: Reader, **more: Any) -> str:
         case_id = str(uuid.UUID(int=self._dice.getrandbits(128), version=4))
@@ -633,7 +654,7 @@ class Story:
     # --- Events ---
 
     def _tell(self, subject: str, status: str | None = None, note: str = "", *, what: str | None = None) -> None:
-        """Wait for the event about a transfer, account, quote, command, window or case, and tell it."""
+        """Wait for the event about a transfer, account, quote, command, window, case or clearance, and tell it."""
 
         def is_it(event: Mapping[str, Any]) -> bool:
             names = {event.get(name) for name in _SUBJECTS}
@@ -725,6 +746,9 @@ class Story:
 def _in_chinese(text: str) -> list[dict[str, str]]:
     return [{"locale": "zh-CN", "text": text}]
 
+
+MARKET: Final = ("wallet:florist", "wallet:cobbler", "wallet:weaver")
+"""The wallets of the clearance: one that holds something, an empty one, and one whose holder owes something."""
 
 _SUBJECTS: Final = ("transfer_id", "account_id", "quote_id", "command_id", "window_id", "case_id", "clearance_id")
 """What an event may be about."""

@@ -33,7 +33,7 @@ _SHOWN: Final = 3
 _TOLD_OF: Final = {
     "The upgrade": {"zh-CN": "计划维护", "en": "We plan maintenance"},
     "What stands in the way": {"zh-CN": "暂时无法注销", "en": "To go on with closing"},
-    "The clearance": {"zh-CN": "每一步都会通知您", "en": "we will tell you each step"},
+    "The clearance": {"zh-CN": "起注销您的钱包"},
     "The receipt": {"zh-CN": "您的个人信息现在将被删除", "en": "Your personal data is erased now"},
 }
 """What notices of the window, of the clearance and of closings say, by what they are about and language."""
@@ -83,6 +83,7 @@ READERS: Final = (
     Reader("courier", "Li Lei", "en", "+8613800000002"),
     Reader("student", "Han Meimei", "en", "+8613800000003"),
     Reader("landlord", "房东", "zh-CN", "+8613800000004"),
+    Reader("weaver", "织布匠", "zh-CN", "+8613800000010"),
 )
 LEAVING: Final = (
     Reader("guide", "Jim Green", "en", "+8613800000005", "110101199003071241"),

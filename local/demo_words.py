@@ -66,7 +66,8 @@ def _of_clearance(event: Mapping[str, Any], happened: str) -> str:
     counts = ", ".join(f"{event[name]} {name}" for name in counted if event.get(name))
     paid = [f"{amount_text(one['paid_out_minor'], one['currency'])} paid out" for one in event.get("money", ())]
     said = "; ".join(part for part in (counts, *paid) if part)
-    return f"clearance of {event['wallets']} wallets: [cyan]{happened}[/cyan]" + (f" ({said})" if said else "")
+    what = f"{'dry run of a clearance' if event['dry_run'] else 'clearance'} of {event['wallets']} wallets"
+    return f"{what}: [cyan]{happened}[/cyan]" + (f" ({said})" if said else "")
 
 
 def _of_closing(event: Mapping[str, Any], happened: str, because: str) -> str:

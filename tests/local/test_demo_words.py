@@ -74,6 +74,21 @@ WHAT = "p2p 0.00 CNY, wallet:a → wallet:b"
             },
             "closure.confirm is refused because of state_conflict",
         ),
+        (
+            {
+                "type": "clearance.finished",
+                "dry_run": True,
+                "wallets": 3,
+                "cleared": 1,
+                "paid": 2,
+                "money": [{"currency": "CNY", "paid_out_minor": 50}],
+            },
+            "dry run of a clearance of 3 wallets: finished (1 cleared, 2 paid; 0.50 CNY paid out)",
+        ),
+        (
+            {"type": "clearance.announced", "dry_run": False, "wallets": 3},
+            "clearance of 3 wallets: announced",
+        ),
     ],
 )
 def test_an_event_in_a_sentence(event: dict[str, Any], says: str) -> None:
