@@ -126,6 +126,40 @@ async def test_what_its_holders_leave_undone_stays_and_does_not_keep_it_open(wor
     assert await world.broken() == set()
 
 
+async def refuse(world: World, number: int, case_id: str) -> None:
+    """Refuse the latest payout of a case because its wallet is restricted."""
+    asked = [body for type_, body in world.said if type_ == "transfer.request" and body["case_id"] == case_id][-1]
+    names = ("transfer_id", "kind", "payer", "payee", "amount_minor", "currency", "case_id")
+    moment = as_text(world.now)
+    refused = {
+        **{name: asked[name] for name in names},
+        "seq": 1,
+        "status": "failed",
+        "fee_minor": 0,
+        "reason": {"code": "account_restricted", "iso20022": "AC06", "retryable": True, "refund": "none"},
+        "requested_at": moment,
+        "occurred_at": moment,
+    }
+    await world.hear("transfer.events", "transfer.failed", f"wallet:p{number}", refused)
+
+
+async def test_a_restriction_that_lasts_does_not_keep_it_open(world: World) -> None:
+    await world.join(RICH)
+    clearance_id = await start(world, (RICH,))
+    await report(world, {RICH: HELD[RICH]})
+    case_id = case_of(world, RICH)
+    await world.command("closure.payout_account", case_id, payee="bank:ICBC:1", payee_name="Person 2")
+    await world.account("account.drained", RICH, case_id, HELD[RICH])
+    await refuse(world, RICH, case_id)
+    assert (await statement(world, clearance_id))["pending"] == 1
+    await world.wait(DAY)
+    await refuse(world, RICH, case_id)
+    await world.wait(MINUTE)
+    said = last(world, "clearance.finished")
+    assert (said["waiting"], said["money"][0]["waiting_minor"]) == (1, HELD[RICH])
+    assert await world.broken() == set()
+
+
 async def test_a_wallet_in_two_clearances_has_one_case(world: World) -> None:
     await world.join(RICH)
     first = await start(world, (RICH,))
