@@ -5,7 +5,8 @@
 Everybody's balance is first paid out by withdrawals alone, then again by a clearance that is paused, whose services are
 killed and that is resumed on the way. One JSON line: `payouts_per_s` of the first, `cases_per_s` of the second from the
 first case to the last wallet that is closed, pause included; `backlog_s` is what the notifier then needs until
-everybody is told and forgotten, and `statement` what the clearance says of itself.
+everybody is told and forgotten, `memory_mb` the most that a worker of each service held while the wallets were
+cleared, and `statement` what the clearance says of itself.
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ import uuid
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import asyncpg
 from confluent_kafka import Consumer, TopicPartition
 
-from benchmarks.notices import Publisher, profile
+from benchmarks.notices import Memory, Publisher, profile
 from local.up import started
 from schemas.fields import as_text
 from services.runtime.database import load_queries
@@ -137,6 +138,21 @@ class Holders(threading.Thread):
         self._publisher.publish("closure.commands", "closure.payout_account", wallet, body)
 
 
+def workers(home: Path) -> list[tuple[str, int]]:
+    """Return the workers of the closing and of the transfer service: the service and the process."""
+    services = json.loads((home / "run.json").read_text())["services"]
+    return [(one["name"], one["pid"]) for one in services if one["name"] in {"closure", "transfer"}]
+
+
+def kill(home: Path) -> None:
+    """Kill the workers, and wait until there are others."""
+    killed = {pid for _, pid in workers(home)}
+    for pid in killed:
+        os.kill(pid, signal.SIGKILL)
+    while len({pid for _, pid in workers(home)} - killed) < len(killed):
+        time.sleep(LOOK_EVERY_S)
+
+
 def start(publisher: Publisher) -> str:
     """Begin a clearance of every wallet; return its id."""
     now, id_ = datetime.now(UTC), str(uuid.uuid4())
@@ -154,8 +170,17 @@ def start(publisher: Publisher) -> str:
     return id_
 
 
-async def clear(home: Path, endpoints: Mapping[str, Any], publisher: Publisher, count: int) -> tuple[float, float]:
-    """Clear every wallet, with a pause and kills on the way; return the seconds to the first case, and from there."""
+class Cleared(NamedTuple):
+    """Seconds until the first case, and from there to the last wallet; the most memory that workers had, by service."""
+
+    first_s: float
+    took_s: float
+    memory_mb: dict[str, int]
+
+
+async def clear(home: Path, endpoints: Mapping[str, Any], publisher: Publisher, count: int) -> Cleared:
+    """Clear every wallet, with a pause and kills on the way."""
+    held = [(name, Memory(pid)) for name, pid in workers(home)]
     holders = Holders(endpoints["kafka"], publisher, count)
     holders.start()
     began = time.monotonic()
@@ -164,31 +189,31 @@ async def clear(home: Path, endpoints: Mapping[str, Any], publisher: Publisher, 
     publisher.publish("closure.commands", "clearance.pause", id_, {"clearance_id": id_})
     publisher.flush()
     await asyncio.sleep(PAUSE_S)
-    for service in json.loads((home / "run.json").read_text())["services"]:
-        if service["name"] in {"closure", "transfer"}:
-            os.kill(service["pid"], signal.SIGKILL)
+    await asyncio.to_thread(kill, home)
+    held += [(name, Memory(pid)) for name, pid in workers(home)]
     publisher.publish("closure.commands", "clearance.resume", id_, {"clearance_id": id_})
     publisher.flush()
     await wait_for(endpoints, "transfer", "count_closed", count)
     took_s = time.monotonic() - holders.first_at
     holders.is_over.set()
     holders.join()
-    return holders.first_at - began, took_s
+    most_mb = {name: round(max(one.most_mb for whose, one in held if whose == name)) for name, _ in held}
+    return Cleared(holders.first_at - began, took_s, most_mb)
 
 
-async def measure_closed(home: Path, count: int) -> tuple[float, float, float]:
-    """Return how long the payouts alone take, how long it is to the first case, and from there to the last wallet."""
+async def measure_closed(home: Path, count: int) -> tuple[float, Cleared]:
+    """Return how many seconds the payouts alone take, and what clearing does."""
     with started(home, notifiers=0) as endpoints:
         publisher = Publisher(endpoints["kafka"])
         await prepare(endpoints, publisher, count)
         bare_s = await pay_out(endpoints, publisher, count)
         await fill(endpoints, publisher, count)
-        return bare_s, *await clear(home, endpoints, publisher, count)
+        return bare_s, await clear(home, endpoints, publisher, count)
 
 
 async def measure(home: Path, count: int) -> dict[str, Any]:
     """Return the figures."""
-    bare_s, first_s, took_s = await measure_closed(home, count)
+    bare_s, cleared = await measure_closed(home, count)
     with started(home) as endpoints:
         began = time.monotonic()
         await wait_for(endpoints, "closure", "count_not_forgotten", 0)
@@ -200,11 +225,12 @@ async def measure(home: Path, count: int) -> dict[str, Any]:
     return {
         "wallets": count,
         "payouts_per_s": round(count / bare_s),
-        "cases_per_s": round(count / took_s),
-        "to_payouts": round(bare_s / took_s, 3),
-        "seconds": round(took_s, 1),
-        "first_case_s": round(first_s, 1),
+        "cases_per_s": round(count / cleared.took_s),
+        "to_payouts": round(bare_s / cleared.took_s, 3),
+        "seconds": round(cleared.took_s, 1),
+        "first_case_s": round(cleared.first_s, 1),
         "backlog_s": round(backlog_s, 1),
+        "memory_mb": cleared.memory_mb,
         "statement": json.loads(said),
     }
 
