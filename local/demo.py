@@ -166,6 +166,8 @@ class Story:
         self._seen = Seen()
         self._twice = 0
         self._closed: list[str] = []
+        self._leaving: list[str] = []
+        """Cases whose customers everybody has still to forget."""
         self._producer = Producer(
             {
                 "bootstrap.servers": endpoints["kafka"],
@@ -208,6 +210,7 @@ class Story:
             self._close_a_loan,
             self._mend_a_closing,
             self._clear,
+            self._forget,
             self._be_busy,
             self._read_messages,
         ):
@@ -467,8 +470,9 @@ class Story:
         case_id = self._apply("wallet:guide", guide, payout=_account_of(guide, "0005"))
         self._tell(case_id, what="closure.approved")
         self._about_case("closure.confirm", case_id)
-        for step in ("draining", "paying_out", "erasing", "closed"):
+        for step in ("draining", "paying_out", "erasing"):
             self._tell(case_id, what=f"closure.{step}")
+        self._leaving.append(case_id)
         self._tell(self._p2p("courier", "guide", 1_000), "failed")
 
     def _close_a_loan(self) -> None:
@@ -485,7 +489,8 @@ class Story:
         wallet = self._apply("wallet:tailor", tailor)
         self._tell(wallet, what="closure.approved")
         self._about_case("closure.confirm", wallet)
-        self._tell(wallet, what="closure.closed")
+        self._tell(wallet, what="closure.erasing")
+        self._leaving.append(wallet)
 
     def _mend_a_closing(self) -> None:
         self._title("A baker's application has a mistake, and the bank refuses the payout")
@@ -499,7 +504,8 @@ class Story:
         self._tell(case_id, what="closure.payout_failed")
         self._tell(self._p2p("courier", "baker", 1_000), "failed")
         self._about_case("closure.payout_account", case_id, **_account_of(baker, "0006"))
-        self._tell(case_id, what="closure.closed")
+        self._tell(case_id, what="closure.erasing")
+        self._leaving.append(case_id)
 
     def _clear(self) -> None:
         self._title("A market closes: after a dry run, its wallets are cleared")
@@ -513,12 +519,18 @@ class Story:
         self._move_clock(timedelta(hours=1))
         named, empty, owing = (self._tell_begun(wallet) for wallet in MARKET)
         self._about_case("closure.payout_account", named, **_account_of(florist, "0007"))
-        self._tell(empty, what="closure.closed", note=f"{cobbler.name} had nothing to get")
+        self._tell(empty, what="closure.erasing", note=f"{cobbler.name} had nothing to get")
         self._tell(owing, what="closure.rejected")
-        self._tell(named, what="closure.closed")
+        self._tell(named, what="closure.erasing")
+        self._leaving += [empty, named]
         # How far it is, is said every ten seconds.
         self._move_clock(timedelta(minutes=1))
         self._tell(clearance, what="clearance.finished")
+
+    def _forget(self) -> None:
+        self._title("Whoever left is forgotten, as soon as their receipts have gone out")
+        for case_id in self._leaving:
+            self._tell(case_id, what="closure.closed")
 
     def _start_clearance(self, ahead: timedelta, *, dry_run: bool = False) -> str:
         clearance_id = str(uuid.UUID(int=self._dice.getrandbits(128), version=4))
