@@ -39,12 +39,12 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
         yield system
 
 
-def sluice(system: System, *words: str) -> subprocess.CompletedProcess[str]:
+def sluice(system: System, *words: str, says: str = "") -> subprocess.CompletedProcess[str]:
     named = {"SLUICE_HOME": str(system.home), "SLUICE_CLOSURE_POLICY": str(system.home / "closure.toml")}
     removed = ("KAFKA_BOOTSTRAP_SERVERS", "DATABASE_URL")
     environment = {name: value for name, value in os.environ.items() if name not in removed} | named
     command = [sys.executable, "-m", "ops.cli", *words]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, env=environment, input=says, capture_output=True, text=True, timeout=60, check=False)
 
 
 def shown(system: System, *words: str) -> Any:
@@ -107,3 +107,35 @@ def test_a_case_that_is_rejected_says_so_and_one_that_is_not_there(system: Syste
         missing = sluice(system, "cases", *words)
         assert (missing.returncode, missing.stdout) == (1, "")
         assert missing.stderr.startswith("There is no case ")
+
+
+def said_of(cases: Cases, wallet: str) -> list[str]:
+    """Return everything that was said of the cases of a wallet."""
+    about = [id_ for id_, said in cases.events.items() if any(body["subject"] == wallet for _, body in said.values())]
+    return [type_ for id_ in about for type_ in cases.types(id_)]
+
+
+def test_a_clearance_begins_only_when_a_person_says_so_after_its_dry_run(system: System) -> None:
+    people, cases = People(system), Cases(system.kafka)
+    wallet = people.join(3)
+    when = ("--from", "now", "--to", "2090-01-01", "--rate", "5")
+    words = ("start", "--cause", "termination", *when, "--wallet", wallet)
+    declined = sluice(system, "clearance", *words, says="n\n")
+    assert (declined.returncode, declined.stderr.strip()) == (0, "Begin it? [y/N]:")
+    assert declined.stdout.startswith("A dry run (termination), finished")
+    (rehearsed,) = json.loads(sluice(system, "clearance", "--json").stdout)
+    assert rehearsed["dry_run"]
+    begun = sluice(system, "clearance", *words, "--json", "--yes")
+    assert (begun.returncode, begun.stderr) == (0, "")
+    found = json.loads(begun.stdout)
+    assert (found["dry_run"], found["cause"], found["rate_per_s"]) == (False, "termination", 5)
+    again = sluice(system, "clearance", *words, "--clearance", found["clearance_id"], "--yes")
+    assert (again.returncode, again.stderr.split(":")[0]) == (
+        1,
+        f"There is a clearance {found['clearance_id']} already",
+    )
+
+    cases.reader.read_until(lambda: (cases.read(), "closed" in said_of(cases, wallet))[1], 60)
+    missing = sluice(system, "clearance", "pause", str(uuid.uuid4()))
+    assert (missing.returncode, missing.stdout) == (1, "")
+    assert missing.stderr.startswith("There is no clearance ")
