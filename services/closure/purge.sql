@@ -127,6 +127,12 @@ with old as materialized (
     for update
 ),
 
+noted as (
+    update clearance
+    set is_purged = true
+    where clearance_id = $1 and not is_purged
+),
+
 gone as (
     delete from clearance_wallet
     using old

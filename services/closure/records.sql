@@ -311,12 +311,16 @@ full join told using (clearance_id, currency)
 join clearance on clearance.clearance_id = coalesce(found.clearance_id, told.clearance_id)
 where
     total_minor is distinct from told_minor
+    and not clearance.is_purged
     and (clearance.status = 'finished' or clearance.clearance_id in (select told.clearance_id from told))
 union all
 select clearance.clearance_id, null, clearance.wallets, coalesce(counted.wallets, 0)
 from clearance
 left join counted on counted.clearance_id = clearance.clearance_id
-where clearance.status in ('running', 'finished') and clearance.wallets <> coalesce(counted.wallets, 0)
+where
+    clearance.status in ('running', 'finished')
+    and not clearance.is_purged
+    and clearance.wallets <> coalesce(counted.wallets, 0)
 limit 100
 
 -- The case that a clearance has for a wallet is about that wallet; one of its own began with what was reported of it.
@@ -325,13 +329,18 @@ select
     found.clearance_id, account_id, found.case_id, is_own, closing_case.clearance_id as begun_by, subject,
     posted_minor, start_minor
 from clearance_wallet as found
+join clearance on clearance.clearance_id = found.clearance_id
 left join closing_case on closing_case.case_id = found.case_id
 where
     found.case_id is not null
     and (
-        closing_case.case_id is null
+        -- Of one that is finished some may be kept no longer.
+        (closing_case.case_id is null and clearance.status <> 'finished')
         or subject <> account_id
-        or is_own <> (closing_case.clearance_id is not distinct from found.clearance_id)
+        or (
+            closing_case.case_id is not null
+            and is_own <> (closing_case.clearance_id is not distinct from found.clearance_id)
+        )
         or (is_own and (start_minor <> posted_minor or closing_case.customer_id <> found.customer_id))
     )
 union all
@@ -339,7 +348,10 @@ select closing_case.clearance_id, account_id, closing_case.case_id, is_own, null
 from closing_case
 left join clearance_wallet as found
     on found.clearance_id = closing_case.clearance_id and found.case_id = closing_case.case_id
-where closing_case.clearance_id is not null and found.case_id is null
+where
+    closing_case.clearance_id is not null
+    and found.case_id is null
+    and not exists (select from clearance where clearance.clearance_id = closing_case.clearance_id and is_purged)
 limit 100
 
 -- One that is finished has left no wallet out, and what it counts as cleared or paid is closed.
@@ -348,7 +360,9 @@ with stands as (
     select
         found.clearance_id,
         count(*) filter (where found.case_id is null) as left_out,
-        count(*) filter (where closing_case.status in ('erasing', 'closed')) as closed
+        count(*) filter (
+            where closing_case.status in ('erasing', 'closed') or (closing_case.case_id is null and found.case_id is not null)
+        ) as closed
     from clearance_wallet as found
     left join closing_case on closing_case.case_id = found.case_id
     where found.status <> 'closed'
@@ -360,7 +374,7 @@ told as (
         (convert_from(event_body, 'UTF8')::jsonb ->> 'cleared')::bigint
         + (convert_from(event_body, 'UTF8')::jsonb ->> 'paid')::bigint as told
     from clearance
-    where status = 'finished' and not dry_run
+    where status = 'finished' and not dry_run and not is_purged
 )
 select told.clearance_id, told.told, closed, left_out
 from told

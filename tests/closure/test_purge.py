@@ -164,7 +164,7 @@ KEPT: list[tuple[str, str]] = [
             )
             values (
                 gen_random_uuid(), '', 'regulation', false, now(), now(), 'infinity', 1, 'running', false,
-                1, 1, 'clearance.progress', '{}', '', 1, 0, ''
+                1, 1, 'clearance.announced', '{}', '', 1, 0, ''
             )
             returning clearance_id
         )
@@ -184,6 +184,7 @@ async def test_what_is_needed_stays(world: World, why: str) -> None:
     await purge(world, days=499)
     assert (await left(world, "case_step"))["case_step"] == steps
     await world.execute("delete from clearance_wallet")
+    await world.execute("delete from clearance")
     await world.execute("update closing_case set erasure = 'done', refusal = 'looked'")
     await purge(world, days=402)
     assert (await left(world, "case_step"))["case_step"] == 0
@@ -204,7 +205,8 @@ async def test_a_clearance_goes_when_nothing_else_of_it_is_left(world: World) ->
     }
     await world.hear("closure.commands", "clearance.start", start["clearance_id"], start)
     await world.wait(timedelta(0))
-    report = {"report_id": start["clearance_id"]}
+    (report_id,) = {body["report_id"] for type_, body in world.said if type_ == "accounts.report"}
+    report = {"report_id": report_id}
     for number in (1, 2):
         state = world.state(number, 0, version=2) | report
         await world.hear("transfer.events", "account.reported", f"wallet:p{number}", state)
