@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from rich.markup import escape
 
+from ops.counts import count_text
 from ops.database import connect
 from ops.errors import UserError
 from ops.offsets import collect
@@ -110,7 +111,8 @@ def show_messages(endpoints: dict[str, Any], console: Console, patience_s: float
     parts = ("delivered", "sent", "failed", "suppressed", "pending")
     counts = ", ".join(f"{getattr(said, part):,} {part}" for part in parts if getattr(said, part))
     console.print(
-        f"  {said.accepted:,} notices: {counts}; {len(mails)} mails and {len(texts)} text messages, {twice} twice"
+        f"  {count_text(said.accepted, 'notice')}: {counts}; {count_text(len(mails), 'mail')} and "
+        f"{count_text(len(texts), 'text message')}, {twice} twice"
     )
     if to_nobody:
         console.print(

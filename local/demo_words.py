@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
+from ops.counts import count_text
 from ops.money import amount_text
 from services.runtime.calendar import BUSINESS_ZONE
 
@@ -66,7 +67,9 @@ def _of_clearance(event: Mapping[str, Any], happened: str) -> str:
     counts = ", ".join(f"{event[name]} {name}" for name in counted if event.get(name))
     paid = [f"{amount_text(one['paid_out_minor'], one['currency'])} paid out" for one in event.get("money", ())]
     said = "; ".join(part for part in (counts, *paid) if part)
-    what = f"{'dry run of a clearance' if event['dry_run'] else 'clearance'} of {event['wallets']} wallets"
+    what = (
+        f"{'dry run of a clearance' if event['dry_run'] else 'clearance'} of {count_text(event['wallets'], 'wallet')}"
+    )
     return f"{what}: [cyan]{happened}[/cyan]" + (f" ({said})" if said else "")
 
 

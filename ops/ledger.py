@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 from uuid import UUID
 
 import orjson
@@ -13,6 +13,7 @@ import typer
 from rich.table import Table
 
 from ops.console import Json, console, print_json
+from ops.counts import count_text
 from ops.database import connect
 from ops.errors import UserError
 from ops.moments import FIRST, LAST, moment_of, moment_text
@@ -308,6 +309,16 @@ _TOLD = ("execute_at", "attempts_left", "expires_at", "refund_due_on", "refund_i
 # --- Audit ---
 
 
+_COUNTED: Final = {
+    "account": "accounts",
+    "transfer": "transfers",
+    "entry": "entries",
+    "notice": "notices",
+    "window": "windows",
+    "closing": "closings",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Audited:
     """How much was looked at, and what is broken: nothing, when everything adds up."""
@@ -318,7 +329,7 @@ class Audited:
     @property
     def looked_at(self) -> str:
         """What was looked at, in words."""
-        return ", ".join(f"{count:,} {name}" for name, count in self.counts.items() if name != "events_told")
+        return ", ".join(count_text(self.counts[many], one, many) for one, many in _COUNTED.items())
 
 
 def show_audit(*, as_json: Json = False) -> None:

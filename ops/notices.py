@@ -10,6 +10,7 @@ import typer
 from rich.table import Table
 
 from ops.console import Json, console, print_json
+from ops.counts import count_text
 from ops.database import connect
 from ops.errors import UserError
 from ops.moments import moment_text
@@ -62,14 +63,15 @@ async def _read(
 
 def _print(out: Console, said: Accounting, goes: Broadcast | None) -> None:
     if goes is not None:
-        out.print(f"The broadcast is {goes.state}: {goes.reached:,} people reached, of about {goes.expected:,}.")
+        people = count_text(goes.reached, "person", "people")
+        out.print(f"The broadcast is {goes.state}: {people} reached, of about {goes.expected:,}.")
     if not said.accepted:
         out.print("Nobody was to be told anything yet.")
         return
     counts = {"delivered": said.delivered, "sent": said.sent, "failed": said.failed}
     counts |= {"suppressed": said.suppressed, "pending": said.pending}
     parts = ", ".join(f"{count:,} {status}" for status, count in counts.items() if count)
-    out.print(f"{said.accepted:,} notices: {parts}.")
+    out.print(f"{count_text(said.accepted, 'notice')}: {parts}.")
     table = Table("time", "customer", "told of", "channel", "became", "why", "attempts")
     for item in said.items:
         attempts = "; ".join(map(_attempt, item["attempts"]))

@@ -13,6 +13,7 @@ from local.settings import runtime_settings
 from local.setup import SERVICES
 from ops.brokers import asking
 from ops.console import Json, console, print_json
+from ops.counts import count_text
 from ops.database import connect
 from ops.errors import UserError
 from ops.moments import moment_text
@@ -46,7 +47,7 @@ def show(*, as_json: Json = False) -> None:
 
 
 def _gap_text(kind: str, size: int | None, found_at: datetime) -> str:
-    missing = "an unknown number of records" if size is None else f"{size:,} records"
+    missing = "an unknown number of records" if size is None else count_text(size, "record")
     return f"{kind}, {missing} missing, since {moment_text(found_at)}"
 
 

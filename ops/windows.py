@@ -13,6 +13,7 @@ from rich.table import Table
 
 from ops.commands import Answer, Command
 from ops.console import Json, console, print_json
+from ops.counts import count_text
 from ops.database import connect
 from ops.errors import UserError
 from ops.maintenance import REFUSED, ask
@@ -166,12 +167,14 @@ def _print_one(out: Console, window: Mapping[str, Any]) -> None:
     for way in window["alternatives"]:
         out.print(f"  Instead ({escape(way['kind'])}): {escape(way['text'])}", soft_wrap=True)
     if (gift := window.get("compensation")) is not None:
-        given = f"given to {window['compensated']:,} people, used {window['compensation_used']:,} times"
+        people = count_text(window["compensated"], "person", "people")
+        given = f"given to {people}, used {count_text(window['compensation_used'], 'time')}"
         out.print(f"  Compensation: {escape(gift['text'])} ({given})", soft_wrap=True)
     for step in window["steps"]:
         out.print(f"  {moment_text(step['occurred_at'])}  {step['revision']:>3}  {step['type']}")
     if (score := window["survey_score"]) is not None:
-        out.print(f"  {window['survey_answers']:,} people answered the survey: {score} of 5.")
+        people = count_text(window["survey_answers"], "person", "people")
+        out.print(f"  {people} answered the survey: {score} of 5.")
 
 
 def _closes(window: Mapping[str, Any]) -> str:
