@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import uuid
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 from rich.markup import escape
 from rich.table import Table
 
-from ops.closings import ask
+from ops.closings import ask, closing_policy
 from ops.commands import Command, Desk, encode
 from ops.console import Json, console, print_json
 from ops.database import connect
@@ -23,9 +21,6 @@ from ops.running import find_running
 from schemas.closure import ClosureReview
 from services.closure import records
 from services.closure.model import IN_REVIEW, Status
-from services.closure.policy import DEFAULT_POLICY, read_policy
-from services.runtime.checked_files import FileError
-from services.runtime.settings import SettingsError
 from services.transfer import records as transfers
 
 if TYPE_CHECKING:
@@ -112,10 +107,7 @@ def _no_such(case_id: uuid.UUID) -> NoSuchCase:
 
 def _services() -> tuple[str, ...]:
     """Return which services have to forget a customer, by the policy that the environment names."""
-    try:
-        return read_policy(Path(os.environ.get("SLUICE_CLOSURE_POLICY") or DEFAULT_POLICY)).erasing.services
-    except FileError as error:
-        raise SettingsError(f"SLUICE_CLOSURE_POLICY: {error}.") from None
+    return closing_policy().erasing.services
 
 
 async def _read_payouts(connection: Connection, case: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -11,9 +11,10 @@ import typer
 from rich.table import Table
 
 from ops.brokers import NoAnswer, asking
-from ops.closings import LOOK_EVERY_S, Refused, ask
+from ops.closings import LOOK_EVERY_S, Refused, ask, closing_policy
 from ops.commands import ANSWER_WITHIN_S, Command, Desk, encode, publish, unanswered
 from ops.console import Json, console, print_json
+from ops.counts import count_text
 from ops.database import connect
 from ops.errors import UserError
 from ops.moments import moment_of, moment_text
@@ -144,6 +145,8 @@ def print_statement(out: Console, found: Mapping[str, Any]) -> None:
     is_paused = ", paused" if found["paused"] else ""
     until = f"from {moment_text(found['starts_at'])} to {moment_text(found['deadline'])}"
     out.print(f"{kind} ({found['cause']}), {found['status']}{is_paused}: {until}.", soft_wrap=True)
+    if found["is_over"] and found["status"] == ClearanceStatus.RUNNING:
+        out.print(f"Its deadline has passed: {_waits_for(found)}.", soft_wrap=True)
     table = Table("wallets", *_COUNTS, box=None, pad_edge=False)
     table.add_row(f"{found['wallets']:,}", *(f"{found[name]:,}" for name in _COUNTS))
     out.print(table)
@@ -154,15 +157,29 @@ def print_statement(out: Console, found: Mapping[str, Any]) -> None:
         for money in found["money"]:
             table.add_row(*(amount_text(money[f"{name}_minor"], money["currency"]) for name in _AMOUNTS))
         out.print(table)
-        out.print("The first is the sum of the others; moved is what holders took out themselves.", soft_wrap=True)
+        pending = "waiting has what is pending, too; " if found["pending"] else ""
+        moved = "moved is what holders took out themselves, or another clearance counts"
+        out.print(f"The first is the sum of the others; {pending}{moved}.", soft_wrap=True)
     if found["dry_run"]:
-        out.print("Nothing was closed or paid: this is what would be, were an account named for each.", soft_wrap=True)
+        waiting = "what waits is for those who have named no account yet"
+        out.print(f"Nothing was closed or paid: this is what would be at the deadline; {waiting}.", soft_wrap=True)
     for one in found["blockers"]:
         owed = f": {amount_text(one['owed_minor'], one['currency'])}" if "owed_minor" in one else ""
         case = f", case {one['case_id']}" if "case_id" in one else ""
         out.print(f"  {one['subject']}  {one['code']}{owed}{case}", soft_wrap=True)
     if (more := found["blocked"] - len(found["blockers"])) > 0:
         out.print(f"  … and {more:,} more; --limit for more.")
+
+
+def _waits_for(found: Mapping[str, Any]) -> str:
+    """Return what a clearance waits for whose deadline has passed."""
+    id_ = found["clearance_id"]
+    if found["paused"]:
+        return f"it goes on to its end when it is resumed, `sluice clearance resume {id_}`"
+    if not found["pending"]:
+        return "its statement follows at once"
+    where = ", ".join(f"{count:,} {name}" for name, count in sorted(found["pending_by"].items()))
+    return f"it waits for {count_text(found['pending'], 'wallet')} ({where}), see `sluice cases --clearance {id_}`"
 
 
 # --- Beginning ---
@@ -188,6 +205,7 @@ def start(
     running = find_running()
     about = {"cause": cause, "subjects": "all" if every else wallet, "rate_per_s": rate}
     moments = {"announce_at": announce_at, "starts_at": starts_at, "deadline": deadline}
+    _refuse_times(running, {"clearance_id": str(uuid.uuid4()), **about, **_times(running, moments)})
     rehearsed = _rehearse(running, {**about, **_times(running, moments)})
     if dry_run and as_json:
         print_json(rehearsed)
@@ -223,9 +241,7 @@ async def _begin(running: Running, data: Mapping[str, Any]) -> None:
     id_ = uuid.UUID(data["clearance_id"])
     command = Command("clearance.start", data, frozenset(), f"`sluice clearance {id_}` says how it stands.")
     value = encode(_DESK, command)
-    refusal = check_times(ClearanceStart.model_validate_json(value), _now(running))
-    if refusal is not None:
-        raise Refused(f"Refused ({refusal.code}): {refusal.detail}.")
+    _refuse_times(running, data)
     async with connect(running, "closure") as connection:
         if await _is_known(connection, id_):
             raise Refused(f"There is a clearance {id_} already: `sluice clearance {id_}` shows it.")
@@ -236,6 +252,14 @@ async def _begin(running: Running, data: Mapping[str, Any]) -> None:
             if time.monotonic() > until:
                 raise unanswered(_DESK, command)
             await asyncio.sleep(LOOK_EVERY_S)
+
+
+def _refuse_times(running: Running, data: Mapping[str, Any]) -> None:
+    """Refuse what the service would, before anything is sent."""
+    value = encode(_DESK, Command("clearance.start", data, frozenset(), ""))
+    refusal = check_times(ClearanceStart.model_validate_json(value), closing_policy(), _now(running))
+    if refusal is not None:
+        raise Refused(f"Refused ({refusal.code}): {refusal.detail}.")
 
 
 async def _is_known(connection: Connection, clearance_id: uuid.UUID) -> bool:
@@ -279,5 +303,6 @@ def _change(type_: str, clearance_id: uuid.UUID, *, as_json: bool) -> None:
     if as_json:
         print_json(found)
         return
-    pending = f"{found['pending']:,} of {found['wallets']:,} wallets are pending"
+    are = "is" if found["pending"] == 1 else "are"
+    pending = f"{found['pending']:,} of {count_text(found['wallets'], 'wallet')} {are} pending"
     console().print(f"Clearance {clearance_id} is {_status(found)}: {pending}.", soft_wrap=True)

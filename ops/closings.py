@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from ops.brokers import asking
@@ -11,9 +13,13 @@ from ops.commands import ANSWER_WITHIN_S, Command, Desk, publish, unanswered
 from ops.database import connect
 from ops.errors import UserError
 from services.closure import records
+from services.closure.policy import DEFAULT_POLICY, read_policy
+from services.runtime.checked_files import FileError
+from services.runtime.settings import SettingsError
 
 if TYPE_CHECKING:
     from ops.running import Running
+    from services.closure.policy import Policy
 
 LOOK_EVERY_S: Final = 0.1
 _REFUSED: Final = "closure.command_refused"
@@ -23,6 +29,14 @@ class Refused(UserError):
     """The closing service refused the command; the text says why."""
 
     exit_code = 1
+
+
+def closing_policy() -> Policy:
+    """Return the policy of closings that the environment names."""
+    try:
+        return read_policy(Path(os.environ.get("SLUICE_CLOSURE_POLICY") or DEFAULT_POLICY))
+    except FileError as error:
+        raise SettingsError(f"SLUICE_CLOSURE_POLICY: {error}.") from None
 
 
 def ask(running: Running, desk: Desk, command: Command, key: str, value: str) -> None:

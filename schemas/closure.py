@@ -413,7 +413,8 @@ class ClearedMoney(Wire):
 
     `total_minor` is the sum of the others: paid out, taken as a fee, waiting for a payout account (and, until the
     clearance is finished, not paid out yet), left in wallets that are blocked, and moved by the holders themselves
-    before their wallets took nothing new, which is below zero where more came in than went out.
+    before their wallets took nothing new, which is below zero where more came in than went out; moved is also what
+    another clearance paid out, so that no two count the same money.
     """
 
     currency: Currency
@@ -426,9 +427,9 @@ class ClearedMoney(Wire):
 
 
 class Blocker(Wire):
-    """What keeps a clearance from ending a wallet: what its holder owes, or a case of theirs that waits for somebody.
+    """What keeps a clearance from ending a wallet: what its holder owes, or a case that is open; or nobody knows it.
 
-    `case_id` is the case that it was left in; a dry run has none.
+    `case_id` is the case that it was left in, or another clearance's.
     """
 
     subject: Wallet
@@ -442,8 +443,9 @@ class ClearanceProgress(ClearanceEvent):
     """How far a clearance is: `cleared`, `paid`, `waiting`, `blocked` and what is `pending` add up to `wallets`.
 
     `cleared` are wallets that are closed and held nothing, `paid` those that are closed and paid out, `waiting` those
-    without a payout account that works, `blocked` those that stay because their holder owes something, or from the
-    deadline on because a case of the holder's own waits for somebody.
+    without a payout account that works, `blocked` those that stay because their holder owes something, another
+    clearance has them or nobody knows them, or from the deadline on because a case of the holder's own waits for
+    somebody. From the deadline on, those whose bank is silent are `waiting`, too.
     """
 
     cleared: Count
@@ -458,7 +460,8 @@ class ClearanceProgress(ClearanceEvent):
 class ClearanceFinished(ClearanceEvent):
     """The final statement of a clearance: `cleared`, `paid`, `waiting` and `blocked` add up to `wallets`.
 
-    It names the first 100 `blockers`. Of a dry run it says what would happen, had everybody named a payout account.
+    It names the first 100 `blockers`. Of a dry run it says what would be at the deadline: `waiting` are those who have
+    named no payout account yet, which is all but those whose own case has gone past that.
     """
 
     cleared: Count

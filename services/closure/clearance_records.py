@@ -46,15 +46,25 @@ async def load_statement(
         return None
     plan = {name: row[name] for name in _PLAN}
     said = orjson.loads(row["event_body"]) if row["status"] == ClearanceStatus.FINISHED else {}
+    is_over, pending_by = row["deadline"] <= now, dict[str, int]()
     if said:
         counts = {name: said[name] for name in ("cleared", "paid", "waiting", "blocked")} | {"pending": 0}
         money = said["money"]
     else:
-        tally = await clearance_store.tally(connection, clearance_id, is_over=row["deadline"] <= now)
+        tally = await clearance_store.tally(connection, clearance_id, row["deadline"], now)
         is_counted = row["status"] == ClearanceStatus.RUNNING
         counts = {**tally.counts(), "pending": tally.pending if is_counted else row["wallets"]}
         money = tally.amounts()
+        pending_by = dict(tally.pending_by) if is_counted else {}
     blockers = said.get("blockers") or await clearance_store.list_blocked(
-        connection, clearance_id, most_blockers, is_over=row["deadline"] <= now
+        connection, clearance_id, most_blockers, is_over=is_over
     )
-    return {"clearance_id": str(clearance_id), **plan, **counts, "money": money, "blockers": blockers[:most_blockers]}
+    return {
+        "clearance_id": str(clearance_id),
+        **plan,
+        **counts,
+        "is_over": is_over,
+        "pending_by": pending_by,
+        "money": money,
+        "blockers": blockers[:most_blockers],
+    }

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
-from services.closure.decide.clearance import add_up
+from services.closure.decide.clearance import ANSWERED_WITHIN, add_up
 from services.closure.decide.draining import FOR_A_WHILE
 from services.closure.model import Clearance, ClearedWallet
 from services.runtime.database import columns_of, execute_rows, load_queries
@@ -76,6 +76,8 @@ async def record_reported(
     await execute_rows(connection, _QUERIES.record_reported, rows)
     await execute_rows(connection, _QUERIES.record_finished, [(one.report_id, one.count) for one in finished])
     whole = await connection.fetch(_QUERIES.find_reported, list(clearances))
+    if whole:
+        await connection.execute(_QUERIES.record_unknown, [row[0] for row in whole])
     return {row[0]: int(await connection.fetchval(_QUERIES.count_found, row[0])) for row in whole}
 
 
@@ -97,23 +99,29 @@ async def find_closed(connection: Connection, wallets: Collection[str], since: d
 
 async def load_wanting(connection: Connection, clearance: Clearance, limit: int) -> list[UUID]:
     """Return the next of a clearance's cases that wait for a payout account."""
-    rows = await connection.fetch(_QUERIES.load_wanting, clearance.clearance_id, clearance.wave_after, limit)
-    return [row[0] for row in rows]
+    asked = (clearance.clearance_id, clearance.wave_after, limit, sorted(FOR_A_WHILE))
+    return [row[0] for row in await connection.fetch(_QUERIES.load_wanting, *asked)]
 
 
-async def tally(connection: Connection, clearance_id: UUID, *, is_over: bool) -> Tally:
+async def tally(connection: Connection, clearance_id: UUID, deadline: datetime, now: datetime) -> Tally:
     """Return where a clearance's wallets stand."""
+    is_over = deadline <= now
     retried = _ENDS_SOON if is_over else sorted(FOR_A_WHILE)
-    return add_up(map(dict, await connection.fetch(_QUERIES.tally, clearance_id, retried, is_over)))
+    rows = await connection.fetch(_QUERIES.tally, clearance_id, retried, is_over, now - ANSWERED_WITHIN)
+    return add_up(map(dict, rows))
 
 
 async def list_blocked(
     connection: Connection, clearance_id: UUID, limit: int = MOST_BLOCKERS, *, is_over: bool
 ) -> list[dict[str, Any]]:
-    """Return the first wallets that a clearance cannot end, each with its case and what stands against it."""
+    """Return the first wallets that a clearance cannot end, each with its case, if any, and what stands against it."""
     rows = await connection.fetch(_QUERIES.list_blocked, clearance_id, limit, is_over)
     return [
-        {"subject": row["subject"], "case_id": str(row["case_id"]), **_why(row["event_body"], row["refusal"])}
+        {
+            "subject": row["subject"],
+            **({} if row["case_id"] is None else {"case_id": str(row["case_id"])}),
+            **_why(row["event_body"], row["refusal"]),
+        }
         for row in rows
     ]
 
@@ -131,10 +139,7 @@ async def tally_dry(connection: Connection, clearance_id: UUID) -> tuple[Tally, 
     """Return what would become of a clearance's wallets, and what stands against the first of those that stay."""
     known = add_up(map(dict, await connection.fetch(_QUERIES.tally_dry, clearance_id)))
     rows = await connection.fetch(_QUERIES.load_blockers, clearance_id, MOST_BLOCKERS)
-    blockers = [
-        {"subject": row[0], "code": "obligation_open", "owed_minor": row[1], "currency": row[2]} for row in rows
-    ]
-    return known, blockers
+    return known, [{name: value for name, value in row.items() if value is not None} for row in rows]
 
 
 async def record(connection: Connection, desk: Clearances) -> None:

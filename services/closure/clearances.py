@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
@@ -49,7 +50,7 @@ async def tally_named(
     said: list[Any] = [message.data for message in messages if message.type in COMMANDS]
     asked = {one.clearance_id for one in said if not isinstance(one, ClearanceStart)}
     return {
-        one.clearance_id: await clearance_store.tally(connection, one.clearance_id, is_over=one.deadline <= now)
+        one.clearance_id: await clearance_store.tally(connection, one.clearance_id, one.deadline, now)
         for one in known
         if one.clearance_id in asked and one.status == ClearanceStatus.RUNNING
     }
@@ -190,11 +191,13 @@ class Due:
             decide.finish(desk, timer.lane, clearance, tally, blockers)
             return
         is_over = clearance.deadline <= desk.book.now
-        tally = await clearance_store.tally(connection, clearance.clearance_id, is_over=is_over)
+        began = time.monotonic()
+        tally = await clearance_store.tally(connection, clearance.clearance_id, clearance.deadline, desk.book.now)
+        took_s = time.monotonic() - began
         stay: list[dict[str, Any]] = []
         if tally.blocked and decide.is_done(clearance, tally, desk.book.now):
             stay = await clearance_store.list_blocked(connection, clearance.clearance_id, is_over=is_over)
-        decide.look(desk, timer.lane, clearance, tally, stay)
+        decide.look(desk, timer.lane, clearance, tally, stay, took_s=took_s)
 
 
 _MOMENTS: Final[dict[str, Callable[..., Awaitable[None]]]] = {

@@ -64,11 +64,13 @@ where clearance.clearance_id = new.clearance_id
 -- name: load_subjects
 select subjects from clearance where clearance_id = $1
 
--- How many wallets are not closed: all, or of those that are named.
+-- How many wallets are not closed: all, or of those that are named, known or not.
 -- name: count_wallets
-select count(*)
-from wallet
-where status <> 'closed' and ($1::text[] is null or account_id = any($1))
+select
+    case
+        when $1::text[] is null then (select count(*) from wallet where status <> 'closed')
+        else cardinality($1) - (select count(*) from wallet where status = 'closed' and account_id = any($1))
+    end
 
 -- name: insert_reports
 insert into clearance_report (report_id, clearance_id)
@@ -114,7 +116,17 @@ where clearance_id = any($1::uuid[])
 group by clearance_id
 having bool_and(coalesce(expected = received, false))
 
--- How many wallets these clearances end.
+-- Note the wallets that these clearances name and nobody knows.
+-- name: record_unknown
+insert into clearance_wallet (clearance_id, account_id, customer_id, currency, status, posted_minor)
+select clearance_id, account_id, null, null, 'unknown', 0
+from clearance
+cross join jsonb_array_elements_text(subjects) as named (account_id)
+where clearance_id = any($1::uuid[]) and subjects is not null and status = 'reporting'
+order by clearance_id, account_id
+on conflict do nothing
+
+-- How many wallets a clearance is about.
 -- name: count_found
 select count(*) from clearance_wallet where clearance_id = $1 and status <> 'closed'
 
@@ -122,7 +134,7 @@ select count(*) from clearance_wallet where clearance_id = $1 and status <> 'clo
 -- name: load_next
 select account_id, customer_id, currency, posted_minor
 from clearance_wallet
-where clearance_id = $1 and account_id > $2 and status <> 'closed'
+where clearance_id = $1 and account_id > $2 and status not in ('closed', 'unknown')
 order by account_id
 limit $3
 
@@ -146,30 +158,72 @@ from closing_case
 where subject = any($1::text[]) and status = 'closed' and ended_at >= $2
 order by subject, received_at desc
 
+-- Note the cases of wallets; what one pays is counted by the clearance that began it, or else that took it up first.
 -- name: take_wallets
+with
+    new as (
+        select clearance_id, account_id, case_id, is_own
+        from unnest($1::uuid[], $2::text[], $3::uuid[], $4::boolean[]) as new (clearance_id, account_id, case_id, is_own)
+    )
 update clearance_wallet
 set
     case_id = new.case_id,
-    is_own = new.is_own
-from
-    unnest($1::uuid[], $2::text[], $3::uuid[], $4::boolean[]) as new (clearance_id, account_id, case_id, is_own)
+    is_own = new.is_own,
+    is_anothers = not new.is_own
+        and (
+            exists (
+                select from closing_case
+                where closing_case.case_id = new.case_id and closing_case.clearance_id <> new.clearance_id
+            )
+            or exists (
+                select from clearance_wallet as other
+                where other.case_id = new.case_id and not other.is_own and other.clearance_id <> new.clearance_id
+            )
+            or exists (
+                select from new as other
+                where other.case_id = new.case_id and other.clearance_id < new.clearance_id
+            )
+        )
+from new
 where clearance_wallet.clearance_id = new.clearance_id and clearance_wallet.account_id = new.account_id
 
--- The next of a clearance's cases that wait for a payout account.
+-- The next of a clearance's cases that wait for a payout account: none was named, or its bank refused it.
 -- name: load_wanting
 select case_id
-from closing_case
-where clearance_id = $1 and status = 'account_wanted' and subject > $2
+from (
+    (
+        select case_id, subject
+        from closing_case
+        where clearance_id = $1 and status = 'account_wanted' and subject > $2
+        order by subject
+        limit $3
+    )
+    union all
+    (
+        select case_id, subject
+        from closing_case
+        where
+            clearance_id = $1
+            and status = 'payout_stopped'
+            and subject > $2
+            and refusal is not null
+            and refusal <> all($4::text[])
+        order by subject
+        limit $3
+    )
+) as wanting
 order by subject
 limit $3
 
 -- Where a clearance's wallets stand, by currency. One that is closed counts when its wallet is, whoever still has to
--- forget its holder; a payout that is tried again by itself does not wait for anybody. Once the deadline has passed, a
--- wallet whose holder's own case waits for somebody stays.
+-- forget its holder; a payout that is tried again by itself does not wait for anybody. What another clearance counts is
+-- blocked until that has closed it, and has been moved from then on. Once the deadline has passed, a wallet whose
+-- holder's own case waits for somebody stays, and what nobody has answered for long does not keep it from its end.
 -- name: tally
 select
     currency,
     outcome,
+    stands,
     count(*) as wallets,
     sum(posted_minor)::bigint as total_minor,
     sum(paid_minor)::bigint as paid_minor,
@@ -179,14 +233,21 @@ from (
     select
         clearance_wallet.currency,
         clearance_wallet.posted_minor,
-        coalesce(closing_case.paid_minor, 0) as paid_minor,
-        coalesce(closing_case.fee_paid_minor, 0) as fee_minor,
+        closing_case.status as stands,
+        case when is_anothers then 0 else coalesce(closing_case.paid_minor, 0) end as paid_minor,
+        case when is_anothers then 0 else coalesce(closing_case.fee_paid_minor, 0) end as fee_minor,
         coalesce(closing_case.balance_minor, 0) as held_minor,
         case
+            when clearance_wallet.status = 'unknown' then 'unknown'
             when closing_case.status in ('erasing', 'closed')
-                then case when closing_case.paid_minor + closing_case.fee_paid_minor > 0 then 'paid' else 'cleared' end
+                then
+                    case
+                        when not is_anothers and closing_case.paid_minor + closing_case.fee_paid_minor > 0 then 'paid'
+                        else 'cleared'
+                    end
             when closing_case.status in ('rejected', 'cancelled', 'expired')
                 then case when is_own then 'blocked' else 'lost' end
+            when is_anothers then 'blocked'
             when
                 closing_case.status = 'payout_stopped'
                 and closing_case.refusal is not null
@@ -196,15 +257,18 @@ from (
             when closing_case.status = 'account_wanted' then case when $3 and is_own then 'unasked' else 'waiting' end
             when $3 and not is_own and closing_case.status in ('documents_required', 'review', 'approved')
                 then 'blocked'
+            when $3 and closing_case.status in ('draining', 'paying_out') and closing_case.occurred_at < $4
+                then 'unanswered'
             else 'pending'
         end as outcome
     from clearance_wallet
     left join closing_case on closing_case.case_id = clearance_wallet.case_id
     where clearance_wallet.clearance_id = $1 and clearance_wallet.status <> 'closed'
 ) as wallet_by_outcome
-group by currency, outcome
+group by currency, outcome, stands
 
--- What would become of a clearance's wallets if their cases began now and everybody named a payout account.
+-- What would become of a clearance's wallets if their cases began now and nobody named a payout account any more: paid is
+-- what a case of its holder's has asked where to pay.
 -- name: tally_dry
 select
     currency,
@@ -213,36 +277,71 @@ select
     sum(posted_minor)::bigint as total_minor,
     sum(case when outcome = 'paid' then posted_minor else 0 end)::bigint as paid_minor,
     0::bigint as fee_minor,
-    0::bigint as held_minor
+    sum(posted_minor)::bigint as held_minor
 from (
     select
-        currency,
+        clearance_wallet.currency,
         posted_minor,
         case
+            when clearance_wallet.status = 'unknown' then 'unknown'
             when posted_minor < 0 or debtor.customer_id is not null then 'blocked'
+            when begun.clearance_id is not null or begun.is_counted then 'blocked'
             when posted_minor = 0 then 'cleared'
-            else 'paid'
+            when begun.status not in ('payout_stopped', 'payout_review') then 'paid'
+            else 'waiting'
         end as outcome
     from clearance_wallet
+    left join (
+        select
+            subject,
+            clearance_id,
+            status,
+            exists (
+                select from clearance_wallet as other
+                where other.case_id = closing_case.case_id and not other.is_own
+            ) as is_counted
+        from closing_case
+        where ended_at is null
+    ) as begun on begun.subject = clearance_wallet.account_id
     left join (
         select distinct customer_id
         from position
         where principal_minor <> 0 or interest_minor <> 0 or penalty_minor <> 0
     ) as debtor on debtor.customer_id = clearance_wallet.customer_id
-    where clearance_id = $1 and clearance_wallet.status <> 'closed'
+    where clearance_wallet.clearance_id = $1 and clearance_wallet.status <> 'closed'
 ) as wallet_by_outcome
 group by currency, outcome
 
 -- What stands against a clearance's wallets; of a debt no more than an event can carry.
 -- name: load_blockers
-select account_id, owed_minor, currency
+select account_id as subject, code, case_id::text, owed_minor, currency
 from (
-    select account_id, -posted_minor as owed_minor, currency
+    select account_id, 'obligation_open' as code, null::uuid as case_id, -posted_minor as owed_minor, currency
     from clearance_wallet
     where clearance_id = $1 and status <> 'closed' and posted_minor < 0
     union all
+    select account_id, 'subject_unknown', null, null, null
+    from clearance_wallet
+    where clearance_id = $1 and status = 'unknown'
+    union all
+    select account_id, 'case_open', closing_case.case_id, null, null
+    from clearance_wallet
+    join closing_case on closing_case.subject = account_id and closing_case.ended_at is null
+    where
+        clearance_wallet.clearance_id = $1
+        and clearance_wallet.status <> 'closed'
+        and (
+            closing_case.clearance_id is not null
+            or exists (
+                select from clearance_wallet as other
+                where other.case_id = closing_case.case_id and not other.is_own
+            )
+        )
+    union all
     select
         account_id,
+        'obligation_open',
+        null,
         greatest(
             least(principal_minor::numeric + interest_minor + penalty_minor, 9223372036854775807), -9223372036854775807
         )::bigint,
@@ -254,7 +353,7 @@ from (
         and clearance_wallet.status <> 'closed'
         and (principal_minor <> 0 or interest_minor <> 0 or penalty_minor <> 0)
 ) as blocker
-order by account_id, currency, owed_minor
+order by account_id, code, currency, owed_minor
 limit $2
 
 -- A clearance as people look at it.
@@ -279,8 +378,9 @@ select status from clearance where clearance_id = $1
 -- name: count_reported
 select coalesce(sum(received), 0)::bigint from clearance_report where clearance_id = $1
 
--- Wallets that a clearance could not end: with its own cases, and what was said of these last; once the deadline has
--- passed, also with those of their holders that wait for somebody.
+-- Wallets that a clearance could not end: with its own cases, and what was said of these last; those that nobody knows,
+-- and those in another clearance's open case; once the deadline has passed, also those in a case of their holders' that
+-- waits for somebody.
 -- name: list_blocked
 select subject, case_id, event_body, refusal
 from (
@@ -299,9 +399,33 @@ from (
         where
             clearance_wallet.clearance_id = $1
             and not is_own
+            and not is_anothers
             and clearance_wallet.case_id is not null
             and $3
             and closing_case.status in ('documents_required', 'review', 'approved')
+        order by account_id
+        limit $2
+    )
+    union all
+    (
+        select account_id, closing_case.case_id, null, 'case_open'
+        from clearance_wallet
+        join closing_case on closing_case.case_id = clearance_wallet.case_id
+        where
+            clearance_wallet.clearance_id = $1
+            and is_anothers
+            and not is_own
+            and clearance_wallet.case_id is not null
+            and closing_case.status <> 'erasing'
+            and closing_case.ended_at is null
+        order by account_id
+        limit $2
+    )
+    union all
+    (
+        select account_id, null, null, 'subject_unknown'
+        from clearance_wallet
+        where clearance_id = $1 and status = 'unknown'
         order by account_id
         limit $2
     )

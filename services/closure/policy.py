@@ -7,7 +7,7 @@ from typing import Annotated, Final
 
 from pydantic import Field
 
-from schemas.closure import KeptBecause, KeptData
+from schemas.closure import Cause, KeptBecause, KeptData
 from schemas.fields import Currency, NonNegativeMinor
 from services.runtime.checked_files import Strict, read_toml
 
@@ -105,8 +105,9 @@ class Keeping(Strict):
 
 
 class Clearance(Strict):
-    """How many cases begin at once, when people are reminded, how often progress is told."""
+    """How long before its start a clearance of a cause is announced, how many cases begin at once, who is told when."""
 
+    notice_s: dict[Cause, Annotated[float, Field(ge=0, le=10 * 365 * 86_400)]] = Field(default_factory=dict)
     begun_at_once: Annotated[int, Field(ge=1, le=1_000)] = 500
     remind_before_s: tuple[Seconds, ...] = (604_800, 259_200, 86_400)
     progress_every_s: Seconds = 10

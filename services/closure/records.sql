@@ -286,7 +286,11 @@ limit 100
 -- What it says was there is what was reported of its wallets, in each currency.
 -- name: audit_clearance_totals
 with found as (
-    select clearance_id, currency, count(*) as wallets, sum(posted_minor)::bigint as total_minor
+    select
+        clearance_id,
+        coalesce(currency, 'none') as currency,
+        count(*) as wallets,
+        case when currency is not null then sum(posted_minor)::bigint end as total_minor
     from clearance_wallet
     where status <> 'closed'
     group by clearance_id, currency
@@ -359,7 +363,7 @@ limit 100
 with stands as (
     select
         found.clearance_id,
-        count(*) filter (where found.case_id is null) as left_out,
+        count(*) filter (where found.case_id is null and found.status <> 'unknown') as left_out,
         count(*) filter (
             where closing_case.status in ('erasing', 'closed') or (closing_case.case_id is null and found.case_id is not null)
         ) as closed

@@ -106,6 +106,44 @@ def test_times_that_make_no_sense_are_refused(times: dict[str, str], field: str)
     assert not desk.book.timers
 
 
+def ask_to_start(policy: Policy, **more: Any) -> list[str]:
+    """Return the fields that a start is refused for."""
+    book = Book(Facts(), Rules(policy, KeyedHashes(b"k" * 32)), NOW)
+    start = command(**more)
+    decide.decide_start(decide.Clearances(book, ()), message("clearance.start", start), start)
+    return [body(one)["reason"]["field"] for one in book.outgoing]
+
+
+@pytest.mark.parametrize(
+    ("announced_ago", "more", "fields"),
+    [
+        (timedelta(minutes=30), {}, ["announce_at"]),
+        (timedelta(minutes=30), {"dry_run": True}, []),
+        (timedelta(minutes=9), {}, []),
+        (timedelta(0), {}, []),
+    ],
+)
+def test_nobody_is_told_at_a_time_that_has_passed(
+    announced_ago: timedelta, more: dict[str, Any], fields: list[str]
+) -> None:
+    at = as_text(NOW - announced_ago)
+    assert ask_to_start(Policy(), announce_at=at, starts_at=at, **more) == fields
+
+
+@pytest.mark.parametrize(
+    ("cause", "more", "fields"),
+    [
+        ("termination", {}, ["starts_at"]),
+        ("termination", {"dry_run": True}, []),
+        ("termination", {"starts_at": as_text(NOW + timedelta(days=1))}, []),
+        ("regulation", {}, []),
+    ],
+)
+def test_people_are_told_as_long_before_as_the_policy_says(cause: str, more: dict[str, Any], fields: list[str]) -> None:
+    policy = Policy.model_validate({"clearance": {"notice_s": {"termination": 86_400}}})
+    assert ask_to_start(policy, cause=cause, **more) == fields
+
+
 def test_a_start_is_remembered_by_its_id_and_content() -> None:
     start = command()
     desk = decide.Clearances(book_of(), ())
@@ -164,8 +202,19 @@ def test_a_pause_stops_what_begins_and_a_resume_counts_from_itself() -> None:
     assert decide.begun_now(paused, RULES.policy, NOW) == 0
     assert decide.begun_now(paused, RULES.policy, NOW + timedelta(seconds=1)) == 50
     assert [body(one)["paused"] for one in desk.book.outgoing] == [True, False]
-    decide.decide_resume(desk, message("clearance.resume", resume), resume, None)
-    assert body(desk.book.outgoing[-1])["reason"]["code"] == "state_conflict"
+
+
+@pytest.mark.parametrize("paused", [True, False])
+def test_what_is_as_it_is_asked_to_be_says_so_again(*, paused: bool) -> None:
+    one = running(paused=paused)
+    desk = decide.Clearances(book_of(), (one,))
+    if paused:
+        pause = ClearancePause(clearance_id=ID)
+        decide.decide_pause(desk, message("clearance.pause", pause), pause, None)
+    else:
+        resume = ClearanceResume(clearance_id=ID)
+        decide.decide_resume(desk, message("clearance.resume", resume), resume, None)
+    assert (said(desk.book), one.revision, desk.changed) == (["clearance.announced"], 1, {})
 
 
 def test_named_wallets_are_asked_about_a_thousand_at_a_time() -> None:
@@ -292,6 +341,35 @@ def test_reminders_that_lie_ahead_and_then_the_deadline() -> None:
     assert waves == [DEADLINE - timedelta(seconds=s) for s in (604_800, 259_200, 86_400)] + [DEADLINE]
 
 
+@pytest.mark.parametrize(
+    ("refusal", "now", "heard_at", "says"),
+    [
+        ("rail_rejected", NOW, NOW, [as_text(DEADLINE)]),
+        ("payout_account_missing", NOW, NOW, [as_text(DEADLINE)]),
+        ("rail_rejected", DEADLINE, NOW, [None]),
+        ("rail_rejected", DEADLINE, DEADLINE, []),
+        ("maintenance", NOW, NOW, []),
+        (None, NOW, NOW, []),
+    ],
+)
+def test_whose_bank_refused_the_payout_is_reminded_too(
+    refusal: str | None, now: datetime, heard_at: datetime, says: list[str | None]
+) -> None:
+    facts = wanting(1)
+    (case,) = facts.values()
+    case.status, case.refusal, case.occurred_at = Status.PAYOUT_STOPPED, refusal, heard_at
+    desk = decide.Clearances(book_of(now, cases=facts), (running(wave_at=now),))
+    decide.speak_to(desk, LANE, desk.known[ID], list(facts), is_last=True)
+    assert [body(one).get("deadline") for one in desk.book.outgoing] == says
+
+
+def test_nobody_is_left_untold_that_the_deadline_has_passed() -> None:
+    one = running(wave_at=DEADLINE)
+    desk = decide.Clearances(book_of(DEADLINE), (one,))
+    decide.look(desk, LANE, one, decide.Tally(cleared=99, waiting=1))
+    assert one.status == ClearanceStatus.RUNNING
+
+
 def test_a_reminder_goes_on_where_it_was_at_the_rate() -> None:
     one, facts = running(wave_at=NOW), wanting(3)
     desk = decide.Clearances(book_of(cases=facts), (one,))
@@ -304,7 +382,7 @@ def test_a_reminder_goes_on_where_it_was_at_the_rate() -> None:
 
 # --- The statement ---
 
-_OUTCOMES = ("cleared", "paid", "waiting", "blocked", "lost", "unasked", "pending")
+_OUTCOMES = ("cleared", "paid", "waiting", "unanswered", "blocked", "lost", "unasked", "pending")
 _AMOUNT = st.integers(-(10**9), 10**9)
 _ROW = st.fixed_dictionaries(
     {
@@ -327,6 +405,12 @@ def test_every_unit_and_every_wallet_is_somewhere(rows: list[dict[str, Any]]) ->
     for money in tally.amounts():
         currency, total = money.pop("currency"), money.pop("total_minor")
         assert total == sum(money.values()) == sum(row["total_minor"] for row in rows if row["currency"] == currency)
+
+
+def test_wallets_that_nobody_knows_are_blocked_and_hold_nothing() -> None:
+    row = {"currency": None, "outcome": "unknown", "wallets": 2, "total_minor": 0, "paid_minor": 0, "fee_minor": 0}
+    tally = decide.add_up([row])
+    assert (tally.blocked, tally.unknown, tally.pending, tally.amounts()) == (2, 2, 0, [])
 
 
 @pytest.mark.parametrize(
@@ -355,6 +439,23 @@ def test_progress_is_said_only_when_it_changes() -> None:
         desk = decide.Clearances(book_of(), (one,))
         decide.look(desk, LANE, one, tally)
         assert len(desk.book.outgoing) == events
+
+
+@pytest.mark.parametrize(
+    ("took_s", "now", "after"),
+    [
+        (0.1, NOW, timedelta(seconds=10)),
+        (6, NOW, timedelta(minutes=2)),
+        (6, DEADLINE - timedelta(minutes=1), timedelta(minutes=1)),
+        (6, DEADLINE, timedelta(minutes=2)),
+    ],
+)
+def test_what_takes_long_to_add_up_is_added_up_seldom(took_s: float, now: datetime, after: timedelta) -> None:
+    desk = decide.Clearances(book_of(now), (running(),))
+    decide.look(desk, LANE, desk.known[ID], decide.Tally(pending=3), took_s=took_s)
+    timer = desk.book.timers[TimerKey(decide.PROGRESS_TIMER, str(ID))]
+    assert timer is not None
+    assert timer.due_at - now == after
 
 
 def test_whoever_is_left_over_is_taken_up_again() -> None:

@@ -208,7 +208,8 @@ def _dry_run(system: System, cases: Clearing, clock: Clock, wallets: list[str]) 
     assert said["dry_run"]
     assert (shown["money"], shown["pending"]) == (said["money"], 0)
     assert said["wallets"] == BELOW.stop
-    assert (said["cleared"], said["waiting"]) == (len(EMPTY), 0)
+    applied = len(CONFIRMING) + len(CANCELLING)
+    assert (said["cleared"], said["paid"]) == (len(EMPTY), applied)
     assert said["blocked"] == len(OWING) + len(BELOW) == len(said["blockers"])
     assert {(one["code"], one["owed_minor"]) for one in said["blockers"]} == {
         ("obligation_open", 70),
@@ -217,7 +218,8 @@ def _dry_run(system: System, cases: Clearing, clock: Clock, wallets: list[str]) 
     (money,) = said["money"]
     assert money["total_minor"] == sum(balance_of(number) for number in range(BELOW.stop))
     assert money["blocked_minor"] == sum(balance_of(number) for number in (*OWING, *BELOW))
-    assert money["total_minor"] == money["paid_out_minor"] + money["blocked_minor"]
+    assert said["waiting"] == BELOW.stop - said["cleared"] - said["paid"] - said["blocked"]
+    assert money["total_minor"] == sum(money[f"{name}_minor"] for name in ("paid_out", "waiting", "blocked"))
     assert cases.of(shown["clearance_id"]) == {}
 
 

@@ -15,6 +15,7 @@ from tests.ops.test_one_sentence import refusal, sluice
 AMOUNTS = ("total", "paid_out", "fee", "waiting", "blocked", "moved")
 FOUND: dict[str, Any] = {
     "cause": "regulation", "dry_run": True, "status": "finished", "paused": False, "wallets": 3,
+    "clearance_id": "0192f3a4-5b6c-7d8e-9fa0-b1c2d3e4f509", "is_over": False, "pending_by": {},
     "starts_at": datetime(2026, 12, 1, tzinfo=UTC), "deadline": datetime(2027, 1, 1, tzinfo=UTC),
     "cleared": 0, "paid": 0, "waiting": 0, "blocked": 3, "pending": 0,
     "money": [{"currency": "CNY", **{f"{name}_minor": 123_450 for name in AMOUNTS}}],
@@ -33,6 +34,18 @@ def test_amounts_are_written_out_and_what_is_not_listed_is_counted(capsys: pytes
     said = capsys.readouterr().out
     assert "more" not in said
     assert "Nothing was closed" not in said
+
+
+def test_past_its_deadline_it_says_what_it_waits_for(capsys: pytest.CaptureFixture[str]) -> None:
+    late = {**FOUND, "dry_run": False, "status": "running", "is_over": True}
+    print_statement(console(), {**late, "pending": 1, "pending_by": {"draining": 1}})
+    said = capsys.readouterr().out
+    assert "Its deadline has passed: it waits for 1 wallet (1 draining), see `sluice cases --clearance 0192" in said
+    assert "waiting has what is pending, too" in said
+    print_statement(console(), {**late, "paused": True})
+    said = capsys.readouterr().out
+    assert "when it is resumed, `sluice clearance resume 0192" in said
+    assert "is pending" not in said
 
 
 ID = "0192f3a4-5b6c-7d8e-9fa0-b1c2d3e4f509"
@@ -54,7 +67,9 @@ def test_what_nobody_could_take_is_refused_before_it_is_sent(words: tuple[str, .
     assert refusal(words, **NOWHERE).startswith(says)
 
 
-@pytest.mark.parametrize(("option", "time"), [("--announce", "2090-01-03"), ("--to", "2090-01-01")])
+@pytest.mark.parametrize(
+    ("option", "time"), [("--announce", "2090-01-03"), ("--to", "2090-01-01"), ("--announce", "2020-01-01")]
+)
 def test_times_that_the_service_would_refuse_are_refused_at_once(option: str, time: str) -> None:
     done = sluice((*START, "--rate", "10", "--all", option, time), **NOWHERE)
     assert (done.returncode, done.stdout) == (1, "")

@@ -11,7 +11,7 @@ import orjson
 
 from schemas.fields import as_text
 from services.closure.decide import cases
-from services.closure.decide.draining import drain
+from services.closure.decide.draining import FOR_A_WHILE, drain
 from services.closure.model import Case, Clearance, ClearanceStatus, ClearedWallet, Refusal, Status
 
 if TYPE_CHECKING:
@@ -33,6 +33,15 @@ TIMERS: Final = frozenset({ANNOUNCE_TIMER, START_TIMER, BEGIN_TIMER, WAVE_TIMER,
 MOST_REPORTED: Final = 1_000
 """So many wallets are named in one report."""
 
+NOT_BEGUN: Final = "not_begun"
+"""Where a wallet stands whose case has not begun."""
+
+ANSWERED_WITHIN: Final = timedelta(minutes=15)
+"""After the deadline, what a wallet has waited for longer, a silent bank's answer above all, is waited for no more."""
+
+ANNOUNCED_LATE: Final = timedelta(minutes=10)
+"""So long a command may take to get here: what was to be announced before that was announced by nobody."""
+
 
 @dataclass(slots=True)
 class Money:
@@ -51,7 +60,8 @@ class Tally:
     """How many of a clearance's wallets stand where, and their money by currency.
 
     `lost` are wallets whose own closing, which the clearance had left them to, ended without closing them; `unasked`
-    those that wait for a payout account although the deadline has passed. Both are pending.
+    those that wait for a payout account although the deadline has passed. Both are pending; `pending_by` says where
+    the cases of all that are pending stand. `unknown` are wallets that nobody knows; they are blocked.
     """
 
     cleared: int = 0
@@ -61,6 +71,8 @@ class Tally:
     pending: int = 0
     lost: int = 0
     unasked: int = 0
+    unknown: int = 0
+    pending_by: Counter[str] = field(default_factory=Counter)
     money: dict[str, Money] = field(default_factory=dict)
 
     def counts(self) -> dict[str, int]:
@@ -133,7 +145,7 @@ def decide_start(desk: Clearances, message: Message, command: ClearanceStart) ->
         elif known.revision:
             desk.publish(message.lane, known)
         return
-    refusal = check_times(command, book.now)
+    refusal = check_times(command, book.policy, book.now)
     if refusal is not None:
         book.refuse(message, refusal)
         return
@@ -157,14 +169,22 @@ def decide_start(desk: Clearances, message: Message, command: ClearanceStart) ->
         book.set_timer(message.lane, ANNOUNCE_TIMER, clearance.clearance_id, max(clearance.announce_at, book.now))
 
 
-def check_times(command: ClearanceStart, now: datetime) -> Refusal | None:
-    """Return why a clearance cannot have these times; None if it can."""
+def check_times(command: ClearanceStart, policy: Policy, now: datetime) -> Refusal | None:
+    """Return why a clearance cannot have these times; None if it can. A dry run is announced to nobody."""
     if command.starts_at < command.announce_at:
         return Refusal("times_invalid", "starts_at", "it starts no earlier than it is announced")
     if command.deadline <= command.starts_at:
         return Refusal("times_invalid", "deadline", "the deadline comes after the start")
     if command.deadline <= now:
         return Refusal("times_invalid", "deadline", "the deadline has passed")
+    if command.dry_run:
+        return None
+    if command.announce_at < now - ANNOUNCED_LATE:
+        return Refusal("times_invalid", "announce_at", "people cannot be told at a time that has passed")
+    notice = timedelta(seconds=policy.clearance.notice_s.get(command.cause, 0))
+    if command.starts_at < command.announce_at + notice:
+        least = f"people are told at least {notice} before it starts, by the policy (clearance.notice_s)"
+        return Refusal("times_invalid", "starts_at", least)
     return None
 
 
@@ -182,12 +202,13 @@ def decide_pause(desk: Clearances, message: Message, command: ClearancePause, ta
 
 
 def decide_resume(desk: Clearances, message: Message, command: ClearanceResume, tally: Tally | None) -> None:
-    """Decide a `clearance.resume`: cases begin again, at the rate from now on."""
+    """Decide a `clearance.resume`: cases begin again, at the rate from now on; one that is not paused just goes on."""
     clearance = _find(desk, message, command)
     if clearance is None:
         return
     if not clearance.paused:
-        desk.book.refuse(message, Refusal("state_conflict", detail="the clearance is not paused"))
+        if clearance.revision:
+            desk.publish(message.lane, clearance)
         return
     clearance.paused = False
     if clearance.status == ClearanceStatus.RUNNING:
@@ -364,13 +385,11 @@ def speak_to(desk: Clearances, lane: Lane, clearance: Clearance, wanting: Sequen
     is_over = clearance.deadline <= book.now
     found = [case for case_id in wanting if (case := book.cases.get(case_id)) is not None]
     for case in found:
-        if case.status != Status.ACCOUNT_WANTED:
-            continue
-        if is_over:
+        if is_over and case.status == Status.ACCOUNT_WANTED:
             drain(book, lane, case)
-        else:
+        elif _wants_account(case) and not (is_over and _has_heard_since(case, clearance.deadline)):
             payout = {"payout_minor": case.balance_minor, "currency": case.currency}
-            deadline = as_text(clearance.deadline)
+            deadline = None if is_over else as_text(clearance.deadline)
             book.say(lane, case, "closure.payout_account_required", **payout, deadline=deadline)
     desk.change(clearance)
     if not is_last:
@@ -386,6 +405,17 @@ def speak_to(desk: Clearances, lane: Lane, clearance: Clearance, wanting: Sequen
     book.set_timer(lane, WAVE_TIMER, clearance.clearance_id, clearance.wave_at)
 
 
+def _wants_account(case: Case) -> bool:
+    """Whether its payout waits for an account: none was named, or the bank refused it."""
+    if case.status == Status.PAYOUT_STOPPED:
+        return case.refusal is not None and case.refusal not in FOR_A_WHILE
+    return case.status == Status.ACCOUNT_WANTED
+
+
+def _has_heard_since(case: Case, deadline: datetime) -> bool:
+    return case.occurred_at is not None and case.occurred_at >= deadline
+
+
 # --- How far it is ---
 
 
@@ -397,25 +427,40 @@ def say_progress(desk: Clearances, lane: Lane, clearance: Clearance, tally: Tall
 
 
 def is_done(clearance: Clearance, tally: Tally, now: datetime) -> bool:
-    """Tell whether nothing of a clearance is pending any more, and nobody may still say where their money goes."""
-    return not tally.pending and (not tally.waiting or clearance.deadline <= now)
+    """Tell whether nothing of a clearance is pending any more, and nobody may still say where their money goes.
+
+    From the deadline on nobody may once those who wait have been told that it has passed.
+    """
+    return not tally.pending and (not tally.waiting or (clearance.deadline <= now and clearance.wave_at is None))
 
 
 def look(
-    desk: Clearances, lane: Lane, clearance: Clearance, tally: Tally, blockers: Sequence[dict[str, Any]] = ()
+    desk: Clearances,
+    lane: Lane,
+    clearance: Clearance,
+    tally: Tally,
+    blockers: Sequence[dict[str, Any]] = (),
+    *,
+    took_s: float = 0,
 ) -> None:
-    """Say how far a clearance is where that has changed, and end one that is done; `blockers` are what then stays."""
+    """Say how far a clearance is where that has changed, and end one that is done.
+
+    `blockers` are what then stays. What took `took_s` to add up is added up again after many times as long: meanwhile
+    nobody else gets at the clearance.
+    """
     book = desk.book
     if clearance.status != ClearanceStatus.RUNNING:
         return
     if is_done(clearance, tally, book.now):
         finish(desk, lane, clearance, tally, blockers)
         return
-    due_at = book.now + timedelta(seconds=book.policy.clearance.progress_every_s)
+    due_at = book.now + timedelta(seconds=max(book.policy.clearance.progress_every_s, took_s * _TIMES_AS_LONG))
+    if book.now < clearance.deadline < due_at:
+        due_at = clearance.deadline
     book.set_timer(lane, PROGRESS_TIMER, clearance.clearance_id, due_at)
     if not clearance.paused:
         if tally.lost and not any(key.kind == BEGIN_TIMER for key in book.timers):
-            _look_for_lost(desk, lane, clearance)
+            _look_for_lost(desk, lane, clearance, tally)
         if tally.unasked and clearance.wave_at is None:
             clearance.wave_at = clearance.deadline
             desk.change(clearance)
@@ -424,12 +469,15 @@ def look(
         say_progress(desk, lane, clearance, tally)
 
 
-def _look_for_lost(desk: Clearances, lane: Lane, clearance: Clearance) -> None:
+def _look_for_lost(desk: Clearances, lane: Lane, clearance: Clearance, tally: Tally) -> None:
     """Begin the cases of those whose own closing came to nothing, once every other case has begun."""
-    if clearance.begun >= clearance.wallets:
+    if clearance.begun >= clearance.wallets - tally.unknown:
         clearance.rate_from, clearance.rate_begun = desk.book.now, clearance.begun
         desk.change(clearance)
         _begin_next(desk, lane, clearance)
+
+
+_TIMES_AS_LONG: Final = 20
 
 
 def _has_changed(clearance: Clearance, tally: Tally) -> bool:
@@ -462,6 +510,11 @@ def add_up(rows: Iterable[Mapping[str, Any]]) -> Tally:
     for row in rows:
         outcome = row["outcome"]
         counts[outcome] += row["wallets"]
+        if outcome in _PENDING:
+            tally.pending_by[row.get("stands") or NOT_BEGUN] += row["wallets"]
+        if row["currency"] is None:
+            # It holds nothing, being nobody's.
+            continue
         one = tally.money.setdefault(row["currency"], Money())
         one.total_minor += row["total_minor"]
         one.paid_out_minor += row["paid_minor"]
@@ -476,8 +529,12 @@ def add_up(rows: Iterable[Mapping[str, Any]]) -> Tally:
             one.moved_minor += rest_minor - row["held_minor"]
         else:
             one.waiting_minor += rest_minor
-    tally.lost, tally.unasked = counts["lost"], counts["unasked"]
+    tally.lost, tally.unasked, tally.unknown = counts["lost"], counts["unasked"], counts["unknown"]
     tally.cleared, tally.paid = counts["cleared"], counts["paid"]
-    tally.waiting, tally.blocked = counts["waiting"], counts["blocked"]
-    tally.pending = counts["pending"] + tally.lost + tally.unasked
+    tally.waiting = counts["waiting"] + counts["unanswered"]
+    tally.blocked = counts["blocked"] + tally.unknown
+    tally.pending = sum(counts[name] for name in _PENDING)
     return tally
+
+
+_PENDING: Final = ("pending", "lost", "unasked")

@@ -126,7 +126,14 @@ def decide_not_asked(book: Book, lane: Lane, case: Case, command_id: str) -> Non
 def _want_account(book: Book, lane: Lane, case: Case, amount_minor: int) -> None:
     case.refusal = "payout_account_missing"
     book.enter(case, Status.PAYOUT_STOPPED, case.refusal)
-    book.say(lane, case, "closure.payout_account_required", payout_minor=amount_minor, currency=case.currency)
+    payout = {"payout_minor": amount_minor, "currency": case.currency}
+    book.say(lane, case, "closure.payout_account_required", **payout, deadline=_deadline_of(book, case))
+
+
+def _deadline_of(book: Book, case: Case) -> str | None:
+    """Return until when a clearance waits for an account; nothing once that has passed, or without a clearance."""
+    at = case.expires_at if case.clearance_id is not None else None
+    return as_text(at) if at is not None and at > book.now else None
 
 
 def _have_looked_at(book: Book, lane: Lane, case: Case) -> None:
@@ -224,6 +231,7 @@ def _stop(book: Book, lane: Lane, case: Case, data: TransferEvent) -> None:
         payout_minor=data.amount_minor,
         currency=case.currency,
         payee=None if judged is None else judged.payee,
+        expires_at=_deadline_of(book, case),
         reason=_EXPLAINED if reason is None else reason.model_dump(mode="json", exclude_none=True),
     )
 
