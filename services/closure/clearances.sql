@@ -39,6 +39,7 @@ from unnest(
 order by 1
 on conflict (clearance_id) do update
 set
+    starts_at = excluded.starts_at,
     status = excluded.status,
     paused = excluded.paused,
     wallets = excluded.wallets,

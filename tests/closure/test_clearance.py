@@ -144,6 +144,29 @@ def test_people_are_told_as_long_before_as_the_policy_says(cause: str, more: dic
     assert ask_to_start(policy, cause=cause, **more) == fields
 
 
+@pytest.mark.parametrize(
+    ("late", "notice_s", "starts_at"),
+    [
+        (timedelta(minutes=9), 3_600, NOW),
+        (timedelta(minutes=11), 0, NOW + timedelta(minutes=11)),
+        (timedelta(minutes=11), 3_600, NOW + timedelta(minutes=71)),
+        (timedelta(minutes=11), 20 * 86_400, NOW),
+    ],
+)
+def test_who_is_told_late_is_not_told_of_a_start_that_has_passed(
+    late: timedelta, notice_s: int, starts_at: datetime
+) -> None:
+    policy = Policy.model_validate({"clearance": {"notice_s": {"regulation": notice_s}}})
+    book = Book(Facts(), Rules(policy, KeyedHashes(b"k" * 32)), NOW + late)
+    one = running(status=ClearanceStatus.PLANNED, revision=0)
+    desk = decide.Clearances(book, (one,))
+    decide.announce(desk, LANE, one, None, 3)
+    assert body(book.outgoing[0])["starts_at"] == as_text(starts_at)
+    timer = book.timers[TimerKey(decide.START_TIMER, str(ID))]
+    assert timer is not None
+    assert timer.due_at == max(starts_at, book.now)
+
+
 def test_a_start_is_remembered_by_its_id_and_content() -> None:
     start = command()
     desk = decide.Clearances(book_of(), ())

@@ -181,11 +181,16 @@ def check_times(command: ClearanceStart, policy: Policy, now: datetime) -> Refus
         return None
     if command.announce_at < now - ANNOUNCED_LATE:
         return Refusal("times_invalid", "announce_at", "people cannot be told at a time that has passed")
-    notice = timedelta(seconds=policy.clearance.notice_s.get(command.cause, 0))
+    notice = _notice_of(policy, command.cause)
     if command.starts_at < command.announce_at + notice:
         least = f"people are told at least {notice} before it starts, by the policy (clearance.notice_s)"
         return Refusal("times_invalid", "starts_at", least)
     return None
+
+
+def _notice_of(policy: Policy, cause: str) -> timedelta:
+    """Return how long before a clearance starts people are told at least."""
+    return timedelta(seconds=next((told for name, told in policy.clearance.notice_s.items() if name == cause), 0))
 
 
 def decide_pause(desk: Clearances, message: Message, command: ClearancePause, tally: Tally | None) -> None:
@@ -232,10 +237,17 @@ def _find(desk: Clearances, message: Message, command: ClearancePause | Clearanc
 
 
 def announce(desk: Clearances, lane: Lane, clearance: Clearance, named: Sequence[str] | None, wallets: int) -> None:
-    """Tell those whose wallets will be ended; `wallets` is how many there are now."""
+    """Tell those whose wallets will be ended; `wallets` is how many there are now.
+
+    Where they are told late, because the service did not run, it starts later, unless the deadline is too near.
+    """
     if clearance.status != ClearanceStatus.PLANNED:
         return
     clearance.status = ClearanceStatus.ANNOUNCED
+    now = desk.book.now
+    after_notice = now + _notice_of(desk.book.policy, clearance.cause)
+    if clearance.announce_at + ANNOUNCED_LATE < now and clearance.starts_at < after_notice < clearance.deadline:
+        clearance.starts_at = after_notice
     clearance.wallets = wallets
     desk.say(
         lane,
