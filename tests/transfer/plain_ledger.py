@@ -130,8 +130,8 @@ class PlainLedger:
     def _close(self, word: str, wallet: str, case: object) -> None:
         if word == "close" and wallet not in self.closing and wallet not in self.closed:
             self.closing[wallet] = case
-        elif word == "reopen":
-            self.closed.pop(wallet, None)
+        elif word == "reopen" and self.closed.get(wallet) == case:
+            del self.closed[wallet]
         elif self.closing.get(wallet) == case and word == "reinstate":
             del self.closing[wallet]
         elif self.closing.get(wallet) == case and word == "finish" and self._is_empty(wallet):

@@ -131,7 +131,8 @@ COMMANDS: list[tuple[Callable[[], World], str, str, list[str], str | None]] = [
     (_opened(), "reinstate", CASE, [REFUSED], "state_conflict"),
     (_opened("close", "finish"), "reinstate", CASE, [REFUSED], "account_closed"),
     (World, "reinstate", CASE, [REFUSED], "account_unknown"),
-    (_opened("close", "finish"), "reopen", OTHER, ["account.reopened"], None),
+    (_opened("close", "finish"), "reopen", CASE, ["account.reopened"], None),
+    (_opened("close", "finish"), "reopen", OTHER, [REFUSED], "state_conflict"),
     (_opened("close", "finish", "reopen"), "reopen", CASE, ["account.reopened"], None),
     (_opened("close", "finish", "reopen"), "reopen", OTHER, [REFUSED], "state_conflict"),
     (_opened("close"), "reopen", CASE, [REFUSED], "state_conflict"),
@@ -538,7 +539,7 @@ def test_a_reopened_wallet_takes_what_comes_back() -> None:
     payout = pay_out(world)
     bank(world, "settled", payout)
     tell(world, "finish")
-    tell(world, "reopen", case=OTHER)
+    tell(world, "reopen")
     assert types(bank(world, "returned", payout)) == ["transfer.refunded"]
     assert world.available("a") == 1_000_000
 

@@ -150,7 +150,7 @@ async def test_a_wallet_with_money_everywhere_is_emptied_and_closed(ledger: Ledg
         assert await records.read_platform_balance(connection, "platform:unclaimed") == {"CNY": 900}
     # Opened again it takes money in the same batch; what was cancelled stays so.
     top_up = request("top_up", payer="bank:X1:1", payee="wallet:a", amount_minor=5)
-    said = await ledger.tell(command("reopen", case=OTHER), message("transfer.request", top_up))
+    said = await ledger.tell(command("reopen"), message("transfer.request", top_up))
     assert types(said) == ["account.reopened", "transfer.settled"]
     assert [type_ for said in await ledger.run_timers(MORNING + 2 * HOUR) for type_ in types(said)] == []
     assert await ledger.value("select posted_minor from account where account_id = 'wallet:a'") == 5

@@ -74,6 +74,7 @@ CLOSINGS = [
         ([("close", "a", CASES[0], 0), ("own payout", "a", "bank", 300)], False),
         ([("payout.settled", 0, "", 0), ("finish", "a", CASES[0], 0)], True),
         ([("payout.returned", 0, "", 0), ("reopen", "a", CASES[1], 0)], False),
+        ([("reopen", "a", CASES[0], 0), ("top_up", "bank", "a", 300)], False),
     ],
     # A refund of what a closed wallet paid, in parts.
     [

@@ -77,11 +77,14 @@ def decide_finish(ledger: Ledger, message: Message, command: AccountFinish) -> N
 
 
 def decide_reopen(ledger: Ledger, message: Message, command: AccountReopen) -> None:
-    """Decide an `account.reopen`: a closed wallet takes movements again, by the settings that it had."""
+    """Decide an `account.reopen`: a closed wallet takes movements again, by the settings that it had.
+
+    Only the case that closed it is known to whoever may say so.
+    """
     account = _find(ledger, message, command.account_id)
     if account is None:
         return
-    if account.status == AccountStatus.CLOSED:
+    if account.status == AccountStatus.CLOSED and account.case_id == command.case_id:
         ledger.restate(message.lane, account, "account.reopened", AccountStatus.OPEN, command.case_id)
     elif _was_said(ledger, account, "account.reopened", command.case_id):
         _answer_again(ledger, message, account)
