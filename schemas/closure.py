@@ -210,6 +210,8 @@ class Obligation(Wire):
 
     kind: ObligationKind
     obligation_id: ShortText | None = None
+    account_id: ShortText | None = None
+    """Which of the customer's other wallets it is; without one, the one that was to be closed."""
     principal_minor: Minor
     interest_minor: Minor
     penalty_minor: Minor
@@ -330,11 +332,15 @@ class ClosureDiscrepancy(CaseEvent):
 
 
 class ClosureCommandRefused(Wire):
-    """A command was refused; the case, application or clearance that it names stays as it is."""
+    """A command was refused; the case, application or clearance that it names stays as it is.
+
+    `customer_id` is there where the customer is told: they have confirmed a closing in vain.
+    """
 
     command_type: MessageId
     command_id: MessageId
     case_id: UUID | None = None
+    customer_id: CustomerId | None = None
     request_id: UUID | None = None
     clearance_id: UUID | None = None
     subject: Subject | None = None

@@ -23,8 +23,9 @@ class CustomerErase(Wire):
 
 
 class CustomerErased(Wire):
-    """A service has forgotten a customer, but for what it names."""
+    """A service has forgotten a customer, but for what it names; `case_id` is that of the command that it answers."""
 
     customer_id: CustomerId
     service: ShortText
+    case_id: UUID | None = None
     retained: tuple[Retained, ...] = ()

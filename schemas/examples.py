@@ -648,9 +648,12 @@ EXAMPLES: Final[Mapping[str, Sequence[Body]]] = {
             "command_type": "closure.confirm",
             "command_id": "confirm-1",
             "case_id": _CASE,
-            "reason": {"code": "state_conflict", "retryable": True, "detail": "the case is cancelled"},
+            "customer_id": "customer-1",
+            "subject": "wallet:alice",
+            "reason": {"code": code, "retryable": retryable},
             "occurred_at": "2026-11-23T08:30:00.120000Z",
         }
+        for code, retryable in (("state_conflict", False), ("payout_account_missing", True))
     ],
     "closure.discrepancy": [
         _case(subject=_LOAN, expected="nothing owed, settled", found="interest_minor 3, status open")
@@ -738,6 +741,7 @@ EXAMPLES: Final[Mapping[str, Sequence[Body]]] = {
         {
             "customer_id": "customer-1",
             "service": "transfer",
+            "case_id": _CASE,
             "retained": [{"what": "transfers", "why": "accounting_law", "until": "2056-11-23"}],
         },
     ],

@@ -152,6 +152,9 @@ ClosureRefusalCode = Literal[
     "state_conflict",
 ]
 
+FOR_A_WHILE: Final = frozenset({"maintenance", "account_restricted", "risk_restricted"})
+"""What refuses a closing's payout now and will not for ever: it is tried again, without anybody doing anything."""
+
 CLOSURE_REFUSALS: Final[Mapping[str, bool]] = MappingProxyType(
     {
         "case_unknown": False,

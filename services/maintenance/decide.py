@@ -538,7 +538,8 @@ def forget(book: Book, message: Message, customer_id: str) -> None:
         "late news of their transfers must not bring them back",
         until,
     )
-    book.outgoing.append(erased(message.lane, message.id, customer_id, "maintenance", [kept], book.now))
+    case_id = getattr(message.data, "case_id", None)
+    book.outgoing.append(erased(message.lane, message.id, customer_id, "maintenance", [kept], book.now, case_id))
 
 
 # --- Rails that stop answering ---

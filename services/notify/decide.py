@@ -14,6 +14,7 @@ import orjson
 from schemas.envelope import encode_headers
 from schemas.fields import as_text
 from schemas.notify import NotificationRequest
+from schemas.reasons import FOR_A_WHILE
 from schemas.registry import MODELS
 from services.notify.contacts import Contacts, hash_address, read_contacts
 from services.notify.model import (
@@ -199,10 +200,19 @@ def recipients(message: Message, policy: Policy) -> Iterator[tuple[Role, str]]:
     rule = policy.events.get(message.type)
     told: set[str] = set()
     for role in rule.to if rule else ():
+        if rule is not None and role == Role.PAYER and not rule.of_closings and _is_told_by_case(message.data):
+            continue
         customer_id = getattr(message.data, _ADDRESSED.get(role, ""), None)
         if customer_id is not None and customer_id not in told:
             told.add(customer_id)
             yield role, customer_id
+
+
+def _is_told_by_case(event: Any) -> bool:
+    """Whether something is a closing's own payout or fee, and its case says what becomes of it."""
+    reason = getattr(event, "reason", None)
+    is_own = getattr(event, "case_id", None) is not None and event.kind in {"withdrawal", "fee"}
+    return is_own and (reason is None or reason.code not in FOR_A_WHILE)
 
 
 def decide_event(book: Book, message: Message) -> None:
@@ -694,7 +704,9 @@ def _answer(book: Book, lane: Lane, erasure: Erasure) -> None:
             book.now + TEXTED_NUMBERS_KEPT,
         ),
     ]
-    book.outgoing.append(erased(lane, erasure.cause, erasure.customer_id, "notify", retained, book.now))
+    book.outgoing.append(
+        erased(lane, erasure.cause, erasure.customer_id, "notify", retained, book.now, erasure.case_id)
+    )
 
 
 def _forget(book: Book, customer_id: str) -> None:

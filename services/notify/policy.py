@@ -20,6 +20,8 @@ class Rule(Strict):
     channels: Annotated[tuple[Channel, ...], Field(min_length=1)] = (Channel.IN_APP,)
     urgency: Urgency = Urgency.NORMAL
     category: Category = Category.SERVICE
+    of_closings: bool = True
+    """Whether the payer is told of it, too, where it is a closing's own transfer."""
 
     @field_validator("to", "channels")
     @classmethod

@@ -300,7 +300,7 @@ def _facts(
         if _is_nothing(value) or (fact not in needs and name != "reason"):
             continue
         if name == "reason" and isinstance(value, Mapping):
-            facts |= _reason(words, value, writer)
+            facts |= {"refused": _refused(words, value)} if "refused" in needs else _reason(words, value, writer)
         else:
             facts[fact] = writer.write(name, value)
     return facts
@@ -355,6 +355,8 @@ class _Writer:
             return format_date(date.fromisoformat(value), "medium", locale=self.locale)
         if name in {"payer", "payee", "account_id", "subject"}:
             return _party(self.words, value, is_own=name in {"account_id", "subject", self.own})
+        if name == "obligation_id":
+            return shown_of(value)
         if name in {"currency", "currencies"}:
             return get_currency_name(value, locale=self.locale)
         return self.words.terms.get(name, {}).get(value, value)
@@ -366,6 +368,12 @@ class _Writer:
         written = {name.removesuffix("_minor"): writer.write(name, value) for name, value in there.items()}
         has = {f"has_{name.removesuffix('_minor')}": value != 0 for name, value in there.items() if "_minor" in name}
         return written | has
+
+
+def _refused(words: _File, reason: Mapping[str, Any]) -> str:
+    """Return why a command about a closing was refused."""
+    terms = words.terms["refused"]
+    return terms.get(reason["code"], terms["other"])
 
 
 def _reason(words: _File, reason: Mapping[str, Any], writer: _Writer) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from typing import TYPE_CHECKING, Final
+from uuid import UUID
 
 from schemas.envelope import encode_headers
 from schemas.erasure import CustomerErased, Retained
@@ -26,12 +27,18 @@ def retain(what: str, why: str, until: datetime) -> Retained:
 
 
 def erased(
-    lane: Lane, message_id: str, customer_id: str, service: str, retained: Iterable[Retained], now: datetime
+    lane: Lane,
+    message_id: str,
+    customer_id: str,
+    service: str,
+    retained: Iterable[Retained],
+    now: datetime,
+    case_id: UUID | str | None = None,
 ) -> Outgoing:
     """Return the answer of a service that has forgotten a customer, and all that it had to keep.
 
     `message_id` is the id of what asked for it, a command or a null profile: asked again with it, the answer has the
-    same id.
+    same id. `case_id` is the one that the command named, so that it is known which erasure this answers.
     """
     # The customer is part of it, because two publishers may use one id for two customers.
     asked = hashlib.blake2b(f"{customer_id}\n{message_id}".encode(), digest_size=16).hexdigest()
@@ -42,5 +49,10 @@ def erased(
         time=as_text(now),
         subject=customer_id,
     )
-    body = CustomerErased(customer_id=customer_id, service=service, retained=tuple(retained))
-    return Outgoing(lane, EVENTS, customer_id.encode(), body.model_dump_json().encode(), headers)
+    body = CustomerErased(
+        customer_id=customer_id,
+        service=service,
+        case_id=UUID(str(case_id)) if case_id else None,
+        retained=tuple(retained),
+    )
+    return Outgoing(lane, EVENTS, customer_id.encode(), body.model_dump_json(exclude_none=True).encode(), headers)

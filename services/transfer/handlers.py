@@ -170,7 +170,16 @@ class Handlers:
             ),
         ]
         answers = [
-            erased(message.lane, message.id, customer_id, "transfer", retained, now) for message, customer_id in asked
+            erased(
+                message.lane,
+                message.id,
+                customer_id,
+                "transfer",
+                retained,
+                now,
+                getattr(message.data, "case_id", None),
+            )
+            for message, customer_id in asked
         ]
         timers = [Timer(message.lane, FORGET_TIMER, customer_id, now + _ERASED_KEPT) for message, customer_id in asked]
         return Effects(outgoing=answers, timers_set=timers)

@@ -17,7 +17,7 @@ from schemas.registry import MODELS, TOPICS
 from services.notify.broadcast.handlers import Broadcasts
 from services.notify.decide import ERASE_TIMER, REPORT_TIMER, Rules, recipients
 from services.notify.handlers import Handlers
-from services.notify.model import Channel
+from services.notify.model import Channel, Role
 from services.notify.policy import DEFAULT_POLICY, read_policy
 from services.notify.sealed import Keys, open_text
 from services.notify.wording import DEFAULT_WORDING, read_wording
@@ -84,6 +84,34 @@ def profile(customer_id: str, **fields: Any) -> Message:
 def erasure(customer_id: str) -> Message:
     key = customer_id.encode()
     return Message(Lane("profile", 0), "customer.profiles", 0, key, "customer.profiles.tombstone", "e", "t", None)
+
+
+CASE = "0192f3a4-5b6c-7d8e-9fa0-b1c2d3e4f50a"
+
+
+@pytest.mark.parametrize("type_", ["transfer.failed", "transfer.refunded"])
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ({"kind": "withdrawal", "case_id": CASE}, False),
+        ({"kind": "fee", "case_id": CASE}, False),
+        ({"kind": "withdrawal"}, True),
+        ({"kind": "p2p", "case_id": CASE}, True),
+    ],
+)
+def test_what_a_closing_says_of_its_own_payout_is_said_once(type_: str, more: dict[str, Any], *, told: bool) -> None:
+    data = MODELS[type_].model_validate_json(orjson.dumps({**EXAMPLES[type_][0], "case_id": None, **more}))
+    event = Message(LANE, "transfer.events", 0, b"k", type_, "e", "test", data)
+    assert (Role.PAYER in dict(recipients(event, POLICY))) is told
+
+
+def test_a_payout_that_is_refused_for_a_while_is_told_because_the_closing_says_nothing() -> None:
+    example = EXAMPLES["transfer.failed"][0]
+    reason = {**example["reason"], "code": "maintenance"}
+    body = {**example, "reason": reason, "kind": "withdrawal", "case_id": CASE}
+    data = MODELS["transfer.failed"].model_validate_json(orjson.dumps(body))
+    event = Message(LANE, "transfer.events", 0, b"k", "transfer.failed", "e", "test", data)
+    assert Role.PAYER in dict(recipients(event, POLICY))
 
 
 async def hear(

@@ -409,13 +409,24 @@ def test_a_withdrawal_is_called_one_in_chinese(type_: str) -> None:
 # --- Closing ---
 
 
+def test_another_wallet_below_zero_is_named() -> None:
+    body = copy.deepcopy(EXAMPLES["closure.rejected"][0])
+    body["obligations"] = [{**body["obligations"][2], "account_id": "wallet:1234567890"}]
+    assert "wallet below zero (your wallet ending 890) CN¥12.50." in tell("closure.rejected", Role.HOLDER, body).body
+
+
+def test_who_confirms_in_vain_is_told_why() -> None:
+    _, missing = EXAMPLES["closure.command_refused"]
+    assert "name the bank account" in tell("closure.command_refused", Role.HOLDER, missing).body
+
+
 def test_what_is_owed_is_listed_each_in_its_currency() -> None:
     body = copy.deepcopy(EXAMPLES["closure.rejected"][0])
     body["obligations"][1] |= {"currency": "USD"}
     text = tell("closure.rejected", Role.HOLDER, body).body
-    assert "loan CN¥1,062.00, credit card $203.10, wallet below zero CN¥12.50." in text
+    assert "loan ending 0042 CN¥1,062.00, credit card $203.10, wallet below zero CN¥12.50." in text
     assert (
-        "待还：贷款 ¥1,062.00，信用卡 US$203.10，钱包欠款 ¥12.50。"
+        "待还：贷款（尾号 0042） ¥1,062.00，信用卡 US$203.10，钱包欠款 ¥12.50。"
         in tell("closure.rejected", Role.HOLDER, body, Locale.CHINESE).body
     )
 
