@@ -70,7 +70,7 @@ def show(
     if context.invoked_subcommand is not None:
         return
     statuses = [*(status or ()), *(IN_REVIEW if review else ())]
-    found = asyncio.run(_read(find_running(), case, statuses, limit, clearance))
+    found, reopenings = asyncio.run(_read(find_running(), case, statuses, limit, clearance))
     if case is not None and not found:
         raise _no_such(case)
     if as_json:
@@ -78,24 +78,28 @@ def show(
     elif case is not None:
         _print_one(console(), found[0])
     else:
-        _print(console(), found, is_all=not statuses and clearance is None)
+        is_all = not statuses and clearance is None
+        _print(console(), found, is_all=is_all)
         if len(found) == limit:
             console().print(f"The latest {limit}; --limit for more.")
+        _print_reopenings(console(), reopenings if is_all else ())
 
 
 async def _read(
     running: Running, case_id: uuid.UUID | None, statuses: Sequence[Status], limit: int, clearance: uuid.UUID | None
-) -> list[dict[str, Any]]:
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     async with connect(running, "closure") as connection:
         wanted = [str(status) for status in statuses]
         cases = await records.list_cases(connection, case_id, wanted, limit, _services(), clearance)
         steps = [] if case_id is None else await records.list_steps(connection, case_id)
+        reopenings = await records.list_reopenings(connection, case_id, limit)
     if case_id is None or not cases:
-        return cases
+        return cases, reopenings
     async with connect(running, "transfer") as connection:
         payouts = await _read_payouts(connection, cases[0])
     receipts = [step["said"]["receipt"] for step in steps if "receipt" in step["said"]]
-    return [{**cases[0], "steps": steps, "payouts": payouts, "receipt": receipts[-1] if receipts else None}]
+    receipt = receipts[-1] if receipts else None
+    return [{**cases[0], "steps": steps, "payouts": payouts, "receipt": receipt, "reopenings": reopenings}], reopenings
 
 
 def _no_such(case_id: uuid.UUID) -> NoSuchCase:
@@ -140,6 +144,22 @@ def _print(out: Console, cases: Sequence[Mapping[str, Any]], *, is_all: bool) ->
     out.print(table)
 
 
+def _print_reopenings(out: Console, reopenings: Sequence[Mapping[str, Any]]) -> None:
+    """Print applications to come back, each a line: where it stands, whom it waits for, or why it was refused."""
+    for one in reopenings:
+        whose = f" of {one['customer_id']}" if one["customer_id"] else ""
+        until = "" if one["expires_at"] is None else f", until {moment_text(one['expires_at'])}"
+        waits = f", waits for {', '.join(one['waits_for'])}{until}" if one["waits_for"] else ""
+        codes = ", ".join(reason["code"] for reason in one["said"].get("reasons", ()))
+        why = f": {codes}" if codes else ""
+        about = escape(f"{one['subject']}{whose}")
+        out.print(
+            f"Application {one['request_id']} to open {about} again: {one['status']}{why} since "
+            f"{moment_text(one['since'])}{waits}",
+            soft_wrap=True,
+        )
+
+
 def _why(case: Mapping[str, Any]) -> str:
     approved = f"approved by {', '.join(case['approved_by'])}" if case["approved_by"] else ""
     return escape("; ".join(filter(None, (case["why"], approved))))
@@ -177,13 +197,14 @@ def _print_one(out: Console, case: Mapping[str, Any]) -> None:
         kept = ", ".join(f"{one['what']} until {one['until']} ({one['why']})" for one in receipt.get("retained", ()))
         out.print(f"  receipt {receipt['number']}; kept: {kept or 'nothing'}", soft_wrap=True)
         out.print(f"  its SHA-256 is {case['receipt_sha256']}; erasing is {case['erasure'] or 'under way'}")
+    _print_reopenings(out, case["reopenings"])
 
 
 def _said(said: Mapping[str, Any], currency: str | None) -> str:
     """Return what an event says in figures and codes."""
     parts = [f"{one['code']} → {one['remedy']}" for one in (*said.get("items", ()), *said.get("reasons", ()))]
     for owed in said.get("obligations", ()):
-        what = owed.get("obligation_id", owed["kind"])
+        what = owed.get("obligation_id") or owed.get("account_id") or owed["kind"]
         parts.append(f"{what} owes {amount_text(owed['owed_minor'], owed['currency'])}")
     if "reason" in said:
         parts.append(said["reason"]["code"])

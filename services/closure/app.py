@@ -52,8 +52,8 @@ def build(settings: ClosureSettings, policy: Policy) -> Service:
         subscriptions=(
             _subscription("profile", "customer.profiles", handlers.on_profiles, tombstones=True, leads=True),
             _subscription("obligation", "obligation.positions", handlers.on_positions, tombstones=True, leads=True),
-            _subscription("account", "account.states", handlers.on_states),
-            _subscription("risk", "risk.events", handlers.on_risks),
+            _subscription("account", "account.states", handlers.on_states, leads=True),
+            _subscription("risk", "risk.events", handlers.on_risks, leads=True),
             _subscription("erasure", "erasure.events", handlers.on_erasures, names={"customer.erased"}),
             _subscription("transfer", "transfer.events", handlers.on_transfers, names=_READ_EVENTS),
             _subscription("case", "closure.commands", handlers.on_commands),

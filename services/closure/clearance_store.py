@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
+from schemas.reasons import FOR_A_WHILE
 from services.closure.decide.clearance import ANSWERED_WITHIN, add_up
-from services.closure.decide.draining import FOR_A_WHILE
 from services.closure.model import Clearance, ClearedWallet
 from services.runtime.database import columns_of, execute_rows, load_queries
 

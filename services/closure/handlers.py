@@ -19,7 +19,7 @@ from services.closure.decide.book import Book, Facts
 from services.closure.decide.clearance import Clearances
 from services.closure.decide.erasing import forget_again, forget_wanted, want_forgotten
 from services.closure.identity import hash_profile
-from services.closure.model import ASSESS_TIMER, RESIDUE_TIMER, AnswerKey, Position, Wallet
+from services.closure.model import ASSESS_TIMER, RESIDUE_TIMER, AnswerKey, Position, Subject, Wallet
 from services.runtime.message import Effects, Unfit
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from services.closure.decide.book import Rules
     from services.closure.model import Case
     from services.runtime.database import Connection
-    from services.runtime.message import Batch, Message, Timer
+    from services.runtime.message import Batch, Lane, Message, Timer
 
 _UUID_LENGTH: Final = 36
 
@@ -92,11 +92,14 @@ class Handlers:
             except ValueError as error:
                 unfit.append(Unfit(message, str(error)))
         book = await self._book(connection, store.Subjects(customers={customer_id for _, customer_id in said}), now)
+        before = {customer_id: _person(book, customer_id) for _, customer_id in said}
         for message, customer_id in said:
             _take_profile(book, message, customer_id)
         for message, customer_id in said:
             for case in book.cases_of(customer_id):
                 cases.look_at_profile(book, message.lane, case)
+                if before[customer_id] != _person(book, customer_id):
+                    cases.look_at_person(book, message.lane, case)
         effects = await self._recorded(connection, book)
         return Effects(effects.outgoing, effects.timers_set, effects.timers_cleared, unfit)
 
@@ -105,29 +108,31 @@ class Handlers:
         if batch.timers:
             return await self._on_timers(connection, batch.timers, now)
         positions: dict[str, Position] = {}
-        gone: set[str] = set()
+        gone: dict[str, Lane] = {}
         unfit: list[Unfit] = []
         for message in batch.messages:
             data = message.data
             if isinstance(data, ObligationPosition):
                 positions[data.obligation_id] = _position_of(data)
-                gone.discard(data.obligation_id)
+                gone.pop(data.obligation_id, None)
                 continue
             try:
                 id_ = (message.key or b"").decode()
             except UnicodeDecodeError:
                 unfit.append(Unfit(message, "the key of a null value is not UTF-8"))
                 continue
-            gone.add(id_)
+            gone[id_] = message.lane
             positions.pop(id_, None)
         customers = {position.customer_id for position in positions.values()}
-        book = await self._book(connection, store.Subjects(customers=customers), now)
+        asked = store.Subjects(customers=customers, subjects={f"{Subject.LOAN}:{id_}" for id_ in gone})
+        book = await self._book(connection, asked, now)
         await store.record_positions(connection, positions.values(), gone)
         for position in positions.values():
             book.learn_position(position)
+        lanes = {book.positions[id_].customer_id: lane for id_, lane in gone.items() if id_ in book.positions}
+        lanes |= {one.data.customer_id: one.lane for one in batch.messages if isinstance(one.data, ObligationPosition)}
         for obligation_id in gone:
             book.forget_position(obligation_id)
-        lanes = {one.data.customer_id: one.lane for one in batch.messages if isinstance(one.data, ObligationPosition)}
         for customer_id, lane in sorted(lanes.items()):
             for case in book.cases_of(customer_id):
                 cases.look_at_obligations(book, lane, case)
@@ -149,10 +154,8 @@ class Handlers:
             return await self._on_timers(connection, batch.timers, now)
         said: list[Any] = [message.data for message in batch.messages]
         book = await self._book(connection, store.Subjects(customers={one.customer_id for one in said}), now)
-        for one in said:
-            customer = book.customers[one.customer_id]
-            customer.flagged_until = one.until if isinstance(one, RiskFlagged) else None
-            book.changed_customers[customer.customer_id] = customer
+        for message in batch.messages:
+            _take_flag(book, message)
         return await self._recorded(connection, book)
 
     async def on_erasures(self, connection: Connection, batch: Batch, now: datetime) -> Effects:
@@ -165,7 +168,7 @@ class Handlers:
             return Effects()
         book = await self._book(connection, store.Subjects(customers=found), now)
         for message, data in said:
-            residue.decide_answer(book, message.lane, data.customer_id, data.service)
+            residue.decide_answer(book, message.lane, data)
         return await self._recorded(connection, book)
 
     async def _on_timers(self, connection: Connection, timers: Sequence[Timer], now: datetime) -> Effects:
@@ -221,6 +224,7 @@ def _ask(asked: store.Subjects, message: Message) -> None:
             asked.answers.add(AnswerKey(message.source, message.id))
     elif isinstance(data, ClosureRequest):
         asked.cases.add(data.case_id)
+        asked.new.add(data.case_id)
         asked.subjects.add(data.subject)
         asked.closed.add(data.subject)
     elif isinstance(data, ClosureReopen):
@@ -256,6 +260,25 @@ def _take_profile(book: Book, message: Message, customer_id: str) -> None:
         want_forgotten(book, message.lane, customer, message.id)
 
 
+def _person(book: Book, customer_id: str) -> tuple[bytes, bytes | None] | None:
+    """Return by what a customer is known for who they are."""
+    profile = book.customers[customer_id].profile
+    return None if profile is None else (profile.name_hash, profile.id_number_hash)
+
+
+def _take_flag(book: Book, message: Message) -> None:
+    data: Any = message.data
+    customer = book.customers[data.customer_id]
+    if customer.erased_at is not None:
+        # They are forgotten, until a profile says that they are back.
+        return
+    before, customer.flagged_until = customer.flagged_until, data.until if isinstance(data, RiskFlagged) else None
+    book.changed_customers[customer.customer_id] = customer
+    if before != customer.flagged_until:
+        for case in book.cases_of(customer.customer_id):
+            cases.look_at_risk(book, message.lane, case)
+
+
 def _case_of(message: Message) -> UUID | None:
     """Return the case that an event is about: the one that it names, or whose command it refuses."""
     data: Any = message.data
@@ -288,7 +311,7 @@ def _decide_told(book: Book, message: Message, told: AccountReported | AccountRe
     if isinstance(told, AccountReleased):
         if (stopped := book.open_case_of(told.account_id)) is not None:
             draining.decide_released(book, message.lane, stopped)
-    elif (asking := book.asking(told.account_id, told.report_id)) is not None:
+    elif (asking := book.asking(told.account_id, told.customer_id, told.report_id)) is not None:
         outcomes.decide_report(book, message.lane, asking, told)
 
 
@@ -297,7 +320,7 @@ def _decide_said(book: Book, message: Message, case: Case) -> None:
     if isinstance(data, AccountState):
         outcomes.decide_account(book, message, case)
     elif isinstance(data, TransferCommandRefused):
-        outcomes.decide_refused(book, message.lane, case, data.command_type, data.command_id)
+        outcomes.decide_refused(book, message.lane, case, data)
     else:
         draining.decide_transfer(book, message.lane, case, message.type, data)
 

@@ -72,6 +72,7 @@ TRANSITIONS: Final[Mapping[Status, frozenset[Status]]] = {
     Status.OBLIGATIONS: frozenset(
         {
             Status.IN_FLIGHT,
+            Status.REVIEW,
             Status.POLICY,
             Status.ACCOUNT_WANTED,
             Status.DRAINING,
@@ -170,7 +171,9 @@ class Case:
     `payout_minor` is what the latest payout was for, `paid_minor` and `fee_paid_minor` what has arrived,
     `paid_numbers` the payouts and `fee_paid_number` the latest fee that are counted there. `refusal` is why a case
     that waits does: the code of what is wrong with an application, or of what stopped a payout; of a closed case, how
-    far it is looked for what it left: `looking`, `looked` or `forgetting`.
+    far it is looked for what it left: `looking`, `looked` or `forgetting`. `reported` is what each wallet that
+    the latest report is about has posted, None for one that is still awaited. `reviewed_minor` is the balance that was
+    approved.
     """
 
     case_id: UUID
@@ -211,6 +214,8 @@ class Case:
     id_number_hash: bytes | None = None
     ended_at: datetime | None = None
     sealed: bytes | None = None
+    reported: dict[str, int | None] = field(default_factory=dict)
+    reviewed_minor: int = 0
     wrapped_key: bytes | None = None
 
     @property
@@ -227,6 +232,16 @@ class Case:
     def obligation_id(self) -> str:
         """The loan that it closes."""
         return self.subject.partition(":")[2]
+
+    @property
+    def awaits_reports(self) -> bool:
+        """Whether the latest report has not told of all of its customer's wallets yet."""
+        return None in self.reported.values()
+
+    @property
+    def total_minor(self) -> int:
+        """What its wallet held before it paid anything out."""
+        return self.balance_minor + self.paid_minor + self.fee_paid_minor
 
     @property
     def owes_payout(self) -> bool:
@@ -420,11 +435,12 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why a command is refused, and nothing changes."""
+    """Why a command is refused, and nothing changes; it `is_final` where it can never become true any more."""
 
     code: str
     field: str | None = None
     detail: str | None = None
+    is_final: bool = False
 
 
 class AnswerKey(NamedTuple):
@@ -445,3 +461,5 @@ class Answer(NamedTuple):
     subject: str | None
     body: bytes | None
     occurred_at: datetime
+    correlation_id: str | None = None
+    traceparent: str | None = None

@@ -31,10 +31,10 @@ class Fee(Strict):
 
 
 class Review(Strict):
-    """What a person looks at, and from which balance on two."""
+    """What a person looks at, and from which balance on two; by currency, and without one at any balance."""
 
-    person_from_minor: NonNegativeMinor = 5_000_000
-    four_eyes_from_minor: NonNegativeMinor = 50_000_000
+    person_from_minor: dict[Currency, NonNegativeMinor] = Field(default_factory=lambda: {"CNY": 5_000_000})
+    four_eyes_from_minor: dict[Currency, NonNegativeMinor] = Field(default_factory=lambda: {"CNY": 50_000_000})
     person_below_age: Age = 18
     person_above_age: Age = 70
     other_holder: bool = True

@@ -82,7 +82,7 @@ select
     step_count, revision, event_type, event_body, occurred_at, expires_at, accepts_fee, claimed_balance_minor,
     attempts, review_of, approved_by, reports, currency, start_minor, balance_minor, fee_minor, payouts,
     payout_minor, paid_minor, paid_numbers, fee_paid_minor, fee_paid_number, refusal, erased_by, receipt_sha256,
-    erasure, id_number_hash, ended_at, sealed
+    erasure, id_number_hash, ended_at, sealed, reported, reviewed_minor
 from closing_case
 where case_id in (
     select case_id from closing_case where case_id = any($1::uuid[])
@@ -102,7 +102,9 @@ for update
 
 -- What commands with these ids were answered with before.
 -- name: load_answers
-select answer.source, answer.id, content_hash, message_key, type, event_id, subject, body, occurred_at
+select
+    answer.source, answer.id, content_hash, message_key, type, event_id, subject, body, occurred_at, correlation_id,
+    traceparent
 from answer
 join unnest($1::text[], $2::text[]) as asked (source, id)
     on asked.source = answer.source and asked.id = answer.id
@@ -114,7 +116,7 @@ insert into closing_case (
     step_count, revision, event_type, event_body, occurred_at, expires_at, accepts_fee, claimed_balance_minor,
     attempts, review_of, approved_by, reports, currency, start_minor, balance_minor, fee_minor, payouts, payout_minor,
     paid_minor, paid_numbers, fee_paid_minor, fee_paid_number, refusal, erased_by, receipt_sha256, erasure,
-    id_number_hash, ended_at, sealed
+    id_number_hash, ended_at, sealed, reported, reviewed_minor
 )
 select *
 from unnest(
@@ -123,7 +125,7 @@ from unnest(
     $16::boolean[], $17::bigint[], $18::integer[], $19::text[], $20::jsonb[], $21::integer[], $22::text[],
     $23::bigint[], $24::bigint[], $25::bigint[], $26::integer[], $27::bigint[], $28::bigint[], $29::jsonb[],
     $30::bigint[], $31::integer[], $32::text[], $33::jsonb[], $34::text[], $35::text[], $36::bytea[],
-    $37::timestamptz[], $38::bytea[]
+    $37::timestamptz[], $38::bytea[], $39::jsonb[], $40::bigint[]
 )
 order by 1
 on conflict (case_id) do update
@@ -156,7 +158,9 @@ set
     erasure = excluded.erasure,
     id_number_hash = excluded.id_number_hash,
     ended_at = excluded.ended_at,
-    sealed = excluded.sealed
+    sealed = excluded.sealed,
+    reported = excluded.reported,
+    reviewed_minor = excluded.reviewed_minor
 
 -- The keys of these cases as they are now; without one, it is destroyed.
 -- name: move_case_keys

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import orjson
 
-from services.closure.model import FORGETTING, Status, Subject, fee_id, payout_id
+from services.closure.model import FORGETTING, ReopeningStatus, Status, Subject, fee_id, payout_id
 from services.runtime.audit import find_broken
 from services.runtime.database import load_queries
 
@@ -108,6 +108,19 @@ async def list_steps(connection: Connection, case_id: UUID) -> list[dict[str, An
         body = row.pop("event_body")
         steps.append({**row, "said": {} if body is None else public_part(orjson.loads(body))})
     return steps
+
+
+async def list_reopenings(connection: Connection, case_id: UUID | None, limit: int) -> list[dict[str, Any]]:
+    """Return the applications to come back of a closing, or all that wait for somebody; the latest first."""
+    rows = await connection.fetch(_QUERIES.list_reopenings, case_id, limit)
+    found = []
+    for row in map(dict, rows):
+        said = public_part(orjson.loads(row.pop("event_body")))
+        found.append({**row, "waits_for": list(_COMING_BACK.get(row["status"], ())), "said": said})
+    return found
+
+
+_COMING_BACK: Final = {ReopeningStatus.ASSESSING: ("credit system",), ReopeningStatus.REOPENING: ("transfer",)}
 
 
 def public_part(body: Mapping[str, Any]) -> dict[str, Any]:

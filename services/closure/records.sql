@@ -62,6 +62,14 @@ from case_step
 where case_id = $1
 order by number
 
+-- Applications to come back, the latest first: those of a closing, or all that wait for somebody.
+-- name: list_reopenings
+select request_id, subject, customer_id, case_id, status, received_at, occurred_at as since, expires_at, event_body
+from reopening
+where case_id = $1 or ($1::uuid is null and status in ('assessing', 'reopening'))
+order by received_at desc, request_id
+limit $2
+
 -- What a command was answered with.
 -- name: find_answer
 select type, body

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _QUERIES: Final = load_queries(Path(__file__).with_name("queries.sql"))
 _CASE_FIELDS: Final = tuple(one.name for one in fields(Case))
-_LISTS: Final = tuple(_CASE_FIELDS.index(name) for name in ("approved_by", "paid_numbers", "erased_by"))
+_LISTS: Final = tuple(_CASE_FIELDS.index(name) for name in ("approved_by", "paid_numbers", "erased_by", "reported"))
 # The key, which stands last, has a table of its own.
 _VALUES: Final = attrgetter(*_CASE_FIELDS[:-1])
 _WALLET: Final = attrgetter(*(one.name for one in fields(Wallet)))
@@ -42,6 +42,8 @@ class Subjects:
     subjects: set[str] = field(default_factory=set)
     closed: set[str] = field(default_factory=set)
     """Those whose closings are asked for."""
+    new: set[UUID] = field(default_factory=set)
+    """Cases that may begin here, and elsewhere under the same id."""
     reopenings: set[UUID] = field(default_factory=set)
     answers: set[AnswerKey] = field(default_factory=set)
 
@@ -70,7 +72,7 @@ async def load_facts(connection: Connection, asked: Subjects, master_key: bytes)
     for row in await connection.fetch(_QUERIES.load_positions, known, asked.loans):
         facts.positions[row[0]] = Position(*row)
     # Where nobody knows whose a wallet is, two cases about it meet here, and so do two applications with one id.
-    unowned = (asked.subjects - _owned(facts)) | {str(id_) for id_ in reopened}
+    unowned = (asked.subjects - _owned(facts)) | {str(id_) for id_ in (*reopened, *asked.new)}
     await connection.execute(_QUERIES.lock_subjects, sorted(unowned))
     named = (list(asked.cases), known, list(asked.subjects), closed, reopened)
     for row in await connection.fetch(_QUERIES.load_cases, *named):

@@ -12,7 +12,10 @@ import orjson
 from schemas.account import AccountState
 from schemas.customer import CustomerProfile
 from schemas.envelope import short_type
+from schemas.erasure import CustomerErased
+from schemas.reasons import Reason
 from schemas.registry import MODELS
+from schemas.transfer import TransferCommandRefused
 from services.closure.decide import commands, outcomes, reopening, residue
 from services.closure.decide.book import Book, Facts, Rules
 from services.closure.decide.cases import look_at_obligations, look_at_profile
@@ -127,7 +130,11 @@ class World:
     def refuse_order(self, command_id: str) -> Said:
         """Refuse an order as the transfer service would."""
         case = self.facts.cases[uuid.UUID(command_id[:36])]
-        return self.run(lambda book: outcomes.decide_refused(book, LANE, case, "account.reopen", command_id))
+        reason = Reason(code="state_conflict", retryable=False, refund="none")
+        refused = TransferCommandRefused(
+            command_type="account.reopen", command_id=command_id, reason=reason, occurred_at=self.now
+        )
+        return self.run(lambda book: outcomes.decide_refused(book, LANE, case, refused))
 
     def report(self, case: Case, **more: Any) -> Said:
         """Report how the wallet of a case stands."""
@@ -162,7 +169,9 @@ class World:
 
     def erased_by(self, service: str) -> Said:
         """Say that a service has forgotten the customer."""
-        return self.run(lambda book: residue.decide_answer(book, LANE, CUSTOMER, service))
+        asking = [one for one in self.facts.cases.values() if one.is_forgetting]
+        answers = [CustomerErased(customer_id=CUSTOMER, service=service, case_id=one.case_id) for one in asking]
+        return self.run(lambda book: [residue.decide_answer(book, LANE, one) for one in answers])
 
     def wait(self, by: timedelta, sealed: frozenset[str] = frozenset()) -> Said:
         """Let time pass, timer by timer."""

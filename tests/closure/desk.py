@@ -266,6 +266,10 @@ class Desk:
         report = {**self.state(posted_minor), "report_id": str(self.case(case_id).report_id), **more}
         return self.hear(message("transfer.events", "account.reported", report))
 
+    def report_other(self, case_id: UUID, account_id: str, posted_minor: int) -> list[Said]:
+        """Answer the latest report of a case with another wallet of the customer's."""
+        return self.report(case_id, posted_minor, account_id=account_id)
+
     def account(self, type_: str, case_id: UUID, posted_minor: int = 0, **more: Any) -> list[Said]:
         """Say something of the wallet of a case."""
         status = {"drained": "closing", "closed": "closed", "reinstated": "open"}[type_]
@@ -292,16 +296,17 @@ class Desk:
             event["refunded_total_minor"] = amount_minor
         return self.hear(message("transfer.events", f"transfer.{type_}", {**event, **more}))
 
-    def refuse(self, command_type: str, command_id: str, code: str) -> list[Said]:
+    def refuse(self, command_type: str, command_id: str, code: str, **more: Any) -> list[Said]:
         """Refuse a command as the transfer service would."""
         reason = {"code": code, "retryable": False, "refund": "none"}
-        body = {"command_type": command_type, "command_id": command_id, "reason": reason}
+        body = {"command_type": command_type, "command_id": command_id, "reason": reason, **more}
         said = {**body, "occurred_at": "2026-09-28T01:00:00Z"}
         return self.hear(message("transfer.events", "transfer.command_refused", said))
 
-    def erased(self, service: str, customer_id: str = CUSTOMER) -> list[Said]:
-        """Say that a service has forgotten the customer."""
-        body = {"customer_id": customer_id, "service": service, "retained": []}
+    def erased(self, case_id: UUID | None, service: str, customer_id: str = CUSTOMER) -> list[Said]:
+        """Say that a service has forgotten the customer for a case; without one, because of a null profile."""
+        asked = None if case_id is None else str(case_id)
+        body = {"customer_id": customer_id, "service": service, "retained": [], "case_id": asked}
         return self.hear(message("erasure.events", "customer.erased", body, customer_id))
 
     # --- What is known ---

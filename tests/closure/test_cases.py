@@ -95,8 +95,8 @@ def at_erasing(desk: Desk) -> UUID:
 
 def at_closed(desk: Desk) -> UUID:
     case_id = at_erasing(desk)
-    desk.erased("transfer")
-    desk.erased("maintenance")
+    desk.erased(case_id, "transfer")
+    desk.erased(case_id, "maintenance")
     return case_id
 
 
@@ -300,6 +300,10 @@ def approve(desk: Desk, case_id: UUID, reviewer: str) -> list[Said]:
     return desk.say("review", case_id, decision="approve", reviewer=reviewer, note="Right")
 
 
+def turn_down(desk: Desk, case_id: UUID, reviewer: str = "Reviewer") -> list[Said]:
+    return desk.say("review", case_id, decision="reject", reviewer=reviewer, note="No")
+
+
 def duplicate_id_conflict() -> list[Said]:
     desk = Desk()
     case_id = at_approved(desk)
@@ -396,6 +400,13 @@ def test_another_spelling_of_a_reviewer_is_no_other_reviewer(spelling: str) -> N
     case_id = at_review(desk, VERY_LARGE)
     assert approve(desk, case_id, "Reviewer One") == []
     assert reason(approve(desk, case_id, spelling))[1]["code"] == "reviewer_must_differ"
+
+
+def test_whoever_has_approved_a_case_may_still_reject_it() -> None:
+    desk = Desk()
+    case_id = at_review(desk, VERY_LARGE)
+    approve(desk, case_id, "Reviewer One")
+    assert reason(turn_down(desk, case_id, "Reviewer One"))[1]["code"] == "review_rejected"
 
 
 @pytest.mark.parametrize("owner", [None, "customer-2"])
@@ -569,6 +580,46 @@ def test_a_wallet_that_fell_below_zero_before_it_drained_is_given_back() -> None
     assert (rejected["reasons"][0]["code"], rejected["obligations"][0]["owed_minor"]) == ("obligation_open", 30)
 
 
+OTHER_WALLET = "wallet:2"
+
+
+def test_another_wallet_of_the_customers_below_zero_is_a_debt() -> None:
+    desk = Desk()
+    desk.join()
+    desk.hear_of_wallet(0, account_id=OTHER_WALLET)
+    case_id, said = desk.apply(accepts_fee=True, payout=PAYOUT)
+    assert said[-1][1]["subjects"] == [WALLET, OTHER_WALLET]
+    assert desk.report(case_id, 1_000) == []
+    _, rejected = desk.report_other(case_id, OTHER_WALLET, -600)[-1]
+    (owed,) = rejected["obligations"]
+    assert (owed["kind"], owed["account_id"], owed["owed_minor"]) == ("negative_balance", OTHER_WALLET, 600)
+
+
+def test_money_that_another_wallet_was_emptied_below_zero_for_is_not_paid_out() -> None:
+    desk = Desk()
+    case_id = at_draining(desk)
+    desk.hear_of_wallet(0, account_id=OTHER_WALLET)
+    said = desk.account("drained", case_id, 1_600)
+    assert [body["subjects"] for type_, body in said if type_ == "accounts.report"] == [[OTHER_WALLET]]
+    assert types(desk.report_other(case_id, OTHER_WALLET, -600)) == ["account.reinstate"]
+    _, rejected = desk.account("reinstated", case_id, 1_600)[-1]
+    assert [(one["account_id"], one["owed_minor"]) for one in rejected["obligations"]] == [(OTHER_WALLET, 600)]
+
+
+def test_other_wallets_that_owe_nothing_let_the_payout_pass() -> None:
+    desk = Desk()
+    case_id = at_draining(desk)
+    for account_id in (OTHER_WALLET, "wallet:3"):
+        desk.hear_of_wallet(0, account_id=account_id)
+    assert types(desk.account("drained", case_id, 1_000)) == ["accounts.report"]
+    # What comes in meanwhile is paid, too.
+    assert desk.account("drained", case_id, 1_200) == []
+    assert desk.report_other(case_id, OTHER_WALLET, 0) == []
+    refused = desk.refuse("accounts.report", f"{case_id}.report.2", "account_unknown", account_id="wallet:3")
+    assert types(refused) == ["transfer.request", "closure.paying_out"]
+    assert desk.case(case_id).payout_minor == 1_100
+
+
 def test_money_on_its_way_is_awaited() -> None:
     desk = Desk()
     case_id = at_in_flight(desk)
@@ -628,6 +679,59 @@ def test_a_flag_that_has_run_out_or_is_taken_back_counts_no_more() -> None:
             desk.pass_time(timedelta(days=2))
         case_id, _ = desk.apply()
         assert types(desk.report(case_id, 0)) == ["closure.approved"]
+
+
+def test_a_flag_after_the_approval_is_looked_at_before_anything_is_closed() -> None:
+    desk = Desk()
+    case_id = at_approved(desk)
+    assert types(desk.flag()) == ["closure.in_review"]
+    assert (desk.status(case_id), desk.case(case_id).review_of) == (Status.REVIEW, "risk")
+    assert reason(desk.say("confirm", case_id))[1]["code"] == "state_conflict"
+    assert types(approve(desk, case_id, "Reviewer")) == ["closure.approved"]
+    assert types(desk.say("confirm", case_id))[0] == "closure.confirmed"
+
+
+def test_a_flag_during_a_review_counts_the_eyes_anew() -> None:
+    desk = Desk()
+    case_id = at_review(desk, VERY_LARGE)
+    approve(desk, case_id, "Reviewer One")
+    assert desk.flag() == []
+    assert desk.case(case_id).review_of == "amount, risk"
+    assert approve(desk, case_id, "Reviewer Two") == []
+    assert types(approve(desk, case_id, "Reviewer One")) == ["closure.approved"]
+
+
+def test_whoever_has_forgotten_somebody_keeps_no_flag_of_them() -> None:
+    desk = Desk()
+    at_closed(desk)
+    desk.flag()
+    assert desk.memory.facts.customers[CUSTOMER].flagged_until is None
+
+
+@pytest.mark.parametrize("status", [Status.OBLIGATIONS, Status.IN_FLIGHT, Status.REVIEW, Status.APPROVED])
+@pytest.mark.parametrize("other", [{"name": "Person Two"}, {"id_number": id_number(1980)}], ids=["name", "number"])
+def test_who_becomes_another_person_is_looked_at_again(status: Status, other: dict[str, str]) -> None:
+    desk = Desk()
+    case_id = AT[status](desk)
+    desk.join(posted_minor=None, phone_verified=True)
+    assert desk.status(case_id) == status
+    desk.join(posted_minor=None, **other)
+    assert (desk.status(case_id), desk.case(case_id).review_of) == (Status.REVIEW, "identity")
+    # Nobody is asked again for what does not change who they are.
+    assert desk.join(posted_minor=None, **other, phone_verified=False) == []
+
+
+def test_who_comes_back_is_compared_with_the_number_that_a_person_let_pass() -> None:
+    desk = Desk()
+    desk.join(id_number=id_number(1980))
+    case_id, _ = desk.apply(accepts_fee=True, payout=PAYOUT)
+    desk.say("documents", case_id, documents=[{"kind": "id_card", "sha256": "0" * 64, "uri": "https://x.test/1"}])
+    approve(desk, case_id, "Reviewer")
+    desk.report(case_id, 1_000)
+    assert desk.status(case_id) == Status.APPROVED
+    profile = desk.memory.facts.customers[CUSTOMER].profile
+    assert profile is not None
+    assert desk.case(case_id).id_number_hash == profile.id_number_hash
 
 
 def test_two_persons_look_at_what_is_very_large() -> None:
@@ -899,10 +1003,36 @@ def test_what_a_person_would_have_looked_at_is_not_paid_out_unseen(approved_mino
     if approved_minor >= LARGE:
         approve(desk, case_id, "Reviewer")
     desk.say("confirm", case_id)
-    assert types(desk.account("drained", case_id, drained_minor)) == ["account.reinstate"]
-    said = desk.account("reinstated", case_id, drained_minor)
-    assert reason(said) == ("closure.rejected", {"code": "balance_mismatch", "remedy": "check_balance"})
-    assert "obligations" not in said[-1][1]
+    assert types(desk.account("drained", case_id, drained_minor)) == ["closure.in_review"]
+    for number in range(1 + (drained_minor >= VERY_LARGE)):
+        assert desk.status(case_id) == Status.PAYOUT_REVIEW
+        approve(desk, case_id, f"Reviewer {number}")
+    assert desk.case(case_id).payout_minor == drained_minor - desk.case(case_id).fee_minor > 0
+
+
+def test_what_has_grown_by_a_refund_after_a_payout_is_looked_at_too() -> None:
+    desk = Desk()
+    case_id = at_paying_out(desk)
+    desk.transfer("settled", case_id, desk.case(case_id).payout_id, 900)
+    assert types(desk.account("drained", case_id, LARGE)) == ["closure.in_review"]
+    assert "transfer.request" in types(approve(desk, case_id, "Reviewer"))
+
+
+def test_a_wallet_that_a_person_will_not_pay_out_is_given_back() -> None:
+    desk = Desk()
+    case_id = at_draining(desk)
+    desk.account("drained", case_id, LARGE)
+    assert types(turn_down(desk, case_id)) == ["account.reinstate"]
+    assert reason(desk.account("reinstated", case_id, LARGE))[1]["code"] == "review_rejected"
+
+
+def test_another_account_does_not_pay_what_a_person_has_not_looked_at() -> None:
+    desk = Desk()
+    case_id = at_draining(desk)
+    desk.account("drained", case_id, LARGE)
+    own = {"payee": "bank:CCB:7", "payee_name": "Person One"}
+    assert desk.say("payout_account", case_id, **own) == []
+    assert desk.status(case_id) == Status.PAYOUT_REVIEW
 
 
 RESTRICTED = {"code": "account_restricted", "retryable": True, "refund": "none"}
@@ -1121,14 +1251,23 @@ def test_a_case_is_closed_when_everybody_has_forgotten_in_any_order_and_twice() 
         desk = Desk()
         case_id = at_erasing(desk)
         for _ in range(2):
-            assert desk.erased("closure") == []
-            assert desk.erased(services[0]) == []
-            assert desk.erased(services[1], "customer-2") == []
-        ((type_, closed),) = desk.erased(services[1])
+            assert desk.erased(case_id, "closure") == []
+            assert desk.erased(case_id, services[0]) == []
+            assert desk.erased(case_id, services[1], "customer-2") == []
+        ((type_, closed),) = desk.erased(case_id, services[1])
         assert (type_, closed["erasure"]) == ("closure.closed", "done")
-        assert desk.erased(services[1]) == []
+        assert desk.erased(case_id, services[1]) == []
         assert case_id not in desk.memory.facts.applications
         assert desk.memory.facts.customers[CUSTOMER].profile is None
+
+
+def test_what_answers_an_earlier_erasure_does_not_answer_this_one() -> None:
+    desk = Desk()
+    case_id = at_erasing(desk)
+    for service in ("transfer", "maintenance"):
+        assert desk.erased(None, service) == []
+        assert desk.erased(uuid.uuid4(), service) == []
+    assert (desk.status(case_id), desk.case(case_id).erased_by) == (Status.ERASING, [])
 
 
 def test_that_somebody_was_flagged_is_forgotten_with_the_rest() -> None:
@@ -1160,8 +1299,15 @@ def test_a_case_cannot_leave_its_end() -> None:
 def test_a_close_that_is_refused_ends_the_case() -> None:
     desk = Desk()
     case_id = at_draining(desk)
-    said = desk.refuse("account.close", f"{case_id}.close", "account_closing")
+    said = desk.refuse("account.close", f"{case_id}.close", "account_unknown")
     assert reason(said)[1]["code"] == "subject_unknown"
+
+
+def test_a_wallet_that_another_case_closes_is_that_cases() -> None:
+    desk = Desk()
+    case_id = at_draining(desk)
+    said = desk.refuse("account.close", f"{case_id}.close", "account_closing")
+    assert reason(said)[1]["code"] == "case_open"
 
 
 def test_what_is_about_another_wallet_or_case_changes_nothing() -> None:

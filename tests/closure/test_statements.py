@@ -103,9 +103,8 @@ class Crowd:
         await self.accounts("closed", "closed", 0, status="closed")
         for service in ("transfer", "notify"):
             body = {"service": service, "retained": []}
-            erased = [
-                ("customer.erased", f"person-{one}", {"customer_id": f"person-{one}", **body}) for one in self.numbers
-            ]
+            asked = [said for type_, said in self.world.said if type_ == "customer.erase"]
+            erased = [("customer.erased", one["customer_id"], {**one, **body}) for one in asked]
             await self.say(f"erased by {service}", "erasure.events", erased)
         await self.world.wait(DAY)
         self.cost["looked at once more"] = self.world.statements

@@ -116,7 +116,7 @@ class Town:
                 self._answer(found.type, body)
             elif one.topic == "erasure.events" and found.type == "customer.erase":
                 for service in SERVICES:
-                    erased = {"customer_id": body["customer_id"], "service": service, "retained": []}
+                    erased = {**body, "service": service, "retained": []}
                     self.put("erasure.events", "customer.erased", erased, service)
             else:
                 if one.topic == "transfer.events":

@@ -233,7 +233,9 @@ class World:
 
     async def erased(self, number: int, service: str) -> Said:
         """Say that a service has forgotten somebody."""
-        said = {"customer_id": f"person-{number}", "service": service, "retained": []}
+        asked = [body for type_, body in self.said if type_ == "customer.erase"]
+        case_id = next((one["case_id"] for one in reversed(asked) if one["customer_id"] == f"person-{number}"), None)
+        said = {"customer_id": f"person-{number}", "service": service, "retained": [], "case_id": case_id}
         return await self.hear("erasure.events", "customer.erased", f"person-{number}", said)
 
     async def close(self, number: int, balance_minor: int) -> str:

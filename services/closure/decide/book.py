@@ -137,9 +137,10 @@ class Book:
         """Return the case about a wallet or loan that has not ended."""
         return next((one for one in self._about.get(subject, {}).values() if one.status not in ENDED), None)
 
-    def asking(self, subject: str, report_id: UUID) -> Case | None:
-        """Return the case about a wallet that asked for a report."""
-        return next((one for one in self._about.get(subject, {}).values() if one.report_id == report_id), None)
+    def asking(self, subject: str, customer_id: str, report_id: UUID) -> Case | None:
+        """Return the case about a wallet, or another of its customer's, that asked for a report."""
+        may_ask = [*self._about.get(subject, {}).values(), *self._cases.get(customer_id, {}).values()]
+        return next((one for one in may_ask if one.report_id == report_id), None)
 
     def closing_of(self, subject: str) -> Case | None:
         """Return the latest closing of a wallet or loan, unless it was undone; of subjects that are asked for."""
@@ -304,13 +305,16 @@ class Book:
 
     # --- Commands ---
 
-    def refuse(self, message: Message, refusal: Refusal) -> None:
-        """Answer a command that cannot be done; whatever it is about stays as it is."""
+    def refuse(self, message: Message, refusal: Refusal, told: Case | None = None) -> None:
+        """Answer a command that cannot be done; whatever it is about stays as it is. Of `told`, the customer hears."""
         names = ("case_id", "request_id", "clearance_id", "subject")
         about = {name: str(value) for name in names if (value := getattr(message.data, name, None)) is not None}
-        reason: dict[str, Any] = {"code": refusal.code, "retryable": CLOSURE_REFUSALS[refusal.code]}
+        retryable = CLOSURE_REFUSALS[refusal.code] and not refusal.is_final
+        reason: dict[str, Any] = {"code": refusal.code, "retryable": retryable}
         reason |= {name: value for name in ("field", "detail") if (value := getattr(refusal, name)) is not None}
         body = {"command_type": message.type, "command_id": message.id, **about, "reason": reason}
+        if told is not None and told.customer_id is not None:
+            body |= {"customer_id": told.customer_id, "subject": told.subject}
         headers = encode_headers(
             "closure.command_refused",
             id=refusal_id(message),
@@ -340,7 +344,13 @@ class Book:
             self.refuse(message, Refusal("duplicate_id_conflict", "ce_id"))
         elif known.type is not None and known.event_id is not None and known.subject is not None:
             headers = encode_headers(
-                known.type, id=known.event_id, source=SOURCE, time=as_text(known.occurred_at), subject=known.subject
+                known.type,
+                id=known.event_id,
+                source=SOURCE,
+                time=as_text(known.occurred_at),
+                subject=known.subject,
+                correlation_id=known.correlation_id,
+                traceparent=known.traceparent,
             )
             self.outgoing.append(Outgoing(message.lane, EVENTS, known.message_key, known.body, headers))
 
@@ -348,8 +358,11 @@ class Book:
         if said is None:
             return Answer(key, content_hash, None, None, None, None, None, self.now)
         type_, event_id = identity_of(said)
-        subject = (dict(said.headers)["ce_subject"] or b"").decode()
-        return Answer(key, content_hash, said.key, type_, event_id, subject, said.value, self.now)
+        headers = {name: value.decode() for name, value in said.headers if value is not None}
+        traces = (headers.get("ce_correlationid"), headers.get("traceparent"))
+        return Answer(
+            key, content_hash, said.key, type_, event_id, headers["ce_subject"], said.value, self.now, *traces
+        )
 
     def hash_content(self, type_: str, data: BaseModel) -> bytes:
         """Return the keyed hash of what a command says: equal commands, equal hashes, whatever their spelling."""

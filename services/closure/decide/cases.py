@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from schemas.fields import as_text
 from schemas.reasons import REMEDIES
-from services.closure.decide import accounts
-from services.closure.decide.draining import BALANCE_MISMATCH, close_loan, drain
-from services.closure.decide.rejecting import WAITING_TIMERS, below_zero, reject
+from services.closure.decide import accounts, reports
+from services.closure.decide.draining import AMOUNT, close_loan, drain, reaches
+from services.closure.decide.rejecting import WAITING_TIMERS, reject
 from services.closure.identity import Applicant, compare, parse_id_number
 from services.closure.model import (
     EXPIRE_TIMER,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from services.closure.model import Application
     from services.runtime.message import Lane
 
+BALANCE_MISMATCH: Final = "balance_mismatch"
 IDENTITY: Final = "identity"
 """What a person looks at where an application's details did not fit, or documents came."""
 
@@ -39,20 +41,7 @@ def ask_whose(book: Book, lane: Lane, case: Case) -> None:
     if case.is_loan:
         look_soon(book, lane, case)
     else:
-        ask_report(book, lane, case)
-
-
-def ask_report(book: Book, lane: Lane, case: Case) -> None:
-    """Ask the transfer service how a wallet stands now."""
-    case.reports += 1
-    body = {"report_id": str(case.report_id), "subjects": [case.subject]}
-    book.order(lane, case, "accounts.report", report_command_id(case), body)
-    book.change(case)
-
-
-def report_command_id(case: Case) -> str:
-    """Return the id of the command that asked for the latest report, which a refusal of it names."""
-    return f"{case.case_id}.report.{case.reports}"
+        reports.ask_report(book, lane, case)
 
 
 # --- Identity ---
@@ -105,6 +94,44 @@ def look_at_profile(book: Book, lane: Lane, case: Case) -> None:
         identify(book, lane, case)
 
 
+_LOOKED_AT: Final = frozenset({Status.OBLIGATIONS, Status.IN_FLIGHT, Status.REVIEW, Status.APPROVED})
+"""It was found who applies, and they have not confirmed yet."""
+
+
+def look_at_person(book: Book, lane: Lane, case: Case) -> None:
+    """Have a person look at a case whose customer has got another name or ID number since it was found who applies."""
+    if case.status not in _LOOKED_AT or case.clearance_id is not None:
+        return
+    mismatches = compare(_applicant(book.application_of(case)), book.customer_of(case).profile, book.rules.hashes)
+    if not {one.code for one in mismatches} & _OF_A_PERSON:
+        return
+    # An account that was theirs by the name of before is judged anew.
+    book.apply(case, replace(book.application_of(case), judged=None))
+    look_again(book, lane, case, IDENTITY)
+
+
+_OF_A_PERSON: Final = frozenset({"name_mismatch", "id_number_mismatch"})
+
+
+def look_at_risk(book: Book, lane: Lane, case: Case) -> None:
+    """Have a person look at a case that was approved, or is being, before its customer was flagged."""
+    if case.status in {Status.REVIEW, Status.APPROVED} and case.clearance_id is None and is_flagged(book, case):
+        look_again(book, lane, case, RISK)
+
+
+def look_again(book: Book, lane: Lane, case: Case, why: str) -> None:
+    """Have a person look at what has come up since a case was looked at; approvals of before count no more."""
+    resume(book, case)
+    if case.status != Status.REVIEW:
+        review(book, lane, case, why)
+        return
+    # A review of who applies comes before all others: what is known by then decides whether they follow.
+    is_identity = IDENTITY in {why, case.review_of}
+    case.review_of = IDENTITY if is_identity else ", ".join(dict.fromkeys([*(case.review_of or "").split(", "), why]))
+    case.approved_by.clear()
+    book.note(case, f"looked at again: {why}")
+
+
 def resume(book: Book, case: Case) -> None:
     """Have a case wait for nothing any more."""
     book.clear_timers(case.case_id, WAITING_TIMERS)
@@ -147,7 +174,7 @@ def _go_on_free(book: Book, lane: Lane, case: Case) -> None:
         _go_on_clearing(book, lane, case)
     else:
         book.enter(case, Status.IN_FLIGHT)
-        ask_report(book, lane, case)
+        reports.ask_all(book, lane, case)
 
 
 def _go_on_clearing(book: Book, lane: Lane, case: Case) -> None:
@@ -169,11 +196,9 @@ def stop_for_obligations(book: Book, lane: Lane, case: Case) -> bool:
 
 
 def obligations_of(book: Book, case: Case) -> list[dict[str, Any]]:
-    """Return everything that stands against a case, a wallet below zero included."""
+    """Return everything that stands against a case; against a wallet's, also each wallet of its holder below zero."""
     owed = [_as_obligation(position) for position in owed_by(book, case)]
-    if not case.is_loan and case.balance_minor < 0:
-        owed.append(below_zero(case))
-    return owed
+    return owed if case.is_loan else [*owed, *reports.below_zero(book, case)]
 
 
 _IDENTIFIED: Final = frozenset(
@@ -220,19 +245,29 @@ def decide_policy(book: Book, lane: Lane, case: Case) -> None:
 
 
 def _why_a_person(book: Book, case: Case) -> Iterable[str]:
-    rules, customer = book.policy.review, book.customer_of(case)
-    if case.balance_minor >= rules.person_from_minor:
-        yield "amount"
+    rules = book.policy.review
+    if reaches(rules.person_from_minor, case.currency, case.balance_minor):
+        yield AMOUNT
     application = book.application_of(case)
     number = parse_id_number(application.id_number)
     if number is not None:
         age = number.age_on(business_date(book.now))
         if not rules.person_below_age <= age <= rules.person_above_age:
             yield "age"
-    if rules.flagged and customer.flagged_until is not None and customer.flagged_until > book.now:
-        yield "risk"
+    if is_flagged(book, case):
+        yield RISK
     if not accounts.judge(book, case):
         yield accounts.OTHER_HOLDER
+
+
+RISK: Final = "risk"
+"""What a person looks at where the customer is flagged."""
+
+
+def is_flagged(book: Book, case: Case) -> bool:
+    """Whether a customer has a risk flag in force that the policy asks about."""
+    until = book.customer_of(case).flagged_until
+    return book.policy.review.flagged and until is not None and until > book.now
 
 
 def review(book: Book, lane: Lane, case: Case, why: str) -> None:
@@ -245,13 +280,18 @@ def review(book: Book, lane: Lane, case: Case, why: str) -> None:
 
 def eyes_needed(book: Book, case: Case) -> int:
     """Return how many persons have to approve a case."""
-    is_large = case.balance_minor >= book.policy.review.four_eyes_from_minor
+    is_large = reaches(book.policy.review.four_eyes_from_minor, case.currency, case.total_minor)
     return 2 if is_large and case.review_of != IDENTITY else 1
 
 
 def approve(book: Book, lane: Lane, case: Case) -> None:
     """Show the amount, the fee and the consequences, and wait for the customer to confirm them."""
     account = book.application_of(case).judged
+    case.reviewed_minor = case.balance_minor
+    profile = book.customer_of(case).profile
+    if profile is not None and profile.id_number_hash is not None:
+        # Whoever comes back is compared with this: a person may have let another number pass.
+        case.id_number_hash = profile.id_number_hash
     case.expires_at = book.now + timedelta(seconds=book.policy.approval.confirm_within_s)
     book.set_timer(lane, EXPIRE_TIMER, case.case_id, case.expires_at)
     book.enter(case, Status.APPROVED)

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from services.closure.decide import accounts, cases
 from services.closure.decide.cases import IDENTITY, approve, check_obligations, confirm, identify, resume
-from services.closure.decide.draining import CANCELLED, name_account, pay_to_named, reinstate, want_another
+from services.closure.decide.draining import CANCELLED, name_account, pay_to_named, reinstate, turn_down
 from services.closure.decide.rejecting import reject
-from services.closure.model import BEFORE_DRAINING, IN_REVIEW, Application, Case, Refusal, Status
+from services.closure.model import BEFORE_DRAINING, ENDED, IN_REVIEW, Application, Case, Refusal, Status
 from services.runtime.identity_hash import fold
 
 if TYPE_CHECKING:
@@ -106,11 +106,18 @@ def decide_change(book: Book, message: Message, data: Any) -> None:
         return
     refusal = _CHANGES[message.type](book, message.lane, case, data)
     if refusal is not None:
-        book.refuse(message, refusal)
+        # Whoever looks at the case sees what was asked in vain.
+        book.note(case, f"{message.type} refused: {refusal.code}")
+        is_told = message.type == "closure.confirm" and case.status in _CONFIRMED_IN_VAIN
+        book.refuse(message, refusal, case if is_told else None)
+
+
+_CONFIRMED_IN_VAIN: Final = BEFORE_DRAINING | (ENDED - {Status.CLOSED})
+"""Where a customer who confirms has to know that nothing comes of it; who confirms twice need not."""
 
 
 def _conflict(case: Case) -> Refusal:
-    return Refusal("state_conflict", detail=f"the case is {case.status}")
+    return Refusal("state_conflict", detail=f"the case is {case.status}", is_final=case.status in ENDED)
 
 
 def _correct(book: Book, lane: Lane, case: Case, command: wire.ClosureCorrect) -> Refusal | None:
@@ -163,13 +170,13 @@ _TAKES_ACCOUNT: Final = (BEFORE_DRAINING - {Status.RECEIVED}) | {
 def _review(book: Book, lane: Lane, case: Case, command: wire.ClosureReview) -> Refusal | None:
     if case.status not in IN_REVIEW:
         return _conflict(case)
-    if fold(command.reviewer) in map(fold, case.approved_by):
+    if command.decision == "approve" and fold(command.reviewer) in map(fold, case.approved_by):
         return Refusal("reviewer_must_differ", "reviewer", "this reviewer has approved it; another one has to")
     before = book.application_of(case)
     book.apply(case, replace(before, reviews=(*before.reviews, command.model_dump(mode="json", exclude={"case_id"}))))
     if command.decision == "reject":
         if case.status == Status.PAYOUT_REVIEW:
-            want_another(book, lane, case)
+            turn_down(book, lane, case)
         else:
             reject(book, lane, case, "review_rejected")
         return None

@@ -9,25 +9,28 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 
 from schemas.fields import as_text
-from services.closure.decide import accounts
+from schemas.reasons import FOR_A_WHILE
+from services.closure.decide import accounts, reports
 from services.closure.decide.erasing import begin_erasing, kept_of, why_deferred
-from services.closure.decide.rejecting import below_zero, reject
+from services.closure.decide.rejecting import reject
 from services.closure.model import RESIDUE_TIMER, RETRY_TIMER, Case, Status, payout_id
 from services.runtime.calendar import business_date
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
     from schemas.transfer import TransferEvent
     from services.closure.decide.book import Book
     from services.runtime.message import Lane
 
-BALANCE_MISMATCH: Final = "balance_mismatch"
+AMOUNT: Final = "amount"
+"""What a person looks at where a balance is large."""
 FEES: Final = "platform:fees"
-FOR_A_WHILE: Final = frozenset({"maintenance", "account_restricted", "risk_restricted"})
-"""What refuses a payout now and will not for ever: it is tried again, without anybody doing anything."""
 
 
 def drain(book: Book, lane: Lane, case: Case) -> None:
     """Have the wallet take nothing new, and wait for what is under way."""
+    case.reported = {}
     book.enter(case, Status.DRAINING)
     book.say(lane, case, "closure.draining")
     book.order(lane, case, "account.close", close_command_id(case), {"account_id": case.subject})
@@ -42,15 +45,14 @@ def decide_drained(book: Book, lane: Lane, case: Case, posted_minor: int, curren
     """Go on with a wallet in which nothing is under way any more: pay out what it holds, or finish it."""
     if case.status not in _EMPTYING:
         return
-    is_unseen = case.status == Status.DRAINING and _needs_more_eyes(book, case, posted_minor)
     case.balance_minor, case.currency = posted_minor, currency
     book.change(case)
-    if case.status == Status.DRAINING and posted_minor < 0:
-        reinstate(book, lane, case, "obligation_open")
-    elif is_unseen:
-        reinstate(book, lane, case, BALANCE_MISMATCH)
+    if case.status == Status.DRAINING:
+        # From now on nothing comes in from the customer's other wallets: what those hold now is what counts.
+        if not case.awaits_reports and (posted_minor < 0 or not reports.ask_others(book, lane, case)):
+            go_on_drained(book, lane, case)
     elif posted_minor == 0:
-        if case.status in {Status.DRAINING, Status.PAYING_OUT}:
+        if case.status == Status.PAYING_OUT:
             _finish(book, lane, case)
     elif case.status in {Status.PAYOUT_STOPPED, Status.PAYOUT_REVIEW}:
         if case.refusal is None:
@@ -60,11 +62,37 @@ def decide_drained(book: Book, lane: Lane, case: Case, posted_minor: int, curren
         pay(book, lane, case)
 
 
-def _needs_more_eyes(book: Book, case: Case, posted_minor: int) -> bool:
-    """Whether more persons would have had to look at what a wallet holds than at what it held by the approval."""
+def go_on_drained(book: Book, lane: Lane, case: Case) -> None:
+    """Pay out or finish a wallet, unless one of its holder's is below zero."""
+    if reports.below_zero(book, case):
+        reinstate(book, lane, case, "obligation_open")
+    elif case.balance_minor == 0:
+        _finish(book, lane, case)
+    else:
+        pay(book, lane, case)
+
+
+def _why_looked_at(book: Book, case: Case, amount_minor: int) -> Iterator[str]:
+    """Say why a person has to look at a case before anything more is paid out."""
+    if amount_minor and _needs_more_eyes(book, case):
+        yield AMOUNT
+    if amount_minor and not accounts.judge(book, case):
+        yield accounts.OTHER_HOLDER
+
+
+def _needs_more_eyes(book: Book, case: Case) -> bool:
+    """Whether more persons have to look at what a wallet held than at what was approved."""
     rules = book.policy.review
-    limits = (rules.person_from_minor, rules.four_eyes_from_minor)
-    return case.clearance_id is None and any(case.balance_minor < limit <= posted_minor for limit in limits)
+    return case.clearance_id is None and any(
+        reaches(limits, case.currency, case.total_minor) and not reaches(limits, case.currency, case.reviewed_minor)
+        for limits in (rules.person_from_minor, rules.four_eyes_from_minor)
+    )
+
+
+def reaches(limits: Mapping[str, int], currency: str | None, balance_minor: int) -> bool:
+    """Whether a balance is at least the limit of its currency; without one, anything is."""
+    limit_minor = limits.get(currency or "")
+    return balance_minor > 0 if limit_minor is None else balance_minor >= limit_minor
 
 
 _EMPTYING: Final = frozenset(
@@ -75,12 +103,14 @@ _EMPTYING: Final = frozenset(
 def pay(book: Book, lane: Lane, case: Case) -> None:
     """Send what a wallet holds, less the fee, to the account that was judged; then take the fee.
 
-    One that was named since is judged now: where a person has to look at it, the payout waits for that.
+    One that was named since is judged now: where a person has to look at it, or at how much it has become, the payout
+    waits for that.
     """
     amount_minor = _left_to_pay(case)
-    if amount_minor and not accounts.judge(book, case):
-        _have_looked_at(book, lane, case)
+    if why := ", ".join(_why_looked_at(book, case, amount_minor)):
+        _have_looked_at(book, lane, case, why)
         return
+    case.review_of = None
     account = book.application_of(case).judged if amount_minor else None
     if amount_minor and account is None:
         _want_account(book, lane, case, amount_minor)
@@ -136,19 +166,30 @@ def _deadline_of(book: Book, case: Case) -> str | None:
     return as_text(at) if at is not None and at > book.now else None
 
 
-def _have_looked_at(book: Book, lane: Lane, case: Case) -> None:
-    """Have a person look at the account before anything is paid to it; the wallet stays as it is until then."""
-    case.refusal = case.review_of = accounts.OTHER_HOLDER
+def _have_looked_at(book: Book, lane: Lane, case: Case, why: str) -> None:
+    """Have a person look at a case before anything is paid; the wallet stays as it is until then."""
+    case.refusal = case.review_of = why
+    if case.status == Status.PAYOUT_REVIEW:
+        book.note(case, why)
+        return
     case.approved_by.clear()
     book.enter(case, Status.PAYOUT_REVIEW, case.review_of)
     book.say(lane, case, "closure.in_review")
 
 
 def pay_to_named(book: Book, lane: Lane, case: Case) -> None:
-    """Pay to the account that a case waits with, which was looked at, or is the customer's own by now."""
-    case.review_of = None
+    """Pay to the account that a case waits with: a person has looked at that, and at how much it is."""
+    case.reviewed_minor = case.total_minor
     accounts.accept(book, case)
     pay(book, lane, case)
+
+
+def turn_down(book: Book, lane: Lane, case: Case) -> None:
+    """Ask for another account in place of the one that a person has turned down, or give back what is too much."""
+    if accounts.OTHER_HOLDER in (case.review_of or ""):
+        want_another(book, lane, case)
+    else:
+        reinstate(book, lane, case, "review_rejected")
 
 
 def want_another(book: Book, lane: Lane, case: Case) -> None:
@@ -260,7 +301,8 @@ def name_account(book: Book, lane: Lane, case: Case, payee: str, payee_name: str
     elif case.status == Status.PAYOUT_STOPPED:
         try_again(book, lane, case)
     elif case.status == Status.PAYOUT_REVIEW:
-        pay_to_named(book, lane, case)
+        # Where it is the customer's own, nobody has to look at that any more.
+        pay(book, lane, case)
 
 
 def try_again(book: Book, lane: Lane, case: Case) -> None:
@@ -299,7 +341,7 @@ def decide_reinstated(book: Book, lane: Lane, case: Case) -> None:
         book.enter(case, Status.CANCELLED)
         book.say(lane, case, "closure.cancelled")
         return
-    owed = [below_zero(case)] if case.refusal == "obligation_open" else []
+    owed = reports.below_zero(book, case) if case.refusal == "obligation_open" else []
     reject(book, lane, case, case.refusal, obligations=owed)
 
 

@@ -9,6 +9,8 @@ from services.closure.model import ENDED, Case, Customer
 from services.runtime.erasing import erased, retain
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from services.closure.decide.book import Book
     from services.closure.policy import Retention
     from services.runtime.message import Lane, Outgoing
@@ -43,10 +45,10 @@ def begin_erasing(book: Book, lane: Lane, case: Case) -> None:
     id_ = f"{case.case_id}.erase"
     body = {"customer_id": customer_id, "case_id": str(case.case_id)}
     book.send(lane, TOPIC, customer_id, "customer.erase", id_, body, customer_id)
-    forget(book, lane, customer_id, id_)
+    forget(book, lane, customer_id, id_, case.case_id)
 
 
-def forget(book: Book, lane: Lane, customer_id: str, cause: str) -> None:
+def forget(book: Book, lane: Lane, customer_id: str, cause: str, case_id: UUID | None = None) -> None:
     """Destroy a customer's key with everything that it sealed, and say what stays; `cause` is the id of what asked."""
     customer = book.customers[customer_id]
     customer.profile = None
@@ -54,7 +56,7 @@ def forget(book: Book, lane: Lane, customer_id: str, cause: str) -> None:
     customer.erase_wanted = None
     customer.erased_at = book.now
     _destroy(book, customer_id)
-    book.outgoing.append(_answer(book, lane, customer_id, cause))
+    book.outgoing.append(_answer(book, lane, customer_id, cause, case_id))
 
 
 def want_forgotten(book: Book, lane: Lane, customer: Customer, cause: str) -> None:
@@ -93,14 +95,14 @@ def _destroy(book: Book, customer_id: str) -> None:
         book.applied.pop(case.case_id, None)
 
 
-def _answer(book: Book, lane: Lane, customer_id: str, cause: str) -> Outgoing:
+def _answer(book: Book, lane: Lane, customer_id: str, cause: str, case_id: UUID | None) -> Outgoing:
     # Transfers are the transfer service's, and who somebody was is the identity system's: they say so themselves.
     own = [kept for kept in kept_of(book, customer_id) if kept.what in {"closing", "loans"}]
     retained = [retain(kept.what, kept.why, book.now + timedelta(days=kept.days)) for kept in own]
     if any(book.wallets_of(customer_id)):
         days = max((kept.days for kept in own if kept.what == "closing"), default=_REPEATED_DAYS)
         retained.append(retain(_ACCOUNT, "what was said is said again as it was", book.now + timedelta(days=days)))
-    return erased(lane, cause, customer_id, SERVICE, retained, book.now)
+    return erased(lane, cause, customer_id, SERVICE, retained, book.now, case_id)
 
 
 def kept_of(book: Book, customer_id: str) -> list[Retention]:

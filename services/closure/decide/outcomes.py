@@ -5,12 +5,13 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from services.closure.decide import cases, commands, draining, reopening, residue
+from services.closure.decide import cases, commands, draining, reopening, reports, residue
 from services.closure.decide.rejecting import reject
 from services.closure.model import EXPIRE_TIMER, LOOK_TIMER, RETRY_TIMER, Case, Status, Wallet
 
 if TYPE_CHECKING:
     from schemas.account import AccountReported
+    from schemas.transfer import TransferCommandRefused
     from services.closure.decide.book import Book
     from services.runtime.message import Lane, Message, Timer
 
@@ -38,6 +39,9 @@ def decide_report(book: Book, lane: Lane, case: Case, report: AccountReported) -
         _learn_owner(book, lane, case, report)
     elif case.status == Status.IN_FLIGHT:
         _look(book, lane, case, report)
+    elif case.status == Status.DRAINING:
+        if reports.note(book, case, report.account_id, report.posted_minor):
+            _go_on_reported(book, lane, case)
     else:
         residue.decide_report(book, lane, case, report)
 
@@ -51,30 +55,40 @@ def _learn_owner(book: Book, lane: Lane, case: Case, report: AccountReported) ->
 
 
 def _look(book: Book, lane: Lane, case: Case, report: AccountReported) -> None:
-    if report.status == "closed":
+    if report.account_id == case.subject and report.status == "closed":
         reject(book, lane, case, "subject_unknown", detail="the wallet is closed")
         return
-    case.balance_minor, case.currency = report.posted_minor, report.currency
-    book.change(case)
-    if report.reserved_minor:
+    if report.account_id == case.subject:
+        case.balance_minor, case.currency = report.posted_minor, report.currency
+        book.change(case)
+    if report.account_id == case.subject and report.reserved_minor:
         due_at = book.now + timedelta(seconds=book.policy.in_flight.look_again_s)
         book.set_timer(lane, LOOK_TIMER, case.case_id, due_at)
-    elif cases.stop_for_obligations(book, lane, case):
+    elif reports.note(book, case, report.account_id, report.posted_minor):
+        _go_on_reported(book, lane, case)
+
+
+def _go_on(book: Book, lane: Lane, case: Case) -> None:
+    """Go on with a case of which it is known what its customer's wallets hold."""
+    if cases.stop_for_obligations(book, lane, case):
         return
-    elif case.claimed_balance_minor not in {None, case.balance_minor}:
-        item = {"code": draining.BALANCE_MISMATCH, "field": "claimed_balance_minor", "remedy": "check_balance"}
+    if case.claimed_balance_minor not in {None, case.balance_minor}:
+        item = {"code": cases.BALANCE_MISMATCH, "field": "claimed_balance_minor", "remedy": "check_balance"}
         cases.ask_documents(book, lane, case, [item])
     else:
         cases.decide_policy(book, lane, case)
 
 
-def decide_refused(book: Book, lane: Lane, case: Case, command_type: str, command_id: str) -> None:
+def decide_refused(book: Book, lane: Lane, case: Case, refused: TransferCommandRefused) -> None:
     """Decide what it means to a case that the transfer service refused one of its commands."""
-    if command_type == "accounts.report" and command_id == cases.report_command_id(case):
-        if case.status in {Status.RECEIVED, Status.IN_FLIGHT}:
-            reject(book, lane, case, "subject_unknown")
+    command_type, command_id = refused.command_type, refused.command_id
+    if command_type == "accounts.report" and command_id == reports.command_id(case):
+        _decide_not_reported(book, lane, case, refused.account_id)
     elif command_id == draining.close_command_id(case) and case.status == Status.DRAINING:
-        reject(book, lane, case, "subject_unknown", detail="the wallet cannot be closed")
+        if refused.reason.code == "account_closing":
+            reject(book, lane, case, "case_open", detail="the wallet is being closed for another case")
+        else:
+            reject(book, lane, case, "subject_unknown", detail="the wallet cannot be closed")
     elif command_type == "transfer.request":
         draining.decide_not_asked(book, lane, case, command_id)
     elif command_id == draining.reinstate_command_id(case):
@@ -82,6 +96,22 @@ def decide_refused(book: Book, lane: Lane, case: Case, command_type: str, comman
         draining.decide_reinstated(book, lane, case)
     elif command_type == "account.reopen":
         reopening.decide_not_reopened(book, lane, case, command_id)
+
+
+def _decide_not_reported(book: Book, lane: Lane, case: Case, account_id: str | None) -> None:
+    if account_id not in {None, case.subject}:
+        # Another wallet that the transfer service does not know holds nothing.
+        if reports.note(book, case, account_id or "", 0):
+            _go_on_reported(book, lane, case)
+    elif case.status in {Status.RECEIVED, Status.IN_FLIGHT}:
+        reject(book, lane, case, "subject_unknown")
+
+
+def _go_on_reported(book: Book, lane: Lane, case: Case) -> None:
+    if case.status == Status.IN_FLIGHT:
+        _go_on(book, lane, case)
+    elif case.status == Status.DRAINING:
+        draining.go_on_drained(book, lane, case)
 
 
 def decide_timer(book: Book, timer: Timer, case: Case) -> None:
@@ -92,7 +122,7 @@ def decide_timer(book: Book, timer: Timer, case: Case) -> None:
     elif timer.kind == LOOK_TIMER and case.status == Status.OBLIGATIONS:
         cases.look_at_obligations(book, lane, case, is_last=True)
     elif timer.kind == LOOK_TIMER and case.status == Status.IN_FLIGHT:
-        cases.ask_report(book, lane, case)
+        reports.ask_all(book, lane, case)
     elif timer.kind == LOOK_TIMER and case.status == Status.RECEIVED and case.is_loan:
         case.customer_id = commands.owner_of(book, case)
         if case.customer_id is None:

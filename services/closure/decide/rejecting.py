@@ -18,18 +18,6 @@ WAITING_TIMERS: Final = (EXPIRE_TIMER, LOOK_TIMER)
 """What wakes a case that is not draining yet."""
 
 
-def below_zero(case: Case) -> dict[str, Any]:
-    """Return what a wallet below zero owes."""
-    return {
-        "kind": "negative_balance",
-        "principal_minor": -case.balance_minor,
-        "interest_minor": 0,
-        "penalty_minor": 0,
-        "owed_minor": -case.balance_minor,
-        "currency": case.currency,
-    }
-
-
 def reject(
     book: Book,
     lane: Lane,

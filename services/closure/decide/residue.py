@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from services.closure.decide import cases
+from services.closure.decide import reports
 from services.closure.decide.draining import close, look_later
 from services.closure.decide.erasing import begin_erasing, decide_erased, why_deferred
 from services.closure.model import FORGETTING, LOOKED, LOOKING, RESIDUE_TIMER, Status
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
 
     from schemas.account import AccountReported
+    from schemas.erasure import CustomerErased
     from services.closure.decide.book import Book
     from services.closure.model import Case
     from services.runtime.message import Lane
@@ -47,7 +48,7 @@ def look(book: Book, lane: Lane, case: Case, sealed: Collection[str]) -> None:
         case.refusal = LOOKING
         # Asked again where no report comes.
         look_later(book, lane, case)
-        cases.ask_report(book, lane, case)
+        reports.ask_report(book, lane, case)
 
 
 def decide_report(book: Book, lane: Lane, case: Case, report: AccountReported) -> None:
@@ -137,10 +138,14 @@ def forget_after_all(book: Book, lane: Lane, case: Case) -> None:
     book.note(case, FORGETTING)
 
 
-def decide_answer(book: Book, lane: Lane, customer_id: str, service: str) -> None:
-    """Take note that a service has forgotten a customer; when all have, no case of theirs waits for that any more."""
-    waiting = [one for one in book.cases_of(customer_id) if one.is_forgetting]
-    if not [one for one in waiting if decide_erased(book, one, service)]:
+def decide_answer(book: Book, lane: Lane, answer: CustomerErased) -> None:
+    """Take note that a service has forgotten a customer; when all have, no case of theirs waits for that any more.
+
+    What answers a null profile, or another case, says nothing of what came here since.
+    """
+    customer_id = answer.customer_id
+    asking = [one for one in book.cases_of(customer_id) if one.case_id == answer.case_id]
+    if not [one for one in asking if decide_erased(book, one, answer.service)]:
         return
     for case in book.cases_of(customer_id):
         if case.status == Status.ERASING:
