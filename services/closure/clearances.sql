@@ -308,6 +308,10 @@ from (
         select distinct customer_id
         from position
         where principal_minor <> 0 or interest_minor <> 0 or penalty_minor <> 0
+        union
+        select customer_id
+        from clearance_wallet
+        where clearance_id = $1 and status <> 'closed' and posted_minor < 0
     ) as debtor on debtor.customer_id = clearance_wallet.customer_id
     where clearance_wallet.clearance_id = $1 and clearance_wallet.status <> 'closed'
 ) as wallet_by_outcome

@@ -340,6 +340,38 @@ def test_a_refused_command_says_why_and_nothing_else(code: str) -> None:
     assert reason(said)[1]["code"] == code
 
 
+def test_a_repeat_is_answered_with_the_headers_of_the_first_answer() -> None:
+    desk = Desk()
+    case_id = at_in_flight(desk)
+    first = message("closure.commands", "closure.confirm", {"case_id": str(case_id)}, id_="one")
+    traced = first._replace(correlation_id="c-1", traceparent="00-" + "1" * 32 + "-" + "2" * 16 + "-01")
+    for command in (traced, first):
+        desk.hear(command)
+    answers = desk.published[-2:]
+    assert answers[0].headers == answers[1].headers
+    assert ("ce_correlationid", b"c-1") in answers[0].headers
+
+
+def test_what_an_ended_case_is_asked_can_never_become_right() -> None:
+    for bring, retryable in ((at_in_flight, True), (at_cancelled, False)):
+        desk = Desk()
+        case_id = bring(desk)
+        assert reason(desk.say("confirm", case_id))[1]["retryable"] is retryable
+
+
+@pytest.mark.parametrize(
+    ("bring", "is_told"), [(at_approved, True), (at_expired, True), (at_draining, False), (at_closed, False)]
+)
+def test_who_confirms_in_vain_is_told_and_who_confirms_twice_is_not(
+    bring: Callable[[Desk], UUID], *, is_told: bool
+) -> None:
+    desk = Desk()
+    case_id = bring(desk)
+    desk.now += WEEK
+    ((_, refused),) = desk.say("confirm", case_id)
+    assert ("customer_id" in refused) is is_told
+
+
 def test_an_account_that_is_no_banks_is_refused_with_the_application_too() -> None:
     desk = Desk()
     desk.join()

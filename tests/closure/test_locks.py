@@ -49,3 +49,32 @@ async def test_two_applications_for_a_wallet_that_nobody_knows_have_one_order(po
     second = await applying
     assert (await world.shown(first))["status"] == "received"
     assert (await world.shown(second))["why"] == "case_open"
+
+
+async def test_two_applications_with_one_id_for_two_wallets_have_one_order(pool: Pool) -> None:
+    world = World(pool)
+    await world.join(1)
+    await world.join(2)
+    async with world.uncommitted() as other:
+        case_id = await other.apply(1)
+        said = len(world.said)
+        applying = asyncio.create_task(world.apply(2, case_id=case_id))
+        await wait_until(lambda: _is_waited(pool))
+    await applying
+    assert [(type_, body["reason"]["code"]) for type_, body in world.said[said:]] == [
+        ("closure.command_refused", "duplicate_id_conflict")
+    ]
+
+
+async def test_a_position_that_is_published_no_more_waits_for_its_customers_turn(pool: Pool) -> None:
+    world = World(pool)
+    await world.join(1)
+    await world.owes(1, 500)
+    case_id = await world.apply(1)
+    async with world.uncommitted() as other:
+        await other.hear("risk.events", "risk.cleared", "person-1", {"customer_id": "person-1", "rule": "r"})
+        forgetting = asyncio.create_task(world.no_more(1))
+        await wait_until(lambda: _is_waited(pool))
+    await forgetting
+    # Nothing is owed any more: the case goes on at once.
+    assert (await world.shown(case_id))["status"] == "in_flight"

@@ -228,6 +228,33 @@ def test_every_rule_of_the_audit_is_broken_here() -> None:
     assert _RULES.keys() == BROKEN.keys() | by_timer | BROKEN_CLEARANCES.keys()
 
 
+async def test_what_was_asked_of_a_case_in_vain_is_shown(world: World) -> None:
+    await world.join(9)
+    case_id = await world.apply(9, payout=None)
+    await world.report(9, 700)
+    said = await world.command("closure.confirm", case_id)
+    assert [(type_, body["customer_id"], body["reason"]["code"]) for type_, body in said] == [
+        ("closure.command_refused", "person-9", "payout_account_missing")
+    ]
+    assert (await world.shown(case_id))["steps"][-1]["why"] == "closure.confirm refused: payout_account_missing"
+    assert await world.broken() == set()
+
+
+async def test_applications_to_come_back_that_wait_are_listed(world: World) -> None:
+    await world.join(10)
+    case_id = await world.close(10, 700)
+    await world.execute(
+        "insert into reopening values (gen_random_uuid(), 'x', 'loan:l-10', now(), 'person-10', $1, null, null,"
+        " 'assessing', 1, 'assessment.requested', '{}', now(), now())",
+        uuid.UUID(case_id),
+    )
+    async with world.pool.acquire() as connection:
+        for asked in (None, uuid.UUID(case_id)):
+            (one,) = await records.list_reopenings(connection, asked, 10)
+            assert (one["subject"], one["status"], one["waits_for"]) == ("loan:l-10", "assessing", ["credit system"])
+        assert await records.list_reopenings(connection, uuid.uuid4(), 10) == []
+
+
 async def test_who_is_never_known_leaves_nothing(world: World) -> None:
     case_id = await world.apply(7)
     refused: dict[str, Any] = {

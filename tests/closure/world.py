@@ -190,6 +190,15 @@ class World:
         }
         await self.hear("obligation.positions", "obligation.position", f"loan-{number}", position)
 
+    async def no_more(self, number: int) -> Said:
+        """Publish the loan of person of a number no more."""
+        lane = Lane("obligation", 0)
+        key = f"loan-{number}"
+        tombstone = Message(
+            lane, "obligation.positions", 0, key.encode(), "obligation.positions.tombstone", key, "t", None
+        )
+        return await self._run("obligation", Batch([tombstone]))
+
     async def apply(self, number: int, **more: Any) -> str:
         """Apply for the closing of the wallet of person of a number; return the case."""
         case_id, subject = str(uuid.uuid4()), f"wallet:p{number}"
