@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 
 from schemas.fields import as_text
+from schemas.reasons import FOR_A_WHILE
 from services.closure.decide import cases
-from services.closure.decide.draining import FOR_A_WHILE, drain
+from services.closure.decide.draining import drain
 from services.closure.model import Case, Clearance, ClearanceStatus, ClearedWallet, Refusal, Status
 
 if TYPE_CHECKING:
