@@ -56,6 +56,8 @@ COMMANDS: Final = {
     "clearance start": ("ops.clearances:start", "Begin a clearance, after a dry run of it."),
     "clearance pause": ("ops.clearances:pause", "Have a clearance begin no more cases."),
     "clearance resume": ("ops.clearances:resume", "Go on with a clearance that is paused."),
+    "lag": ("ops.lag.show:show", "Show which consumers keep up, in records and in seconds, and why not."),
+    "monitor": ("ops.lag.exporter:monitor", "Serve every group's lag to Prometheus, at /metrics."),
     "offsets show": ("ops.offsets:show", "Show how far each partition is, and gaps."),
     "offsets accept": ("ops.offsets:accept", "Accept a gap: the partition goes on, and what is missing stays missing."),
     "dead-letters": ("ops.dead_letters:show", "Show the newest records that could not be taken, and why."),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict, is_dataclass
 from datetime import UTC, date, datetime
 from typing import Annotated, Any
 
@@ -23,10 +24,17 @@ def console() -> Console:
 
 def print_json(value: Any) -> None:
     """Print a value as JSON: moments in UTC, what JSON does not know as text."""
-    print(json.dumps(value, default=_plain, indent=2, ensure_ascii=False))  # noqa: T201 - the command's output
+    print(plain_json(value))  # noqa: T201 - the command's output
 
 
-def _plain(value: Any) -> str:
+def plain_json(value: Any) -> str:
+    """Return a value as JSON text: moments in UTC, dataclasses by their fields, what JSON does not know as text."""
+    return json.dumps(value, default=_plain, indent=2, ensure_ascii=False)
+
+
+def _plain(value: Any) -> Any:
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
     if isinstance(value, datetime):
         return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
     return value.isoformat() if isinstance(value, date) else str(value)

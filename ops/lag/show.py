@@ -1,0 +1,150 @@
+"""`sluice lag`: which consumers keep up, which do not, and why; looks until it is sure."""
+
+from __future__ import annotations
+
+import time
+from itertools import groupby
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+from rich.live import Live
+from rich.markup import escape
+from rich.table import Table
+
+from local.settings import runtime_settings
+from ops.brokers import asking
+from ops.console import Json, console, print_json
+from ops.lag.collector import Collector
+from ops.lag.expected import expected_groups
+from ops.lag.model import Row, Verdict
+from ops.lag.verdict import duration
+from ops.running import find_running
+from ops.stopping import ending_in_order
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from rich.console import RenderableType
+
+_LOOK_EVERY_S: Final = 2.0
+_AT_MOST_S: Final = 16.0
+_COLOURS: Final = {
+    Verdict.OK: "green",
+    Verdict.BEHIND: "yellow",
+    Verdict.FALLING_BEHIND: "dark_orange",
+    Verdict.STALLED: "red",
+    Verdict.STOPPED: "red",
+    Verdict.GAP: "bold red",
+}
+
+
+def show(
+    group: Annotated[str | None, typer.Argument(help="Only groups whose name contains this.")] = None,
+    *,
+    watch: Annotated[bool, typer.Option("--watch", help="Look again every two seconds until Ctrl-C.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Each partition, also where all is well.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Print how far each consumer group is behind, in records and seconds, and a verdict; exit 1 if one is not ok.
+
+    Rates need two looks, and that something stands still some seconds more: it looks for up to 16 s where it must.
+    """
+    running = find_running()
+    collector = Collector(runtime_settings(running.kafka, running.database), expected_groups(running.topic_prefix))
+
+    def look() -> list[Row]:
+        with asking(running):
+            rows = collector.collect()
+        return [row for row in rows if group is None or group in row.group]
+
+    if watch:
+        _watch(look, every=every)
+        return
+    rows = _look_until_certain(collector, look)
+    if as_json:
+        print_json(rows)
+    else:
+        console().print(_drawn(rows, every=every))
+    if any(row.verdict is not Verdict.OK for row in rows):
+        raise typer.Exit(1)
+
+
+def _look_until_certain(collector: Collector, look: Callable[[], list[Row]]) -> list[Row]:
+    deadline = time.monotonic() + _AT_MOST_S
+    rows = look()
+    while not collector.is_certain and time.monotonic() < deadline:
+        time.sleep(_LOOK_EVERY_S)
+        rows = look()
+    return rows
+
+
+def _watch(look: Callable[[], list[Row]], *, every: bool) -> None:
+    with (
+        ending_in_order("Stopped watching."),
+        Live(console=console(), auto_refresh=False, screen=console().is_terminal) as live,
+    ):
+        while True:
+            live.update(_drawn(look(), every=every), refresh=True)
+            time.sleep(_LOOK_EVERY_S)
+
+
+def _drawn(rows: Sequence[Row], *, every: bool) -> RenderableType:
+    if not rows:
+        return "There is no consumer group."
+    table = Table(box=None, pad_edge=False)
+    for name in ("group", "topic"):
+        table.add_column(name, overflow="fold")
+    for name in ("partition", "behind", "wait", "in/s", "out/s", "done in"):
+        table.add_column(name, justify="right")
+    table.add_column("verdict")
+    table.add_column("why", overflow="fold")
+    for _, found in groupby(rows, key=lambda row: (row.group, row.topic)):
+        lines = list(found)
+        for row in lines if every else [row for row in lines if row.verdict is not Verdict.OK]:
+            _add(table, row, str(row.partition))
+        well = [row for row in lines if row.verdict is Verdict.OK]
+        if well and not every:
+            _add(table, _together(well), "all" if len(well) == len(lines) else f"{len(well)} others")
+    return table
+
+
+def _together(rows: Sequence[Row]) -> Row:
+    """Return one row for partitions that are all well."""
+    first = rows[0]
+    return Row(
+        first.group,
+        first.topic,
+        first.partition,
+        lag=sum(row.lag for row in rows),
+        lag_seconds=max(row.lag_seconds for row in rows),
+        rate_in=_sum([row.rate_in for row in rows]),
+        rate_out=_sum([row.rate_out for row in rows]),
+        eta_seconds=max((row.eta_seconds for row in rows if row.eta_seconds is not None), default=None),
+        owner=None,
+        verdict=Verdict.OK,
+        why=next((row.why for row in rows if row.why), ""),
+    )
+
+
+def _sum(values: Sequence[float | None]) -> float | None:
+    return None if None in values else sum(value for value in values if value is not None)
+
+
+def _add(table: Table, row: Row, partition: str) -> None:
+    colour = _COLOURS[row.verdict]
+    table.add_row(
+        escape(row.group),
+        escape(row.topic),
+        partition,
+        f"{row.lag:,}",
+        f"{row.lag_seconds:,.1f} s" if row.lag else "",
+        _rate(row.rate_in),
+        _rate(row.rate_out),
+        duration(row.eta_seconds) if row.lag and row.eta_seconds is not None else "",
+        f"[{colour}]{row.verdict}[/]",
+        escape(row.why),
+    )
+
+
+def _rate(rate: float | None) -> str:
+    return "" if rate is None else f"{rate:,.1f}"

@@ -1,0 +1,171 @@
+"""The verdict on a position from what was seen of it, and why; pure, so that every case is a line in a table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from ops.lag.model import Position, Row, Sample, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_GROWS: Final = 0.1
+"""Seconds of lag that come with each second, from which on a consumer is falling behind."""
+
+_LITTLE_LEFT: Final = 0.2
+"""The share of a topic's retention that is left to a record when it is announced that it will be lost."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """From which age on a record waits too long, and for how long nothing may move; in seconds.
+
+    A client of Kafka commits every five seconds when nobody says otherwise: `still_s` is more than twice that.
+    """
+
+    behind_s: float = 10.0
+    still_s: float = 12.0
+
+
+def judge(position: Position, seen: Sequence[Sample], limits: Limits) -> Row:
+    """Return the verdict from the samples of the last minute, the newest last; at least one."""
+    now = seen[-1]
+    rate_in, rate_out = _rates(seen)
+    eta = _eta(now, rate_in, rate_out)
+    verdict, why = _verdict(seen, limits)
+    if verdict is not Verdict.GAP and (loss := _coming_loss(now, eta)) is not None:
+        why = f"{why}; {loss}" if why else loss
+    return Row(
+        *position,
+        lag=now.lag,
+        lag_seconds=round(now.lag_seconds, 3),
+        rate_in=_rounded(rate_in),
+        rate_out=_rounded(rate_out),
+        eta_seconds=_rounded(eta),
+        owner=now.owner,
+        verdict=verdict,
+        why=why,
+    )
+
+
+def is_certain(seen: Sequence[Sample], limits: Limits) -> bool:
+    """Tell whether looking longer could hardly change the verdict: there is progress, no work, or it stood still."""
+    now = seen[-1]
+    if now.lag == 0 or _gap(now) is not None or (now.members == 0 and not _moved(seen)):
+        return True
+    return len(seen) > 1 and (_moved(seen) or _span(seen) >= limits.still_s)
+
+
+def _verdict(seen: Sequence[Sample], limits: Limits) -> tuple[Verdict, str]:
+    now = seen[-1]
+    if (gap := _gap(now)) is not None:
+        return Verdict.GAP, gap
+    if now.members == 0 and not _moved(seen) and (now.lag > 0 or now.is_expected):
+        return Verdict.STOPPED, "no member in the group" + _since_when(now)
+    if now.lag == 0:
+        return Verdict.OK, "" if now.members else "no member, and nothing to do"
+    if _stood_still(seen, limits):
+        return Verdict.STALLED, _why_still(seen, limits)
+    if now.lag_seconds < limits.behind_s:
+        return Verdict.OK, ""
+    waits = f"its oldest record has waited for {duration(now.lag_seconds)}"
+    if _falls_behind(seen):
+        return Verdict.FALLING_BEHIND, f"more comes than it handles: {waits}, and the wait grows"
+    return Verdict.BEHIND, waits
+
+
+def _gap(now: Sample) -> str | None:
+    if now.committed is None:
+        return None
+    if now.committed < now.start:
+        return f"retention overtook it: {now.start - now.committed:,} records before {now.start} are gone unread"
+    if now.committed > now.end:
+        return (
+            f"it stands at {now.committed}, beyond the log's end at {now.end}: the topic was made again or lost records"
+        )
+    return None
+
+
+def _since_when(now: Sample) -> str:
+    if now.lag == 0:
+        return ", though nothing waits"
+    return f"; its oldest record has waited for {duration(now.lag_seconds)}"
+
+
+def _moved(seen: Sequence[Sample]) -> bool:
+    return any(sample.next_offset != seen[-1].next_offset for sample in seen[:-1])
+
+
+def _span(seen: Sequence[Sample]) -> float:
+    return seen[-1].at - seen[0].at
+
+
+def _still_for(seen: Sequence[Sample]) -> float:
+    """Return for how long, as far as was looked, the group has stood at an offset with work to do."""
+    now, since = seen[-1], seen[-1].at
+    for sample in reversed(seen):
+        if sample.next_offset != now.next_offset or sample.lag == 0:
+            break
+        since = sample.at
+    return now.at - since
+
+
+def _stood_still(seen: Sequence[Sample], limits: Limits) -> bool:
+    return _still_for(seen) >= limits.still_s and seen[-1].lag_seconds >= limits.still_s
+
+
+def _why_still(seen: Sequence[Sample], limits: Limits) -> str:
+    now = seen[-1]
+    if now.committed is None:
+        what = "has never committed"
+    elif now.owner is None:
+        what = "no member of the group has the partition"
+    else:
+        what = f"nothing was committed for at least {duration(max(_still_for(seen), limits.still_s))}"
+    return f"{what}; its oldest record has waited for {duration(now.lag_seconds)}"
+
+
+def _falls_behind(seen: Sequence[Sample]) -> bool:
+    span = _span(seen)
+    return _moved(seen) and span > 0 and (seen[-1].lag_seconds - seen[0].lag_seconds) / span > _GROWS
+
+
+def _rates(seen: Sequence[Sample]) -> tuple[float | None, float | None]:
+    span = _span(seen)
+    if span <= 0:
+        return None, None
+    return (
+        max(0, seen[-1].end - seen[0].end) / span,
+        max(0, seen[-1].next_offset - seen[0].next_offset) / span,
+    )
+
+
+def _eta(now: Sample, rate_in: float | None, rate_out: float | None) -> float | None:
+    """Return in how many seconds the backlog is gone at these rates, None where it is not getting smaller."""
+    if now.lag == 0:
+        return 0.0
+    if rate_in is None or rate_out is None or rate_out <= rate_in:
+        return None
+    return now.lag / (rate_out - rate_in)
+
+
+def _coming_loss(now: Sample, eta: float | None) -> str | None:
+    if now.retention_s is None or now.lag == 0:
+        return None
+    left = now.retention_s - now.lag_seconds
+    if left >= now.retention_s * _LITTLE_LEFT and (eta is None or left >= eta):
+        return None
+    return f"retention will take its oldest record {'at any moment' if left <= 0 else 'in ' + duration(left)}"
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 2)
+
+
+def duration(seconds: float) -> str:
+    """Return a time as people say it: 48 s, 12 min, 3 h, 5 days."""
+    for unit, size in (("days", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"

@@ -1,0 +1,62 @@
+"""Looks at the lag over and over in a thread of its own, and keeps the newest answer for whoever asks."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+import structlog
+from confluent_kafka import KafkaException
+
+from services.runtime.log import error_fields
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ops.lag.collector import Collector
+    from ops.lag.model import Row
+
+_LOG = structlog.stdlib.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """What a look has found: at `at` (seconds since 1970), in so many seconds."""
+
+    at: float
+    took_s: float
+    rows: Sequence[Row]
+
+
+class Watch:
+    """As a context manager it looks every `interval_s`; what the brokers do not answer is looked at next time."""
+
+    def __init__(self, collector: Collector, interval_s: float) -> None:
+        self._collector = collector
+        self._interval_s = interval_s
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="lag", daemon=True)
+        self.newest: Looked | None = None
+        """None until the first look has ended; an old one says that the brokers do not answer."""
+        self.failures = 0
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._stopping.set()
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            started = time.monotonic()
+            try:
+                rows = self._collector.collect()
+            except (KafkaException, TimeoutError) as error:
+                self.failures += 1
+                _LOG.warning("lag_not_read", **error_fields(error))
+            else:
+                self.newest = Looked(self._collector.looked_at, time.monotonic() - started, rows)
+            self._stopping.wait(max(0.0, self._interval_s - (time.monotonic() - started)))

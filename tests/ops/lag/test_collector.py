@@ -1,0 +1,224 @@
+"""Lag against real brokers: consumers of another client that stop, freeze, slow down, lose records, never commit."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import threading
+import uuid
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
+
+from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
+
+from local.settings import runtime_settings
+from ops.lag.collector import Collector
+from ops.lag.model import Row, Verdict
+from tests.waiting import wait_for
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+FOREIGN = """
+import signal, sys, time
+from confluent_kafka import Consumer
+brokers, topic, group, commits, pause = sys.argv[1:]
+consumer = Consumer({
+    "bootstrap.servers": brokers, "group.id": group, "auto.offset.reset": "earliest", "enable.auto.commit": False,
+    "session.timeout.ms": 45000,
+})
+consumer.subscribe([topic])
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(consumer.close()))
+while True:
+    message = consumer.poll(0.2)
+    if message is not None and message.error() is None:
+        if commits == "yes":
+            consumer.commit(message, asynchronous=False)
+        print(message.offset(), flush=True)
+        time.sleep(float(pause))
+"""
+"""A consumer that is not ours, a record at a time."""
+
+
+_GROUPS_AT_ONCE = 100
+
+
+@contextmanager
+def consumer(
+    brokers: str, topic: str, group: str, *, commits: str = "yes", pause: float = 0
+) -> Iterator[subprocess.Popen[str]]:
+    """Run such a consumer while the context lasts; it has read something when the context begins."""
+    words = [brokers, topic, group, commits, str(pause)]
+    with subprocess.Popen([sys.executable, "-c", FOREIGN, *words], stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline()
+            # What it prints later must not fill the pipe and stop it.
+            threading.Thread(target=process.stdout.read, daemon=True).start()
+            yield process
+        finally:
+            process.kill()
+
+
+@contextmanager
+def produced(brokers: str, topic: str, interval_s: float) -> Iterator[None]:
+    """Have a record written every so often while the context lasts."""
+    stopping = threading.Event()
+
+    def run() -> None:
+        producer = Producer({"bootstrap.servers": brokers, "linger.ms": 0})
+        while not stopping.wait(interval_s):
+            producer.produce(topic, b"x")
+            producer.poll(0)
+        producer.flush(10)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield
+    finally:
+        stopping.set()
+        thread.join()
+
+
+def make_topic(brokers: str, partitions: int) -> str:
+    topic = f"lag-{uuid.uuid4().hex[:8]}"
+    options = {"message.timestamp.type": "LogAppendTime"}
+    admin = AdminClient({"bootstrap.servers": brokers})
+    admin.create_topics([NewTopic(topic, partitions, 1, config=options)])[topic].result(30)
+    return topic
+
+
+def written(brokers: str, topic: str) -> dict[tuple[int, int], float]:
+    """Return when each record was written, by partition and offset: all of them, read from the first on."""
+    reader = Consumer({"bootstrap.servers": brokers, "group.id": "unused"})
+    found = {}
+    for partition in reader.list_topics(topic).topics[topic].partitions:
+        start, end = reader.get_watermark_offsets(TopicPartition(topic, partition))
+        reader.assign([TopicPartition(topic, partition, start)])
+        offset = start - 1
+        while offset < end - 1:
+            message = reader.poll(10)
+            assert message is not None
+            assert message.error() is None
+            offset = message.offset() or 0
+            found[partition, offset] = message.timestamp()[1] / 1000
+    reader.close()
+    return found
+
+
+def commit(brokers: str, topic: str, offsets: Mapping[str, Sequence[int]]) -> None:
+    """Have groups stand at these offsets, one for each partition."""
+    admin = AdminClient({"bootstrap.servers": brokers})
+    groups = list(offsets)
+    for first in range(0, len(groups), _GROUPS_AT_ONCE):
+        futures = [
+            future
+            for group in groups[first : first + _GROUPS_AT_ONCE]
+            for future in admin.alter_consumer_group_offsets(
+                [
+                    ConsumerGroupTopicPartitions(
+                        group, [TopicPartition(topic, number, offset) for number, offset in enumerate(offsets[group])]
+                    )
+                ]
+            ).values()
+        ]
+        for future in futures:
+            future.result(30)
+
+
+def collector(brokers: str, expected: Mapping[str, set[str]] | None = None) -> Collector:
+    return Collector(runtime_settings(brokers, "postgresql://unused"), expected or {})
+
+
+def test_each_trouble_has_its_verdict_and_its_true_age(kafka: str) -> None:
+    topic, short = make_topic(kafka, 1), make_topic(kafka, 1)
+    watcher = collector(kafka, {f"{topic}-missing": {topic}})
+    with ExitStack() as stack:
+        stack.enter_context(produced(kafka, topic, 0.05))
+        processes = {
+            name: stack.enter_context(consumer(kafka, topic, f"{topic}-{name}", **how))
+            for name, how in TROUBLES.items()
+        }
+        processes["frozen"].send_signal(signal.SIGSTOP)
+        processes["stopped"].terminate()
+        _overtake(kafka, short, f"{topic}-gap")
+        rows = wait_for(lambda: _settled(watcher, topic), deadline_s=30, what="every verdict")
+        looked_at = watcher.looked_at
+        assert rows["falling"].why.startswith("more comes than it handles")
+        assert rows["uncommitted"].why.startswith("has never committed")
+        assert rows["gap"].lag == 3
+        # Frozen or never committed, the truth stands still: the newest answer is held to it.
+        at = written(kafka, topic)
+        oldest = {"uncommitted": 0, "missing": 0, "stopped": _committed(kafka, topic, f"{topic}-stopped")}
+        for name, offset in oldest.items():
+            assert abs(rows[name].lag_seconds - (looked_at - at[0, offset])) < 1, name
+
+
+TROUBLES: dict[str, dict[str, Any]] = {
+    "well": {},
+    "stopped": {},
+    "frozen": {},
+    "falling": {"pause": 1.0},
+    "uncommitted": {"commits": "no"},
+}
+VERDICTS = {
+    "well": Verdict.OK,
+    "stopped": Verdict.STOPPED,
+    "frozen": Verdict.STALLED,
+    "falling": Verdict.FALLING_BEHIND,
+    "uncommitted": Verdict.STALLED,
+    "gap": Verdict.GAP,
+    "missing": Verdict.STOPPED,
+}
+
+
+def _settled(watcher: Collector, topic: str) -> dict[str, Row] | None:
+    """Return the rows by what troubles their groups once every verdict is what it should be."""
+    rows = {row.group.removeprefix(f"{topic}-"): row for row in watcher.collect() if row.group.startswith(topic)}
+    return rows if {name: row.verdict for name, row in rows.items()} == VERDICTS else None
+
+
+def _overtake(brokers: str, topic: str, group: str) -> None:
+    """Have a group stand where the topic has no records any more."""
+    producer = Producer({"bootstrap.servers": brokers})
+    for _ in range(10):
+        producer.produce(topic, b"x")
+    assert producer.flush(10) == 0
+    commit(brokers, topic, {group: [2]})
+    admin = AdminClient({"bootstrap.servers": brokers})
+    for future in admin.delete_records([TopicPartition(topic, 0, 7)]).values():
+        future.result(30)
+
+
+def _committed(brokers: str, topic: str, group: str) -> int:
+    asked = [ConsumerGroupTopicPartitions(group, [TopicPartition(topic, 0)])]
+    admin = AdminClient({"bootstrap.servers": brokers})
+    found = admin.list_consumer_group_offsets(asked)[group].result(30)
+    offset: int = found.topic_partitions[0].offset
+    return offset
+
+
+def test_groups_at_offsets_of_their_own_have_the_ages_of_their_own_records(kafka: str) -> None:
+    topic = make_topic(kafka, 3)
+    producer = Producer({"bootstrap.servers": kafka, "linger.ms": 1})
+    for number in range(6_000):
+        producer.produce(topic, b"x" * 100, partition=number % 3)
+        if number % 100 == 0:
+            producer.flush()
+    assert producer.flush(10) == 0
+    offsets = {f"{topic}-{number}": [number * 40, 1_999 - number * 7, 2_000] for number in range(50)}
+    commit(kafka, topic, offsets)
+    watcher = collector(kafka)
+    rows = {(row.group, row.partition): row for row in watcher.collect() if row.topic == topic}
+    looked_at, at = watcher.looked_at, written(kafka, topic)
+    assert len(rows) == 150
+    for (group, partition), row in rows.items():
+        offset = offsets[group][partition]
+        assert row.lag == 2_000 - offset
+        truth = looked_at - at[partition, offset] if offset < 2_000 else 0
+        assert abs(row.lag_seconds - truth) < 1
+    ages = {row.lag_seconds for row in rows.values()}
+    assert len(ages) > 10, "the records were not all written at once"

@@ -1,0 +1,128 @@
+"""The verdict on a position, case by case."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ops.lag.model import Position, Row, Sample, Verdict
+from ops.lag.verdict import Limits, is_certain, judge
+
+AT = 1_000_000.0
+HERE = Position("billing", "transfer.events", 0)
+LIMITS = Limits()
+
+
+def sample(ago: float, committed: int | None, end: int, waits: float | None, **more: Any) -> Sample:
+    """A sample `ago` seconds old, at which the oldest record had waited so long; the log starts at 100."""
+    given = {"start": 100, "owner": "one@127.0.0.1", "members": 1} | more
+    at = AT - ago
+    return Sample(at, committed, end=end, oldest_at=None if waits is None else at - waits, **given)
+
+
+def judged(*seen: Sample) -> Row:
+    return judge(HERE, seen, LIMITS)
+
+
+CASES = {
+    "nothing to do": ([sample(0, 500, 500, None)], Verdict.OK, ""),
+    "nothing to do for hours": ([sample(60, 500, 500, None), sample(0, 500, 500, None)], Verdict.OK, ""),
+    "only a transaction's marks are left": ([sample(0, 499, 500, None)], Verdict.OK, ""),
+    "little waits": ([sample(2, 490, 500, 1), sample(0, 495, 505, 1)], Verdict.OK, ""),
+    "catches up": ([sample(10, 200, 900, 60), sample(0, 600, 950, 50)], Verdict.BEHIND, "50 s"),
+    "keeps its distance": ([sample(10, 200, 900, 60), sample(0, 300, 1000, 60.5)], Verdict.BEHIND, "60 s"),
+    "gets less than comes": ([sample(10, 200, 900, 60), sample(0, 210, 1000, 69)], Verdict.FALLING_BEHIND, "grows"),
+    "seen once, behind": ([sample(0, 200, 900, 60)], Verdict.BEHIND, "60 s"),
+    "stands still": (
+        [sample(12, 200, 900, 3), sample(0, 200, 950, 15)],
+        Verdict.STALLED,
+        "committed for at least 12 s",
+    ),
+    "stands still, not for long": ([sample(5, 200, 900, 3), sample(0, 200, 950, 8)], Verdict.OK, ""),
+    "stands still with new work": ([sample(30, 500, 500, None), sample(0, 500, 505, 3)], Verdict.OK, ""),
+    "stood still where it was idle": (
+        [sample(30, 500, 500, None), sample(14, 500, 505, 1), sample(0, 500, 505, 15)],
+        Verdict.STALLED,
+        "at least 14 s",
+    ),
+    "never committed": (
+        [sample(13, None, 900, 400), sample(0, None, 900, 413)],
+        Verdict.STALLED,
+        "has never committed",
+    ),
+    "nobody has the partition": (
+        [sample(13, 200, 900, 400, owner=None), sample(0, 200, 900, 413, owner=None)],
+        Verdict.STALLED,
+        "no member of the group has the partition",
+    ),
+    "no member": ([sample(0, 200, 900, 60, members=0, owner=None)], Verdict.STOPPED, "no member in the group; its"),
+    "no member that ever committed": ([sample(0, None, 900, 60, members=0, owner=None)], Verdict.STOPPED, "no member"),
+    "no member, no work": ([sample(0, 900, 900, None, members=0, owner=None)], Verdict.OK, "nothing to do"),
+    "no member of ours, no work": (
+        [sample(0, 900, 900, None, members=0, owner=None, is_expected=True)],
+        Verdict.STOPPED,
+        "no member in the group, though nothing waits",
+    ),
+    "moves without members, as assigned by hand": (
+        [sample(5, 200, 900, 60, members=0, owner=None), sample(0, 700, 900, 20, members=0, owner=None)],
+        Verdict.BEHIND,
+        "20 s",
+    ),
+    "overtaken": ([sample(0, 40, 900, 60)], Verdict.GAP, "60 records before 100 are gone"),
+    "overtaken, nothing left": ([sample(0, 40, 100, None)], Verdict.GAP, "60 records before 100 are gone"),
+    "beyond the end": ([sample(0, 901, 900, None)], Verdict.GAP, "beyond the log's end at 900"),
+    "retention comes": (
+        [sample(10, 200, 900, 3_000, retention_s=3_600), sample(0, 300, 950, 3_000, retention_s=3_600)],
+        Verdict.BEHIND,
+        "retention will take its oldest record in 10 min",
+    ),
+    "retention comes before it has caught up": (
+        [sample(10, 200, 90_000, 1_000, retention_s=3_600), sample(0, 210, 90_000, 1_000, retention_s=3_600)],
+        Verdict.BEHIND,
+        "retention will take its oldest record in 43 min",
+    ),
+    "retention is far": (
+        [sample(10, 200, 900, 1_000, retention_s=3_600), sample(0, 300, 900, 1_000, retention_s=3_600)],
+        Verdict.BEHIND,
+        "its oldest record has waited for 17 min",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_verdict_and_why(name: str) -> None:
+    seen, verdict, why = CASES[name]
+    row = judged(*seen)
+    assert row.verdict is verdict
+    assert (why in row.why) if why else row.why == ""
+
+
+def test_figures_of_a_backlog() -> None:
+    row = judged(sample(10, 200, 900, 60), sample(0, 600, 950, 50))
+    assert (row.lag, row.lag_seconds, row.rate_in, row.rate_out) == (350, 50.0, 5.0, 40.0)
+    assert row.eta_seconds == 10.0
+
+
+def test_a_backlog_that_does_not_get_smaller_has_no_end() -> None:
+    assert judged(sample(10, 200, 900, 60), sample(0, 210, 1000, 69)).eta_seconds is None
+
+
+def test_a_group_that_never_committed_counts_from_the_log_s_start() -> None:
+    assert judged(sample(0, None, 900, 400)).lag == 800
+
+
+@pytest.mark.parametrize(
+    ("seen", "expected"),
+    [
+        ([sample(0, 500, 500, None)], True),
+        ([sample(0, 200, 900, 60)], False),
+        ([sample(2, 200, 900, 60), sample(0, 200, 900, 62)], False),
+        ([sample(2, 200, 900, 60), sample(0, 300, 900, 62)], True),
+        ([sample(12, 200, 900, 60), sample(0, 200, 900, 72)], True),
+        ([sample(0, 200, 900, 60, members=0)], True),
+        ([sample(0, 40, 900, 60)], True),
+    ],
+)
+def test_looks_again_only_where_that_could_change_something(seen: list[Sample], *, expected: bool) -> None:
+    assert is_certain(seen, LIMITS) is expected
