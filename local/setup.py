@@ -8,6 +8,7 @@ from typing import Final
 
 from local.settings import LocalSettings, load_local_settings, runtime_settings
 from local.topics import TopicError, create_topics, require_topics
+from ops import acts
 from ops.console import console
 from ops.database import CANNOT_CONNECT, why_not_connected
 from ops.errors import UserError
@@ -51,6 +52,7 @@ async def _migrate(dsn: str) -> None:
     try:
         for name, migrations in SERVICES.items():
             await migrate(dsn, name, [RUNTIME_MIGRATIONS, migrations])
+        await migrate(dsn, acts.SCHEMA, [acts.MIGRATIONS])
     except MigrationError as error:
         raise NotMigrated(f"The tables cannot be migrated: {error}.") from error
     except CANNOT_CONNECT as error:

@@ -19,6 +19,7 @@ _HELP: Final = "Message-driven services over Kafka for a wallet and micro-lendin
 
 GROUPS: Final = {
     "offsets": "What has been consumed, and gaps that wait for a person.",
+    "dlq": "Dead letters: look at them, replay them once, or set them aside.",
     "topics": "The topics of the contract.",
     "windows": "Maintenance windows: past, current and to come; plan, move and end them.",
     "cases": "Closings of wallets and loans: where each stands and why; decide on one that waits for a person.",
@@ -60,7 +61,12 @@ COMMANDS: Final = {
     "monitor": ("ops.lag.exporter:monitor", "Serve every group's lag to Prometheus, at /metrics."),
     "offsets show": ("ops.offsets:show", "Show how far each partition is, and gaps."),
     "offsets accept": ("ops.offsets:accept", "Accept a gap: the partition goes on, and what is missing stays missing."),
-    "dead-letters": ("ops.dead_letters:show", "Show the newest records that could not be taken, and why."),
+    "dlq ls": ("ops.dlq.commands:list_letters", "Show records that could not be taken, and why."),
+    "dlq show": ("ops.dlq.commands:show_letter", "Show one dead letter: why, its headers, and what was sent."),
+    "dlq export": ("ops.dlq.commands:export", "Write dead letters to a file, to be mended."),
+    "dlq replay": ("ops.dlq.commands:replay", "Write dead letters to where they came from, each once."),
+    "dlq discard": ("ops.dlq.commands:discard", "Set dead letters aside."),
+    "acts": ("ops.acts:show", "Show what people on call did, to what, and why."),
     "topics create": ("local.setup:make_topics", "Create the topics that are missing."),
     "migrate": ("local.setup:make_tables", "Bring every service's tables up to date."),
 }  # fmt: skip

@@ -119,5 +119,5 @@ def unanswered(desk: Desk, command: Command) -> NoAnswer:
     return NoAnswer(
         f"{command.type} of {what} was published, and the {desk.service} service has not answered within "
         f"{ANSWER_WITHIN_S:.0f} s: it will when it runs, unless the command is a dead letter "
-        f"(`sluice dead-letters {desk.topic}`). {command.again}"
+        f"(`sluice dlq ls {desk.topic}`). {command.again}"
     )

@@ -14,6 +14,7 @@ import pytest_asyncio
 from local.engines import Engines, start_engines
 from local.setup import SERVICES
 from local.topics import create_topics
+from ops import acts
 from services.runtime.app import MIGRATIONS as RUNTIME_MIGRATIONS
 from services.runtime.database import migrate
 
@@ -56,6 +57,7 @@ async def template(postgres_dsn: str) -> AsyncIterator[str]:
     await _execute(postgres_dsn, f'create database "{name}"')
     for service, migrations in SERVICES.items():
         await migrate(with_database(postgres_dsn, name), service, [RUNTIME_MIGRATIONS, migrations])
+    await migrate(with_database(postgres_dsn, name), acts.SCHEMA, [acts.MIGRATIONS])
     yield name
     await _execute(postgres_dsn, f'drop database "{name}" with (force)')
 

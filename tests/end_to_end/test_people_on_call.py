@@ -339,3 +339,37 @@ def test_a_recreated_topic_stops_its_partitions_and_money_goes_on(system: System
         True
     ) == count
     wait_until(lambda: not trouble(system))
+
+
+# --- Dead letters ---
+
+
+def test_a_thousand_poisoned_records_are_mended_and_replayed_once(system: System, tmp_path: Path) -> None:
+    wallets = [f"wallet:poisoned-{number}" for number in range(10)]
+    events, letters = Reader(system.kafka), Reader(system.kafka, "transfer.commands.dlq")
+    for wallet in wallets:
+        opening = {"account_id": wallet, "customer_id": f"of-{wallet}", "currency": "CNY", "tier": "unlimited"}
+        system.send("account.open", wallet, opening)
+    before = len(letters.records)
+    poisoned = [system.request("top_up", "bank:AB:1", wallets[n % 10], f"{n + 1} yuan") for n in range(1_000)]  # type: ignore[arg-type]
+    system.flush()
+    letters.read_until(lambda: len(letters.records) == before + 1_000)
+    file = tmp_path / "poisoned"
+    assert sluice(system, "dlq", "export", str(file), "--topic", "transfer.commands").returncode == 0
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    for line in lines:
+        line["value"]["amount_minor"] = int(line["value"]["amount_minor"].removesuffix(" yuan"))
+    file.write_text("\n".join(json.dumps(line) for line in lines))
+    words = ("dlq", "replay", "--repaired", str(file), "--rate", "5000", "--yes", "--why", "words for figures")
+    done = sluice(system, *words)
+    assert "Replayed 1,000 dead letters." in done.stdout, done.stderr
+    events.read_until(lambda: all(events.status(id_) == "settled" for id_ in poisoned))
+    assert "There is nothing to replay." in sluice(system, *words).stdout
+    for number, wallet in enumerate(wallets):
+        shown = told(system, "statement", wallet)
+        assert len(shown["movements"]) == 100
+        assert shown["posted_minor"] == sum(range(number + 1, 1_001, 10))
+    assert len(letters.records) + letters.read() == before + 1_000
+    assert sluice(system, "audit").returncode == 0
+    events.close()
+    letters.close()

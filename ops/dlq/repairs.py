@@ -1,0 +1,106 @@
+"""Mended records in a file: written out for a person to mend, and read back; ids and keys stay as they were."""
+
+from __future__ import annotations
+
+import base64
+import os
+from typing import TYPE_CHECKING, Any, Final
+
+import orjson
+
+from ops.dlq.letters import text_of
+from ops.dlq.replaying import Record
+from ops.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from ops.dlq.letters import Letter
+
+_KEPT: Final = "ce_id"
+_FIELDS: Final = frozenset({"id", "headers", "value", "value_base64"})
+
+
+class BadRepair(UserError):
+    """A line of the file is no mended record; the text says which, and why."""
+
+
+def write_repairs(path: Path, letters: Sequence[Letter]) -> None:
+    """Write a line of JSON a letter, for its owner's eyes only; raises BadRepair where the file cannot be made."""
+    try:
+        # Exclusively: another's file, or an older one that somebody mended, is not written over.
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except OSError as error:
+        raise BadRepair(f"{path} cannot be made: {error.strerror}.") from error
+    with os.fdopen(descriptor, "wb") as file:
+        for letter in letters:
+            file.write(orjson.dumps(_line(letter)) + b"\n")
+
+
+def _line(letter: Letter) -> dict[str, Any]:
+    headers = {name: text_of(value or b"") for name, value in letter.headers}
+    return {"id": letter.id, "headers": headers, **_value(letter.value)}
+
+
+def _value(value: bytes | None) -> dict[str, Any]:
+    if value is None:
+        return {"value": None}
+    try:
+        found = orjson.loads(value)
+    except orjson.JSONDecodeError:
+        return {"value_base64": base64.b64encode(value).decode()}
+    # What JSON would not give back as it was is kept byte for byte.
+    return {"value": found} if isinstance(found, dict) else {"value_base64": base64.b64encode(value).decode()}
+
+
+def read_repairs(path: Path, letters: Sequence[Letter]) -> list[Record]:
+    """Return a mended record for each line, of letters among these; raises BadRepair."""
+    by_id = {letter.id: letter for letter in letters}
+    try:
+        lines = path.read_bytes().splitlines()
+    except OSError as error:
+        raise BadRepair(f"{path} cannot be read: {error.strerror}.") from error
+    records: dict[str, Record] = {}
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        where = f"Line {number} of {path}"
+        record = _record(where, line, by_id)
+        if record.letter.id in records:
+            raise BadRepair(f"{where} is about {record.letter.id} once more: keep one of them.")
+        records[record.letter.id] = record
+    return list(records.values())
+
+
+def _record(where: str, line: bytes, letters: dict[str, Letter]) -> Record:
+    try:
+        said = orjson.loads(line)
+    except orjson.JSONDecodeError as error:
+        raise BadRepair(f"{where} is no JSON: {error}.") from error
+    if not isinstance(said, dict) or not said.keys() <= _FIELDS or not {"id", "headers"} <= said.keys():
+        raise BadRepair(f'{where} must have "id", "headers" and "value" or "value_base64", and nothing else.')
+    letter = letters.get(said["id"])
+    if letter is None:
+        raise BadRepair(f"{where} is about {said['id']!r}, which is not among the letters that were asked for.")
+    return Record(letter, _bytes(where, said), _headers(where, said["headers"], letter))
+
+
+def _bytes(where: str, said: dict[str, Any]) -> bytes | None:
+    if ("value" in said) == ("value_base64" in said):
+        raise BadRepair(f'{where} must have either "value" or "value_base64".')
+    if "value" in said:
+        return None if said["value"] is None else orjson.dumps(said["value"])
+    try:
+        return base64.b64decode(said["value_base64"], validate=True)
+    except (ValueError, TypeError):
+        raise BadRepair(f'{where}: its "value_base64" is no base64.') from None
+
+
+def _headers(where: str, said: Any, letter: Letter) -> tuple[tuple[str, bytes | None], ...]:
+    if not isinstance(said, dict) or not all(isinstance(value, str) for value in said.values()):
+        raise BadRepair(f'{where}: its "headers" must be texts by name.')
+    before = {name: text_of(value or b"") for name, value in letter.headers}
+    if _KEPT in before and said.get(_KEPT) != before[_KEPT]:
+        raise BadRepair(f"{where} changes {_KEPT}: an event keeps its id, so that it has its effect once.")
+    return tuple((name, value.encode()) for name, value in said.items())

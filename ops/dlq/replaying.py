@@ -1,0 +1,133 @@
+"""Writes dead letters' records to the topics they came from, each once, also where a replay is cut off."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from confluent_kafka import Producer
+
+from local.settings import runtime_settings
+from ops.brokers import NoAnswer, asking
+from ops.dlq.letters import REPLAY_OF, logs_of, read_spans
+from ops.dlq.marks import Mark, State, finish_replays, forget_replays, record_marks
+from services.runtime.kafka import admin_options
+from services.runtime.topics import Place
+
+if TYPE_CHECKING:
+    import uuid
+    from collections.abc import Callable, Mapping, Sequence
+
+    from ops.dlq.letters import Letter
+    from ops.running import Running
+    from services.runtime.database import Connection
+    from services.runtime.settings import RuntimeSettings
+
+_CHUNK: Final = 500
+_WRITTEN_WITHIN_S: Final = 30.0
+
+Headers = tuple[tuple[str, bytes | None], ...]
+
+
+class Record(NamedTuple):
+    """What is written for a letter: the record as it was, or mended; its key is the letter's."""
+
+    letter: Letter
+    value: bytes | None
+    headers: Headers
+
+
+class Replayer:
+    """Replays records in parts: noted before they are written, and noted again once the brokers have them."""
+
+    def __init__(self, running: Running, connection: Connection) -> None:
+        self._running = running
+        self._settings: RuntimeSettings = runtime_settings(running.kafka, running.database)
+        self._connection = connection
+
+    async def settle(self, cut_off: Mapping[Letter, Mark]) -> set[Letter]:
+        """Find out what became of replays that were cut off; return the letters whose record was never written."""
+        if not cut_off:
+            return set()
+        written = await asyncio.to_thread(self._written_since, cut_off)
+        done = {letter for letter in cut_off if letter.id in written}
+        undone = set(cut_off) - done
+        async with self._connection.transaction():
+            await finish_replays(self._connection, [letter.place for letter in done])
+            await forget_replays(self._connection, [letter.place for letter in undone])
+        return undone
+
+    async def replay(
+        self, records: Sequence[Record], act_id: uuid.UUID, per_second: float, progress: Callable[[int], None]
+    ) -> None:
+        """Write the records, at most so many a second, and tell how many are written; raises NoAnswer."""
+        producer = self._producer()
+        size = max(1, min(_CHUNK, int(per_second)))
+        started = time.monotonic()
+        for first in range(0, len(records), size):
+            part = records[first : first + size]
+            await self._replay_part(producer, part, act_id)
+            progress(first + len(part))
+            # Paced by parts: this one's share of time must have passed before the next.
+            await asyncio.sleep(max(0.0, started + (first + len(part)) / per_second - time.monotonic()))
+
+    async def _replay_part(self, producer: Producer, records: Sequence[Record], act_id: uuid.UUID) -> None:
+        targets = {record.letter: self._target(record.letter) for record in records}
+        with asking(self._running):
+            logs = await logs_of(self._settings, sorted({place.topic for place in targets.values()}))
+        marks = {letter: Mark(State.REPLAYING, place, logs[place].end) for letter, place in targets.items()}
+        async with self._connection.transaction():
+            await record_marks(self._connection, marks, act_id)
+        await asyncio.to_thread(self._write, producer, records, targets)
+        async with self._connection.transaction():
+            await finish_replays(self._connection, [record.letter.place for record in records])
+
+    def _write(self, producer: Producer, records: Sequence[Record], targets: Mapping[Letter, Place]) -> None:
+        failures: list[object] = []
+        for record in records:
+            place = targets[record.letter]
+            headers: Any = [*record.headers, (REPLAY_OF, record.letter.id.encode())]
+            producer.produce(
+                self._settings.topic_prefix + place.topic,
+                key=record.letter.key,
+                value=record.value,
+                headers=headers,
+                # Its old partition, so that it meets what concerns the same wallet.
+                partition=place.partition,
+                on_delivery=lambda error, _message: failures.append(error) if error else None,
+            )
+        if producer.flush(_WRITTEN_WITHIN_S) or failures:
+            raise NoAnswer(
+                f"Kafka at {self._running.kafka} did not take every record: see whether it runs, and replay again; "
+                "what was written is not written twice."
+            )
+
+    def _written_since(self, cut_off: Mapping[Letter, Mark]) -> set[str]:
+        """Return the ids of the letters whose records stand in their topics, as far as they were written since."""
+        starts: dict[Place, int] = {}
+        for mark in cut_off.values():
+            if mark.target is not None and mark.target_end is not None:
+                starts[mark.target] = min(mark.target_end, starts.get(mark.target, mark.target_end))
+        with asking(self._running):
+            logs = asyncio.run(logs_of(self._settings, sorted({place.topic for place in starts})))
+            spans = {place: (max(start, logs[place].start), logs[place].end) for place, start in starts.items()}
+            return {
+                value.decode()
+                for _, message in read_spans(self._settings, spans)
+                for name, value in _headers_of(message)
+                if name == REPLAY_OF and value is not None
+            }
+
+    def _producer(self) -> Producer:
+        options: dict[str, Any] = admin_options(self._settings, "sluice.dlq")
+        return Producer({**options, "enable.idempotence": True, "message.timeout.ms": 20_000, "log_level": 0})
+
+    @staticmethod
+    def _target(letter: Letter) -> Place:
+        topic, partition, _ = letter.original
+        return Place(topic, letter.partition if partition is None else partition)
+
+
+def _headers_of(message: Any) -> list[tuple[str, bytes | None]]:
+    return list(message.headers() or ())

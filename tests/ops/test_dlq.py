@@ -1,0 +1,276 @@
+"""Dead letters as people on call see them: the newest first, with the reason, and without personal data."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from contextlib import redirect_stderr, redirect_stdout
+from datetime import UTC, datetime, timedelta
+from io import StringIO
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import asyncpg
+import pytest
+from confluent_kafka import Consumer, Producer, TopicPartition
+
+from ops.cli import main
+from services.runtime.dead_letters import Rejected, dead_letter
+from services.runtime.message import Lane
+from tests.waiting import wait_for
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+NOW = datetime(2026, 11, 23, 8, 30, tzinfo=UTC)
+
+
+@pytest.fixture
+def letters(kafka: str, topic_prefix: str, database: str) -> dict[str, str]:
+    """An environment that names brokers with 30 dead letters."""
+    producer = Producer({"bootstrap.servers": kafka})
+    for number in range(30):
+        value = {"payer": "wallet:6222020000000001", "payee_name": "王小明", "amount_minor": number}
+        body = b"{" if number == 28 else json.dumps(value).encode()
+        publish(producer, topic_prefix, number, body)
+    assert producer.flush(30) == 0
+    named = {"KAFKA_BOOTSTRAP_SERVERS": kafka, "DATABASE_URL": database, "SLUICE_TOPIC_PREFIX": topic_prefix}
+    # Topics that were just made may have no leader for a moment.
+    wait_for(lambda: sluice(named, ["ls"]).returncode == 0, what="leaders")
+    return named
+
+
+def publish(producer: Producer, prefix: str, number: int, value: bytes) -> None:
+    topic, partition = ("rail.results" if number == 29 else "transfer.commands"), number % 3
+    detail = f"number {number}: wallet:6222020000000001 called 13812345678"
+    own = [("ce_id", str(number).encode())]
+    rejected = Rejected(topic, partition, number, b"wallet:6222020000000001", value, own, "malformed", detail)
+    letter = dead_letter(rejected, Lane("wallet", partition), "transfer", NOW + timedelta(seconds=number), 1_000_000)
+    headers: Any = list(letter.headers)
+    where = (prefix + letter.topic, letter.value, letter.key, partition)
+    producer.produce(*where, headers=headers)
+
+
+class Done(NamedTuple):
+    """What a command printed, and how it ended."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def sluice(environment: dict[str, str], words: Sequence[str]) -> Done:
+    """Run `sluice dlq` in this process: a new one for each would take most of the time."""
+    return run(environment, ["dlq", *words])
+
+
+def run(environment: dict[str, str], words: Sequence[str]) -> Done:
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        redirect_stdout(StringIO()) as stdout,
+        redirect_stderr(StringIO()) as stderr,
+    ):
+        for name, value in (environment | {"COLUMNS": "200"}).items():
+            patch.setenv(name, value)
+        patch.setattr(sys, "argv", ["sluice", *words])
+        try:
+            main()
+        except SystemExit as ended:
+            return Done(int(ended.code or 0), stdout.getvalue(), stderr.getvalue())
+    return Done(0, stdout.getvalue(), stderr.getvalue())
+
+
+def told(environment: dict[str, str], *words: str) -> list[dict[str, Any]]:
+    done = sluice(environment, ["ls", *words, "--json"])
+    assert done.returncode == 0, done.stderr
+    found: list[dict[str, Any]] = json.loads(done.stdout)
+    return found
+
+
+def test_the_newest_come_first_with_the_reason_and_their_place(letters: dict[str, str]) -> None:
+    found = told(letters)
+    assert len(found) == 20
+    assert [letter["of"].rpartition("/")[2] for letter in found] == [str(number) for number in range(29, 9, -1)]
+    assert found[0] == {
+        "id": "rail.results.dlq/2/0",
+        "topic": "rail.results.dlq",
+        "partition": 2,
+        "offset": 0,
+        "at": "2026-11-23T08:30:29Z",
+        "state": "waiting",
+        "reason": "malformed",
+        "detail": "number 29: wallet:***0001 called ***",
+        "service": "transfer",
+        "of": "rail.results/2/29",
+        "key": "wallet:***0001",
+    }
+
+
+def test_a_topic_and_a_limit_narrow_it(letters: dict[str, str]) -> None:
+    for topic in ("transfer.commands", "transfer.commands.dlq"):
+        found = told(letters, topic, "--limit", "2")
+        assert [letter["of"] for letter in found] == ["transfer.commands/1/28", "transfer.commands/0/27"]
+    assert told(letters, "notify.events") == []
+    shown = sluice(letters, ["ls", "notify.events"])
+    assert (shown.returncode, shown.stdout) == (0, "There are no dead letters.\n")
+
+
+def test_values_are_shown_on_demand_and_masked(letters: dict[str, str]) -> None:
+    rail, broken, whole = told(letters, "--limit", "3", "--values")
+    assert rail["value"]["amount_minor"] == 29
+    assert broken["value"] == "1 bytes that are no JSON"
+    assert whole["value"] == {"payer": "wallet:***0001", "payee_name": "***", "amount_minor": 27}
+    shown = sluice(letters, ["ls", "--values", "--limit", "3"])
+    assert "2026-11-23 16:30:29" in shown.stdout
+    assert "3 of 30 dead letters: 30 waiting (malformed)." in shown.stdout
+    for personal in ("王小明", "62220200", "13812345678"):
+        assert personal not in shown.stdout
+
+
+def test_a_topic_that_is_none(letters: dict[str, str]) -> None:
+    done = sluice(letters, ["ls", "transfer.nothing"])
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "transfer.commands" in done.stderr
+
+
+def test_time_reason_and_key_narrow_it(letters: dict[str, str]) -> None:
+    between = ("--since", "2026-11-23T08:30:05Z", "--until", "2026-11-23T08:30:08Z")
+    assert [letter["of"] for letter in told(letters, *between)] == [
+        f"transfer.commands/{number % 3}/{number}" for number in (7, 6, 5)
+    ]
+    assert told(letters, "--reason", "unexpected") == told(letters, "--key", "wallet:1") == []
+    assert len(told(letters, "--key", "wallet:6222020000000001", "--limit", "100")) == 30
+
+
+def test_one_letter_is_shown_whole(letters: dict[str, str]) -> None:
+    done = sluice(letters, ["show", "transfer.commands.dlq/0/9", "--json"])
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert (said["of"], said["value"]["amount_minor"]) == ("transfer.commands/0/27", 27)
+    for words, code in ((["show", "transfer.commands.dlq/0/99"], 1), (["show", "17"], 1), (["show", "x.dlq/0/1"], 2)):
+        assert sluice(letters, words).returncode == code
+
+
+def test_nothing_is_done_without_yes_and_never_without_a_reason(letters: dict[str, str]) -> None:
+    tried = sluice(letters, ["replay", "--topic", "transfer.commands"])
+    assert (tried.returncode, tried.stderr) == (0, "")
+    assert tried.stdout == "29 dead letters to transfer.commands\nNothing was done: --yes does it.\n"
+    assert "--why is empty" in sluice(letters, ["replay", "--topic", "transfer.commands", "--yes"]).stderr
+    assert sluice(letters, ["replay", "--yes", "--why", "x"]).returncode == 2
+    assert len(told(letters, "--state", "waiting", "--limit", "100")) == 30
+    assert replayed(letters) == []
+
+
+def test_a_replay_writes_each_once_to_its_old_partition_and_is_logged(letters: dict[str, str]) -> None:
+    words = ["replay", "--topic", "transfer.commands", "--rate", "1000", "--yes", "--why", "the parser is mended"]
+    first = sluice(letters, [*words, "--who", "Li Na"])
+    assert first.returncode == 0, first.stderr
+    again = sluice(letters, words)
+    assert "29 dead letters replayed or discarded before" in again.stdout
+    assert "There is nothing to replay." in again.stdout
+    written = replayed(letters)
+    assert len(written) == 29
+    for message in written:
+        said = dict(message.headers())
+        assert said["dlq-replay-of"].decode().split("/")[:2] == ["transfer.commands.dlq", str(message.partition())]
+        assert not {"dlq-reason", "dlq-detail"} & said.keys()
+    assert {letter["state"] for letter in told(letters, "transfer.commands", "--limit", "100")} == {"replayed"}
+    (act,) = acts(letters)
+    assert (act["who"], act["what"], act["about"]) == ("Li Na", "dlq replay", "29 dead letters")
+    assert act["why"] == "the parser is mended"
+    assert len(act["detail"]["letters"]) == 29
+    forced = sluice(letters, ["replay", "transfer.commands.dlq/0/9", "--force", "--yes", "--why", "lost downstream"])
+    assert forced.returncode == 0, forced.stderr
+    assert len(replayed(letters)) == 30
+
+
+def test_what_was_discarded_is_not_replayed(letters: dict[str, str]) -> None:
+    id_ = "rail.results.dlq/2/0"
+    assert sluice(letters, ["discard", id_, "--yes", "--why", "a test of theirs"]).returncode == 0
+    assert [letter["id"] for letter in told(letters, "--state", "discarded")] == [id_]
+    assert "nothing to replay" in sluice(letters, ["replay", id_, "--yes", "--why", "x"]).stdout
+
+
+def test_a_replay_that_was_cut_off_writes_only_what_was_not_written(letters: dict[str, str], database: str) -> None:
+    done = sluice(letters, ["replay", "--topic", "transfer.commands", "--rate", "1000", "--yes", "--why", "x"])
+    assert done.returncode == 0, done.stderr
+    # As a crash leaves it that came after the brokers had one of two records, and before anybody knew.
+    asyncio.run(execute(database, "update ops.handled_letter set state = 'replaying' where record_offset = 9"))
+    other = "update ops.handled_letter set state = 'replaying', target_end = 1000 where letter_id = $1"
+    asyncio.run(execute(database, other, "transfer.commands.dlq/2/8"))
+    again = sluice(letters, ["replay", "--topic", "transfer.commands", "--yes", "--why", "x"])
+    assert again.returncode == 0, again.stderr
+    assert "Replayed 1 dead letter." in again.stdout
+    assert len(replayed(letters)) == 30
+    assert {letter["state"] for letter in told(letters, "transfer.commands", "--limit", "100")} == {"replayed"}
+
+
+def test_mended_records_are_replayed_and_keep_their_id_and_key(letters: dict[str, str], tmp_path: Path) -> None:
+    file = tmp_path / "mended"
+    assert sluice(letters, ["export", str(file), "--topic", "transfer.commands"]).returncode == 0
+    assert file.stat().st_mode & 0o777 == 0o600
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    assert len(lines) == 29
+    assert lines[-1] == {"id": "transfer.commands.dlq/1/9", "headers": {"ce_id": "28"}, "value_base64": "ew=="}
+    mended = [{"id": line["id"], "headers": line["headers"], "value": {"amount_minor": 1}} for line in lines[-2:]]
+    file.write_text("\n".join(json.dumps(line) for line in mended))
+    done = sluice(letters, ["replay", "--repaired", str(file), "--yes", "--why", "their bug"])
+    assert done.returncode == 0, done.stderr
+    written = replayed(letters)
+    assert {message.value() for message in written} == {b'{"amount_minor":1}'}
+    assert {(message.key(), dict(message.headers())["ce_id"]) for message in written} == {
+        (b"wallet:6222020000000001", b"27"),
+        (b"wallet:6222020000000001", b"28"),
+    }
+    mended[0]["headers"] = {"ce_id": "another"}
+    for line, says in BAD_LINES.items():
+        file.write_text(line.replace("ID", mended[0]["id"]))
+        done = sluice(letters, ["replay", "--repaired", str(file)])
+        assert (done.returncode, done.stdout) == (2, "")
+        assert says in done.stderr
+
+
+BAD_LINES = {
+    '{"id": "ID", "headers": {"ce_id": "another"}, "value": {}}': "changes ce_id",
+    '{"id": "ID", "headers": {}, "value": {}}': "changes ce_id",
+    '{"id": "ID", "headers": {"ce_id": "27"}}': "either",
+    '{"id": "ID", "value": {}}': "must have",
+    '{"id": "transfer.commands.dlq/0/77", "headers": {}, "value": 1}': "not among the letters",
+    "nothing": "no JSON",
+}
+
+
+def acts(environment: dict[str, str]) -> list[dict[str, Any]]:
+    done = run(environment, ["acts", "--json"])
+    found: list[dict[str, Any]] = json.loads(done.stdout)
+    return found
+
+
+def replayed(environment: dict[str, str]) -> list[Any]:
+    """Return what stands in transfer.commands, to which nothing but replays was ever written."""
+    topic = f"{environment['SLUICE_TOPIC_PREFIX']}transfer.commands"
+    reader = Consumer({"bootstrap.servers": environment["KAFKA_BOOTSTRAP_SERVERS"], "group.id": "unused"})
+    found = []
+    for partition in range(3):
+        start, end = reader.get_watermark_offsets(TopicPartition(topic, partition))
+        reader.assign([TopicPartition(topic, partition, start)])
+        while len(found) < sum_of(end, found, partition):
+            message = reader.poll(10)
+            assert message is not None
+            found.append(message)
+    reader.close()
+    return found
+
+
+def sum_of(end: int, found: list[Any], partition: int) -> int:
+    """Return how many are found once this partition is read to its end."""
+    return end + sum(message.partition() < partition for message in found)
+
+
+async def execute(dsn: str, statement: str, *arguments: Any) -> None:
+    connection = await asyncpg.connect(dsn)
+    try:
+        await connection.execute(statement, *arguments)
+    finally:
+        await connection.close()
