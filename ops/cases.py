@@ -104,7 +104,7 @@ async def _read(
 
 def _no_such(case_id: uuid.UUID) -> NoSuchCase:
     return NoSuchCase(
-        f"There is no case {case_id}. If one was asked for: `sluice dead-letters closure.commands` shows what "
+        f"There is no case {case_id}. If one was asked for: `sluice dlq ls closure.commands` shows what "
         "could not be read, `sluice offsets show` whether the closing service is behind."
     )
 

@@ -108,7 +108,7 @@ def _read_known(running: Running, clearance_id: uuid.UUID, limit: int) -> dict[s
     found = asyncio.run(_read(running, clearance_id, limit))
     if found is None:
         raise NoSuchClearance(
-            f"There is no clearance {clearance_id}. If it was asked for: `sluice dead-letters closure.commands` shows "
+            f"There is no clearance {clearance_id}. If it was asked for: `sluice dlq ls closure.commands` shows "
             "what could not be read, `closure.events` has what was refused."
         )
     return found

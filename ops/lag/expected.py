@@ -15,7 +15,7 @@ READ_BY: Final[Mapping[str, Sequence[str]]] = {
         "rail.results",
         "transfer.commands",
     ),
-    "maintenance": ("erasure.events", "maintenance.commands", "rail.results", "transfer.events"),
+    "maintenance": ("customer.profiles", "erasure.events", "maintenance.commands", "rail.results", "transfer.events"),
     "closure": (
         "account.states",
         "closure.commands",

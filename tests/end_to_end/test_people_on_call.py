@@ -350,13 +350,17 @@ def test_a_thousand_poisoned_records_are_mended_and_replayed_once(system: System
     for wallet in wallets:
         opening = {"account_id": wallet, "customer_id": f"of-{wallet}", "currency": "CNY", "tier": "unlimited"}
         system.send("account.open", wallet, opening)
-    before = len(letters.records)
     poisoned = [system.request("top_up", "bank:AB:1", wallets[n % 10], f"{n + 1} yuan") for n in range(1_000)]  # type: ignore[arg-type]
     system.flush()
-    letters.read_until(lambda: len(letters.records) == before + 1_000)
+
+    def poison() -> int:
+        return sum(b" yuan" in value for _, value in letters.records)
+
+    letters.read_until(lambda: poison() == 1_000)
     file = tmp_path / "poisoned"
     assert sluice(system, "dlq", "export", str(file), "--topic", "transfer.commands").returncode == 0
-    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    # Other tests of this system leave dead letters too.
+    lines = [json.loads(line) for line in file.read_text().splitlines() if " yuan" in line]
     for line in lines:
         line["value"]["amount_minor"] = int(line["value"]["amount_minor"].removesuffix(" yuan"))
     file.write_text("\n".join(json.dumps(line) for line in lines))
@@ -366,10 +370,11 @@ def test_a_thousand_poisoned_records_are_mended_and_replayed_once(system: System
     events.read_until(lambda: all(events.status(id_) == "settled" for id_ in poisoned))
     assert "There is nothing to replay." in sluice(system, *words).stdout
     for number, wallet in enumerate(wallets):
-        shown = told(system, "statement", wallet)
-        assert len(shown["movements"]) == 100
+        shown = told(system, "statement", wallet, "--limit", "200")
+        assert len(shown["entries"]) == 100
         assert shown["posted_minor"] == sum(range(number + 1, 1_001, 10))
-    assert len(letters.records) + letters.read() == before + 1_000
+    letters.read()
+    assert poison() == 1_000
     assert sluice(system, "audit").returncode == 0
     events.close()
     letters.close()
