@@ -27,7 +27,10 @@ FailureReason = Literal["expired", "rejected", "undelivered", "gateway_failed", 
 
 
 class NotificationEvent(Wire):
-    """What became of one event's notice to one person on one channel; `template` is the event's type."""
+    """What became of one event's notice to one person on one channel; `template` is the event's type.
+
+    `gateway` names the one that had it last, where it left through any.
+    """
 
     notice_id: UUID
     event_id: MessageId
@@ -35,6 +38,7 @@ class NotificationEvent(Wire):
     channel: Annotated[Channel, Field(examples=["in_app"])]
     template: Annotated[ShortText, Field(examples=["transfer.settled"])]
     category: Category
+    gateway: Annotated[ShortText | None, Field(examples=["sms-a"])] = None
     occurred_at: Moment
 
 

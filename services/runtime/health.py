@@ -21,14 +21,24 @@ _DATABASE_TIMEOUT_S = 2.0
 
 
 @asynccontextmanager
-async def serve(host: str, port: int, pool: Pool, reasons_not_ready: Callable[[], Sequence[str]]) -> AsyncIterator[str]:
-    """Answer while the context lasts; yields the address, with the port that was free when `port` is 0."""
+async def serve(
+    host: str,
+    port: int,
+    pool: Pool | None,
+    reasons_not_ready: Callable[[], Sequence[str]],
+    pages: Sequence[web.RouteDef] = (),
+) -> AsyncIterator[str]:
+    """Answer while the context lasts; yields the address, with the port that was free when `port` is 0.
+
+    Who has no database is not asked about one; `pages` are answered besides.
+    """
     application = web.Application()
     application.add_routes(
         [
             web.get("/healthz", _healthz),
             web.get("/readyz", lambda _request: _readyz(pool, reasons_not_ready)),
             web.get("/metrics", _metrics),
+            *pages,
         ]
     )
     runner = web.AppRunner(application, access_log=None, handle_signals=False)
@@ -45,9 +55,9 @@ async def _healthz(_request: web.Request) -> web.Response:
     return web.json_response({"status": "alive"})
 
 
-async def _readyz(pool: Pool, reasons_not_ready: Callable[[], Sequence[str]]) -> web.Response:
+async def _readyz(pool: Pool | None, reasons_not_ready: Callable[[], Sequence[str]]) -> web.Response:
     reasons = list(reasons_not_ready())
-    if not await _is_reachable(pool):
+    if pool is not None and not await _is_reachable(pool):
         reasons.append("the database does not answer")
     body = {"status": "not ready", "reasons": reasons} if reasons else {"status": "ready"}
     return web.json_response(body, status=503 if reasons else 200)

@@ -32,7 +32,7 @@ def client_options(settings: RuntimeSettings, client_id: str) -> dict[str, objec
         "bootstrap_servers": settings.kafka_bootstrap_servers,
         "client_id": client_id,
         "security_protocol": settings.kafka_security_protocol,
-        "ssl_context": _ssl_context(settings),
+        "ssl_context": ssl_context(settings),
         "sasl_mechanism": settings.kafka_sasl_mechanism,
         "sasl_plain_username": settings.kafka_sasl_username,
         "sasl_plain_password": _text(settings.kafka_sasl_password),
@@ -63,7 +63,8 @@ def admin_options(settings: RuntimeSettings, client_id: str) -> dict[str, str | 
     return {name: value for name, value in options.items() if value is not None}
 
 
-def _ssl_context(settings: RuntimeSettings) -> ssl.SSLContext | None:
+def ssl_context(settings: RuntimeSettings) -> ssl.SSLContext | None:
+    """Return how brokers are trusted, where the connection is encrypted."""
     if not settings.kafka_security_protocol.endswith("SSL"):
         return None
     context = ssl.create_default_context(cafile=_path(settings.kafka_ssl_cafile))

@@ -1,0 +1,244 @@
+"""The streams of insight: each reads a topic, one record at a time, and keeps what it counts in tables."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final
+
+import orjson
+from mode import CrashingSupervisor
+
+from schemas import registry
+from schemas.envelope import PASSED_OVER, Envelope, Malformed, decode, encode_headers
+from schemas.erasure import CustomerErase
+from schemas.fields import as_text
+from schemas.notify import NotificationEvent
+from schemas.transfer import TransferEvent
+from services.insight import decide, metrics, topics
+from services.insight.counts import MinuteCounts
+from services.insight.model import Failure, Suspicion
+from services.runtime.metrics import RECORDS
+from services.runtime.service import only
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import faust
+    from faust.types import EventT, StreamT
+
+    from services.insight.model import Flag
+    from services.insight.policy import Policy, Rule
+    from services.runtime.clock import Clock
+
+SOURCE: Final = "sluice/insight"
+_FAILED: Final = "failed"
+_LOOK: Final = "look"
+_FORGET: Final = "forget"
+_TYPES: Final = {
+    "transfer.events": only(registry.TOPICS["transfer.events"], decide.OUTCOMES),
+    "notify.events": only(
+        registry.TOPICS["notify.events"], {name for name in registry.TOPICS["notify.events"] if "notification." in name}
+    ),
+    "erasure.events": only(registry.TOPICS["erasure.events"], {"customer.erase"}),
+}
+
+
+class Streams:
+    """Declares the tables and agents of an application, and decides by the policy.
+
+    What concerns a customer is told on a topic of insight's own, by customer, because transfers are ordered by wallet:
+    so one worker knows everything about somebody, and also the clock speaks only through that topic.
+    """
+
+    def __init__(
+        self, app: faust.App, policy: Policy, clock: Clock, prefix: str, shapes: Mapping[str, topics.Shape]
+    ) -> None:
+        self._app = app
+        self._policy = policy
+        self._clock = clock
+        self._prefix = prefix
+        self._rules = {rule.name: rule for rule in policy.rules}
+        self._asked: set[tuple[str, str]] = set()
+        by_wallet, by_customer = shapes["transfer.events"].partitions, shapes["notify.events"].partitions
+        self._suspicions = app.Table(topics.SUSPICIONS, partitions=by_wallet)
+        minutes = policy.counts.minutes_kept
+        self.outcomes = MinuteCounts(app.Table(topics.OUTCOMES, partitions=by_wallet), minutes)
+        self.deliveries = MinuteCounts(app.Table(topics.DELIVERIES, partitions=by_customer), minutes)
+        self._risks = self._topic(topics.WRITTEN)
+        self._notes = app.topic(prefix + topics.NOTES, value_serializer="json", partitions=by_wallet)
+        for topic, read in {
+            "transfer.events": self._read_transfer,
+            "notify.events": self._read_notice,
+            "erasure.events": self._read_erasure,
+        }.items():
+            self._agent(self._topic(topic), self._reading(topic, read))
+        self._agent(self._notes, self._read_notes)
+
+    def _topic(self, name: str) -> Any:
+        return self._app.topic(
+            self._prefix + name, key_serializer="raw", value_serializer="raw", key_type=bytes, value_type=bytes
+        )
+
+    def _agent(self, topic: Any, function: Any) -> None:
+        # More than one at a time would commit past what is in hand. What fails is read again by a new process.
+        name = f"insight.{topic.get_topic_name()}"
+        self._app.agent(topic, name=name, concurrency=1, supervisor_strategy=CrashingSupervisor)(function)
+
+    # --- Reading what others say ---
+
+    def _reading(self, topic: str, read: Any) -> Any:
+        async def agent(stream: StreamT[bytes]) -> None:
+            async for event in stream.events():
+                RECORDS.labels(topic).inc()
+                found = decode(_headers_of(event), event.message.value, _TYPES[topic])
+                if isinstance(found, Envelope):
+                    await read(event, found)
+                elif found is not PASSED_OVER:
+                    _count_unreadable(topic, found)
+
+        return agent
+
+    async def _read_transfer(self, event: EventT, found: Envelope) -> None:
+        data = found.data
+        if not isinstance(data, TransferEvent):
+            return
+        self._count_outcome(event, found.type, data)
+        if found.type == "transfer.failed" and data.reason is not None and data.payer_customer_id is not None:
+            reason = data.reason.code
+            if any(reason in rule.reasons for rule in self._policy.rules):
+                failure = [data.occurred_at.isoformat(), str(data.transfer_id), reason]
+                about = {"failure": failure, "correlation_id": found.correlation_id, "traceparent": found.traceparent}
+                await self._note(_FAILED, data.payer_customer_id, about)
+
+    def _count_outcome(self, event: EventT, type_: str, data: TransferEvent) -> None:
+        outcome = decide.outcome_of(type_, data)
+        if outcome is None:
+            return
+        where, offset = event.message.partition, event.message.offset
+        if not self.outcomes.has_room(where, data.occurred_at, outcome, self._policy.counts.most_outcomes):
+            outcome = decide.as_other(outcome)
+        if self.outcomes.count(where, offset, data.occurred_at, outcome):
+            metrics.OUTCOMES.labels(*outcome).inc()
+
+    async def _read_notice(self, event: EventT, found: Envelope) -> None:
+        if isinstance(found.data, NotificationEvent):
+            delivery = decide.delivery_of(found.type, found.data)
+            if self.deliveries.count(event.message.partition, event.message.offset, found.data.occurred_at, delivery):
+                metrics.DELIVERIES.labels(*delivery).inc()
+
+    async def _read_erasure(self, _event: EventT, found: Envelope) -> None:
+        if isinstance(found.data, CustomerErase):
+            await self._note(_FORGET, found.data.customer_id, {})
+
+    # --- What concerns a customer ---
+
+    async def _note(self, kind: str, customer_id: str, about: Mapping[str, Any]) -> None:
+        sent = await self._notes.send(
+            key=customer_id.encode(), value={"kind": kind, "customer_id": customer_id, **about}
+        )
+        # Only then does the record that brought it about count as read.
+        await sent
+
+    async def _read_notes(self, stream: StreamT[dict[str, Any]]) -> None:
+        async for note in stream:
+            customer_id = note["customer_id"]
+            for rule in self._policy.rules:
+                if note["kind"] == _FAILED:
+                    await self._count_failure(customer_id, rule, note)
+                elif note["kind"] == _LOOK:
+                    await self._look(customer_id, rule)
+                else:
+                    await self._forget(customer_id, rule.name)
+
+    async def _count_failure(self, customer_id: str, rule: Rule, note: Mapping[str, Any]) -> None:
+        at, transfer_id, reason = note["failure"]
+        if reason not in rule.reasons:
+            return
+        known = self._known(customer_id, rule.name)
+        failure = Failure(datetime.fromisoformat(at), transfer_id, reason)
+        suspicion = decide.count_failure(known, failure, customer_id, rule)
+        if suspicion == known:
+            return
+        if suspicion.flag is not None and suspicion.flag.until > self._clock.now():
+            # Before it is remembered: cut off in between, it is said again, with the same id.
+            await self._say_flagged(suspicion.flag, note)
+        self._suspicions[customer_id, rule.name] = suspicion.as_json()
+
+    async def _look(self, customer_id: str, rule: Rule) -> None:
+        self._asked.discard((customer_id, rule.name))
+        known, now = self._known(customer_id, rule.name), self._clock.now()
+        if known.flag is not None and decide.is_over(known, now):
+            await self._say_cleared(known.flag)
+            self._suspicions[customer_id, rule.name] = decide.cleared(known).as_json()
+        elif decide.is_stale(known, rule, now):
+            self._suspicions.pop((customer_id, rule.name), None)
+
+    async def _forget(self, customer_id: str, rule_name: str) -> None:
+        known = self._known(customer_id, rule_name)
+        if known.flag is not None:
+            await self._say_cleared(known.flag)
+        self._suspicions.pop((customer_id, rule_name), None)
+
+    def _known(self, customer_id: str, rule_name: str) -> Suspicion:
+        body = self._suspicions.get((customer_id, rule_name))
+        return Suspicion.of_json(body) if body else Suspicion()
+
+    async def look_at_clock(self) -> None:
+        """Have what is over, or too old to count, looked at by whoever reads that customer's notes."""
+        now = self._clock.now()
+        flags = 0
+        for key, body in list(self._suspicions.items()):
+            known = Suspicion.of_json(body)
+            flags += known.flag is not None
+            is_due = decide.is_over(known, now) or decide.is_stale(known, self._rules.get(key[1]), now)
+            if is_due and key not in self._asked:
+                self._asked.add(key)
+                await self._note(_LOOK, key[0], {})
+        metrics.FLAGS.set(flags)
+
+    # --- Saying it ---
+
+    async def _say_flagged(self, flag: Flag, note: Mapping[str, Any]) -> None:
+        body = {"customer_id": flag.customer_id, "rule": flag.rule, "until": as_text(flag.until)}
+        await self._say("risk.flagged", flag.id, flag.since, body, note)
+        metrics.FLAGGED.labels(flag.rule).inc()
+
+    async def _say_cleared(self, flag: Flag) -> None:
+        body = {"customer_id": flag.customer_id, "rule": flag.rule}
+        await self._say("risk.cleared", decide.cleared_id(flag), flag.until, body, {})
+
+    async def _say(
+        self, type_: str, id_: str, at: datetime, body: Mapping[str, str], cause: Mapping[str, Any]
+    ) -> None:
+        headers = encode_headers(
+            type_,
+            id=id_,
+            source=SOURCE,
+            time=as_text(at),
+            subject=body["customer_id"],
+            correlation_id=cause.get("correlation_id"),
+            traceparent=cause.get("traceparent"),
+        )
+        sent = await self._risks.send(key=body["customer_id"].encode(), value=orjson.dumps(body), headers=headers)
+        await sent
+
+    # --- What the worker asks ---
+
+    def partitions_of(self, topic: str) -> set[int]:
+        """Return the partitions of a topic that are this worker's."""
+        return {place.partition for place in self._app.consumer.assignment() if place.topic == self._prefix + topic}
+
+    async def look_again(self) -> None:
+        """Take note that the tables were read anew."""
+        self._asked.clear()
+        self.outcomes.look_again()
+        self.deliveries.look_again()
+
+
+def _headers_of(event: EventT) -> list[tuple[str, bytes | None]]:
+    headers = event.message.headers or ()
+    return list(headers.items() if isinstance(headers, dict) else headers)
+
+
+def _count_unreadable(topic: str, found: Malformed) -> None:
+    metrics.UNREADABLE.labels(topic, found.reason).inc()
