@@ -16,7 +16,7 @@ from confluent_kafka import KafkaException
 
 from services.insight.pages import pages
 from services.insight.settings import load_insight
-from services.insight.streams import Streams
+from services.insight.streams import Streams, assigned
 from services.insight.topics import GROUP, TopicsWrong, make_topics
 from services.runtime.app import EXIT_DONE, EXIT_FAILED, EXIT_MISCONFIGURED
 from services.runtime.clock import clock_from_setting
@@ -121,7 +121,7 @@ async def _watch(app: faust.App, streams: Streams) -> None:
 
 def why_not_ready(app: faust.App) -> list[str]:
     """Return why an application does not count yet; nothing when it does."""
-    if app.rebalancing or not app.consumer.assignment():
+    if app.rebalancing or not assigned(app):
         return ["no partitions are assigned"]
     return ["the tables are being rebuilt"] if app.in_recovery else []
 

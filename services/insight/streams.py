@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
+from faust.exceptions import ConsumerNotStarted
 from mode import CrashingSupervisor
 
 from schemas import registry
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import faust
-    from faust.types import EventT, StreamT
+    from faust.types import TP, EventT, StreamT
 
     from services.insight.model import Flag
     from services.insight.policy import Policy, Rule
@@ -226,13 +227,21 @@ class Streams:
 
     def partitions_of(self, topic: str) -> set[int]:
         """Return the partitions of a topic that are this worker's."""
-        return {place.partition for place in self._app.consumer.assignment() if place.topic == self._prefix + topic}
+        return {place.partition for place in assigned(self._app) if place.topic == self._prefix + topic}
 
     async def look_again(self) -> None:
         """Take note that the tables were read anew."""
         self._asked.clear()
         self.outcomes.look_again()
         self.deliveries.look_again()
+
+
+def assigned(app: faust.App) -> set[TP]:
+    """Return the partitions that an application has; none while its consumer has not begun."""
+    try:
+        return app.consumer.assignment()
+    except ConsumerNotStarted:
+        return set()
 
 
 def _headers_of(event: EventT) -> list[tuple[str, bytes | None]]:
