@@ -13,6 +13,7 @@ READ_BY: Final[Mapping[str, Sequence[str]]] = {
         "erasure.events",
         "maintenance.events",
         "rail.results",
+        "risk.events",
         "transfer.commands",
     ),
     "maintenance": ("customer.profiles", "erasure.events", "maintenance.commands", "rail.results", "transfer.events"),

@@ -20,7 +20,7 @@ MIGRATIONS: Final = Path(__file__).with_name("migrations")
 
 
 def build(settings: TransferSettings, policy: Policy) -> Service:
-    """Return the service: profiles and windows first, so that what they say in the same batch is known."""
+    """Return the service: profiles, windows and flags first, so that what they say in the same batch is known."""
     master_key, name_key = settings.key_bytes()
     handlers = Handlers(Rules(policy, name_key), master_key)
     return Service(
@@ -43,6 +43,11 @@ def build(settings: TransferSettings, policy: Policy) -> Service:
                 topics={"maintenance.events": registry.TOPICS["maintenance.events"]},
                 handler=handlers.on_windows,
                 leads=True,
+            ),
+            Subscription(
+                group="risk",
+                topics={"risk.events": registry.TOPICS["risk.events"]},
+                handler=handlers.on_risks,
             ),
             Subscription(
                 group=LANES,

@@ -20,6 +20,7 @@ from services.transfer.decide.closing import say_drained
 from services.transfer.decide.dispatch import decide_message, decide_timer
 from services.transfer.decide.drafts import draft_message
 from services.transfer.decide.ledger import Ledger
+from services.transfer.decide.risks import read_risks
 from services.transfer.decide.subjects import subjects_of
 from services.transfer.decide.windows import read_waiver, read_window
 from services.transfer.model import FORGET_TIMER, RELEASE_TIMER, Hold
@@ -124,6 +125,11 @@ class Handlers:
         ]
         return Effects(timers_set=timers)
 
+    async def on_risks(self, connection: Connection, batch: Batch, now: datetime) -> Effects:
+        """Keep whom a risk flag restricts, and until when."""
+        await store.record_flags(connection, read_risks([message.data for message in batch.messages], now), now)
+        return Effects()
+
     async def on_profiles(self, connection: Connection, batch: Batch, now: datetime) -> Effects:
         """Keep the hash of each holder's name; a tombstone forgets them, and is unfit if its key is nobody's.
 
@@ -159,7 +165,7 @@ class Handlers:
         return await self._erase(connection, asked, now)
 
     async def _erase(self, connection: Connection, asked: Sequence[tuple[Message, str]], now: datetime) -> Effects:
-        await store.erase_customers(connection, {customer_id for _, customer_id in asked})
+        await store.erase_customers(connection, {customer_id for _, customer_id in asked}, now)
         until = now + timedelta(days=self.rules.policy.retention.transfers_kept_days)
         retained = [
             retain("transfers", "accounting_law", until),

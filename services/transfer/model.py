@@ -146,6 +146,14 @@ class WindowChange(NamedTuple):
     is_over: bool
 
 
+class FlagChanges(NamedTuple):
+    """What became of risk flags, each of a customer and a rule: cleared ones are forgotten, then the others are kept."""
+
+    flags: dict[tuple[str, str], datetime]
+    cleared: set[tuple[str, str]]
+    cleared_customers: set[str]
+
+
 class Hold(NamedTuple):
     """Which window a transfer waits for, and in which lane."""
 

@@ -13,7 +13,8 @@ select pg_advisory_xact_lock('closed_window'::regclass::integer, 0)
 -- name: load_windows_in_force
 select
     window_id, functions, banks, currencies, starts_at, ends_at, is_confirmed, holds, alternatives,
-    exists (select from fee_waiver where remaining > 0 and expires_at > $1) as has_waivers
+    exists (select from fee_waiver where remaining > 0 and expires_at > $1) as has_waivers,
+    exists (select from risk_flag where until > $1) as has_flags
 from (values (1)) as one (row)
 left join closed_window on not is_over and starts_at <= $1 and (is_confirmed or ends_at > $1)
 
@@ -146,6 +147,33 @@ set remaining = remaining - used.count
 from unnest($1::uuid[], $2::bigint[]) as used (compensation_id, count)
 where fee_waiver.compensation_id = used.compensation_id
 
+-- Forget flags that are cleared: each rule's of these customers, these, and those whose time is over; locked in one order.
+-- name: delete_flags
+delete from risk_flag
+where (customer_id, rule) in (
+    select customer_id, rule
+    from risk_flag
+    where
+        until <= $4
+        or customer_id = any($1::text[])
+        or (customer_id, rule) in (select * from unnest($2::text[], $3::text[]))
+    order by customer_id, rule
+    for update
+)
+
+-- Keep until when rules suspect customers; said again, the last moment counts. Who was erased and has not come back is
+-- nobody.
+-- name: upsert_flags
+insert into risk_flag (customer_id, rule, until)
+select customer_id, rule, until
+from unnest($1::text[], $2::text[], $3::timestamptz[]) as new (customer_id, rule, until)
+where not exists (
+    select from erased_customer
+    where erased_customer.customer_id = new.customer_id and returned_at is null
+)
+on conflict (customer_id, rule) do update
+set until = excluded.until
+
 -- Refunds by id, locked in the order of their ids.
 -- name: load_refunds
 select
@@ -180,13 +208,21 @@ select pg_advisory_xact_lock('account'::regclass::integer, 0)
 select pg_advisory_xact_lock_shared('account'::regclass::integer, 0)
 
 -- Accounts by id, locked in the order of their ids, so that workers cannot wait for each other in a circle;
--- the columns after the first, which is where the row lies, stand in the order of model.Account.
+-- the columns after the first, which is where the row lies, stand in the order of model.Account. The last is until when
+-- the holder is restricted: looked up only where there are flags at all.
 -- name: load_accounts
 select
     ctid, account_id, customer_id, currency, tier, status, overdraft_limit_minor, low_balance_threshold_minor,
     low_balance_warned, debit_restricted_until, credit_restricted_until, verification_blocked_until,
     posted_minor, reserved_minor, entry_count, version,
-    used_on, used_day_minor, used_day_count, used_month_minor, opened_at, opening_hash, case_id
+    used_on, used_day_minor, used_day_count, used_month_minor, opened_at, opening_hash, case_id,
+    case
+        when $2::boolean then (
+            select max(risk_flag.until)
+            from risk_flag
+            where risk_flag.customer_id = account.customer_id and risk_flag.until > $3
+        )
+    end as flagged_until
 from account
 where account_id = any($1::text[])
 order by account_id

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from services.runtime.database import Connection
     from services.transfer.decide.ledger import Ledger, Recordable
     from services.transfer.decide.subjects import Subjects
-    from services.transfer.model import WindowChange
+    from services.transfer.model import FlagChanges, WindowChange
 
     Row: TypeAlias = tuple[Any, ...]
 
@@ -66,7 +66,7 @@ async def load_gate(connection: Connection, now: datetime) -> Gate:
         for row in rows
         if row[0] is not None
     ]
-    return Gate(windows, now, has_waivers=rows[0]["has_waivers"])
+    return Gate(windows, now, has_waivers=rows[0]["has_waivers"], has_flags=rows[0]["has_flags"])
 
 
 async def load_held(connection: Connection, holds: Sequence[Hold], at_most: int) -> dict[Hold, list[UUID]]:
@@ -153,6 +153,17 @@ async def _write_maintenance(connection: Connection, ledger: Ledger) -> None:
     tallies = [(*hold, tally.held, tally.refused, tally.released) for hold, tally in sorted(ledger.tallies.items())]
     await execute_rows(connection, _QUERIES.add_to_tallies, tallies)
     await execute_rows(connection, _QUERIES.use_waivers, sorted(ledger.waived.items()))
+
+
+# --- Risk flags ---
+
+
+async def record_flags(connection: Connection, changes: FlagChanges, now: datetime) -> None:
+    """Keep which flags are in force, of nobody who is erased, and forget those that are cleared or over."""
+    customers, rules = [key[0] for key in changes.cleared], [key[1] for key in changes.cleared]
+    await share_customers(connection)
+    await connection.execute(_QUERIES.delete_flags, list(changes.cleared_customers), customers, rules, now)
+    await execute_rows(connection, _QUERIES.upsert_flags, [(*key, until) for key, until in sorted(changes.flags.items())])
 
 
 # --- Closing ---
@@ -252,17 +263,19 @@ async def _load_transfers(
 
 
 async def _load_accounts(
-    connection: Connection, ids: Collection[str], now: datetime, *, has_names: bool, has_waivers: bool
+    connection: Connection, ids: Collection[str], now: datetime, gate: Gate, *, has_names: bool
 ) -> Facts:
     facts = Facts()
     if ids:
-        rows = await connection.fetch(_QUERIES.load_accounts, list(ids))
-        facts.accounts = {row[1]: Account(*row[1:]) for row in rows}
+        rows = await connection.fetch(_QUERIES.load_accounts, list(ids), gate.has_flags, now)
+        facts.accounts = {row[1]: Account(*row[1:-1]) for row in rows}
         facts.places = {row[1]: row[0] for row in rows}
+        if gate.has_flags:
+            facts.flags = {row["customer_id"]: row[-1] for row in rows if row[-1] is not None}
     if has_names:
         customers = {account.customer_id for account in facts.accounts.values()}
         facts.holders = await _load_holders(connection, customers)
-    if has_waivers and facts.accounts:
+    if gate.has_waivers and facts.accounts:
         customers = {account.customer_id for account in facts.accounts.values()}
         facts.waivers = await _load_waivers(connection, customers, now)
     return facts
@@ -401,8 +414,8 @@ class BatchStore:
             self._connection,
             new,
             self._ledger.now,
+            self._ledger.gate,
             has_names=self._subjects.has_names and bool(new),
-            has_waivers=self._ledger.gate.has_waivers,
         )
         closing = {id_ for id_, account in facts.accounts.items() if account.status == AccountStatus.CLOSING}
         closing |= self._subjects.closings & facts.accounts.keys()
@@ -556,14 +569,15 @@ async def record_holders(connection: Connection, hashes: Mapping[str, bytes], no
         await connection.execute(_QUERIES.note_returned, sorted(hashes), now)
 
 
-async def erase_customers(connection: Connection, customers: Collection[str]) -> None:
-    """Forget customers: their names, what is sealed for them, and what they need not pay."""
+async def erase_customers(connection: Connection, customers: Collection[str], now: datetime) -> None:
+    """Forget customers: their names, what is sealed for them, what they need not pay, and their risk flags."""
     if customers:
         await connection.execute(_QUERIES.take_customers)
         await connection.execute(_QUERIES.upsert_erased, sorted(customers))
         await connection.execute(_QUERIES.erase_customers, list(customers))
         # Locked after transfers, like everywhere.
         await connection.execute(_QUERIES.delete_waivers, list(customers))
+        await connection.execute(_QUERIES.delete_flags, list(customers), (), (), now)
 
 
 async def forget_erased(connection: Connection, customers: Sequence[str]) -> None:

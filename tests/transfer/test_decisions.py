@@ -16,7 +16,7 @@ from tests.transfer.bench_of_facts import RULES, World, funded, message, new_id,
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-NOT_OURS_YET = {"risk_restricted", "regulatory"}
+NOT_OURS_YET = {"regulatory"}
 
 
 # --- What refuses: every path has one reason ---
@@ -35,6 +35,11 @@ def _closed(world: World) -> list[tuple[str, dict[str, Any]]]:
 
 def _restricted(world: World) -> list[tuple[str, dict[str, Any]]]:
     world.tell(message("account.restrict", {"account_id": "wallet:a", "scope": "all", "reason": "lost"}))
+    return _ask(world)
+
+
+def _flagged(world: World) -> list[tuple[str, dict[str, Any]]]:
+    world.facts.flags["a"] = world.now + timedelta(hours=1)
     return _ask(world)
 
 
@@ -171,6 +176,7 @@ REFUSALS: list[tuple[str, Callable[[World], list[tuple[str, dict[str, Any]]]], s
     ("payee_unknown", lambda w: _ask(w, kind="top_up", payer="bank:X1:1", payee="wallet:nobody"), "transfer.failed"),
     ("currency_mismatch", lambda w: _ask(w, currency="USD"), "transfer.failed"),
     ("account_restricted", _restricted, "transfer.failed"),
+    ("risk_restricted", _flagged, "transfer.failed"),
     ("maintenance", _closed, "transfer.failed"),
     ("account_closing", _asked_of_one_that_closes(is_finished=False), "transfer.failed"),
     ("account_closed", _asked_of_one_that_closes(is_finished=True), "transfer.failed"),

@@ -25,10 +25,16 @@ _FUNCTIONS: Final[Mapping[str, str]] = {
 
 
 class Gate:
-    """The windows in force at a moment, by what they close: a transfer needs a few look-ups, however many there are."""
+    """The windows in force at a moment, by what they close: a transfer needs a few look-ups, however many there are.
 
-    def __init__(self, windows: Iterable[ClosedWindow], now: datetime, *, has_waivers: bool = False) -> None:
+    Whether anybody has a waiver or a flag is known with them, so that nobody's is looked for while there are none.
+    """
+
+    def __init__(
+        self, windows: Iterable[ClosedWindow], now: datetime, *, has_waivers: bool = False, has_flags: bool = False
+    ) -> None:
         self.has_waivers = has_waivers
+        self.has_flags = has_flags
         self.closed: dict[UUID, ClosedWindow] = {}
         self._strictest: dict[_Key, ClosedWindow] = {}
         self._narrow: dict[tuple[str, str], list[ClosedWindow]] = {}

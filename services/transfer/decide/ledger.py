@@ -75,6 +75,8 @@ class Facts:
     gate: Gate = field(default_factory=lambda: Gate((), OPEN_END))
     waivers: dict[str, list[Waiver]] = field(default_factory=dict)
     """By customer, the first to expire at first."""
+    flags: dict[str, datetime] = field(default_factory=dict)
+    """Until when customers are restricted by a risk flag."""
     releasing: dict[Hold, list[UUID]] = field(default_factory=dict)
     """What windows that are not in force any more hold, the next of each lane, in its order."""
     drains: dict[str, bool] = field(default_factory=dict)
@@ -137,6 +139,7 @@ class Ledger:
         self.forgotten_names = facts.forgotten_names
         self.gate = facts.gate
         self.waivers = facts.waivers
+        self.flags = facts.flags
         self.releasing = facts.releasing
         self.draining = facts.draining
         self.draining_is_full = facts.draining_is_full
@@ -172,6 +175,7 @@ class Ledger:
         self.holders.update(facts.holders)
         self.account_events.update(facts.account_events)
         self.answers.update(facts.answers)
+        self.flags.update(facts.flags)
         for customer_id, waivers in facts.waivers.items():
             # What an earlier part has loaded, it may have used.
             self.waivers.setdefault(customer_id, waivers)

@@ -164,7 +164,11 @@ def _refuse_accounts(
         if account is not None and account.currency != transfer.currency:
             return Refusal("currency_mismatch", field="currency", detail=f"the wallet holds {account.currency}")
     if payer is not None:
-        refusal = _refuse_status(transfer, payer, "payer") or _refuse_restriction(ledger, payer, "debit", "payer")
+        refusal = (
+            _refuse_status(transfer, payer, "payer")
+            or _refuse_restriction(ledger, payer, "debit", "payer")
+            or _refuse_flagged(ledger, transfer, payer)
+        )
         if refusal is not None:
             return refusal
     if payee is None:
@@ -193,6 +197,16 @@ def _refuse_restriction(ledger: Ledger, account: Account, scope: str, field: str
     if until is None or until <= ledger.now:
         return None
     return Refusal("account_restricted", field=field, available_at=None if until == OPEN_END else until)
+
+
+def _refuse_flagged(ledger: Ledger, transfer: Transfer, payer: Account) -> Refusal | None:
+    """Refuse what somebody sends while a risk flag restricts them; what they get, pay back or owe goes on."""
+    if not ledger.flags or transfer.kind not in _LIMITED:
+        return None
+    until = ledger.flags.get(payer.customer_id)
+    if until is None or until <= ledger.now:
+        return None
+    return Refusal("risk_restricted", field="payer", available_at=until)
 
 
 def _refuse_name(ledger: Ledger, payee: Account, name: str) -> Refusal | None:
