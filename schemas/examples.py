@@ -445,7 +445,7 @@ EXAMPLES: Final[Mapping[str, Sequence[Body]]] = {
     "message.delivered": [_RECEIPT],
     "message.failed": [{**_RECEIPT, "code": "UNDELIV"}],
     "message.expired": [{**_RECEIPT, "code": "EXPIRED"}],
-    "notification.sent": [{**_NOTICE, "channel": "sms"}],
+    "notification.sent": [{**_NOTICE, "channel": "sms", "gateway": "sms-a"}],
     "notification.failed": [{**_NOTICE, "channel": "sms", "why": "undelivered"}],
     "notification.delivered": [_NOTICE],
     "notification.suppressed": [{**_NOTICE, "why": "profile_missing"}],

@@ -34,6 +34,7 @@ READ_BY: Final[Mapping[str, Sequence[str]]] = {
         "maintenance.events",
         "notify.commands",
         "notify.receipts",
+        "risk.events",
         "transfer.events",
     ),
 }

@@ -36,6 +36,7 @@ def build(rules: Rules, outside: Outside) -> Service:
             _subscription("transfer", "transfer.events", handlers.on_events),
             _subscription("closure", "closure.events", handlers.on_events_for_many),
             _subscription("maintenance", "maintenance.events", handlers.on_events_for_many),
+            _subscription("risk", "risk.events", handlers.on_events),
             _subscription("erasure", "erasure.events", handlers.on_erasures),
             _subscription("command", "notify.commands", handlers.on_commands),
             _subscription("receipt", "notify.receipts", on_receipts),

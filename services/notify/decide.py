@@ -536,8 +536,8 @@ def reported(timer: Timer) -> UUID:
     return uuid.UUID(timer.subject.partition(".")[0])
 
 
-def report(notice: Notice, now_text: str) -> Outgoing:
-    """Return the message that says what became of a notice."""
+def report(notice: Notice, now_text: str, gateway: str | None = None) -> Outgoing:
+    """Return the message that says what became of a notice, and which gateway had it last where it left."""
     body: dict[str, Any] = {
         "notice_id": str(notice.notice_id),
         "event_id": notice.event_id,
@@ -547,6 +547,8 @@ def report(notice: Notice, now_text: str) -> Outgoing:
         "category": notice.category,
         "occurred_at": now_text,
     }
+    if gateway is not None:
+        body["gateway"] = gateway
     if notice.why is not None:
         body["why"] = notice.why
     headers = encode_headers(

@@ -238,11 +238,19 @@ notify delivery
 -- name: wake_readers
 notify inbox
 
--- Notices of which something became that is not published yet; the columns stand in the order of model.Notice.
+-- Notices of which something became that is not published yet; the columns stand in the order of model.Notice, and the
+-- last is the gateway that had it last.
 -- name: load_untold_notices
 select
     notice_id, event_id, customer_id, channel, role, category, urgency, template, delivery_id, lane_group, partition,
-    status, why, told, created_at, ended_at
+    status, why, told, created_at, ended_at,
+    (
+        select attempt.gateway
+        from attempt
+        where attempt.delivery_id = notice.delivery_id
+        order by attempt.number desc
+        limit 1
+    ) as gateway
 from notice
 where notice_id = any($1::uuid[]) and status <> 'pending' and told is distinct from status
 order by notice_id

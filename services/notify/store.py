@@ -128,10 +128,10 @@ async def _load_digests(
     return {(row[0], row[1], row[2]): Gathering(row[3], row[4]) for row in rows}
 
 
-async def load_notices(connection: Connection, ids: Iterable[UUID]) -> list[Notice]:
-    """Load and lock notices of which something is to be told."""
+async def load_notices(connection: Connection, ids: Iterable[UUID]) -> list[tuple[Notice, str | None]]:
+    """Load and lock notices of which something is to be told, each with the gateway that had it last, if any."""
     rows = await connection.fetch(_QUERIES.load_untold_notices, list(ids))
-    return [Notice(*row) for row in rows]
+    return [(Notice(*row[:-1]), row[-1]) for row in rows]
 
 
 async def _lock_customers(connection: Connection, ids: Collection[str], keys: Keys) -> dict[str, Customer]:

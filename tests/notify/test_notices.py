@@ -15,7 +15,7 @@ from schemas.erasure import CustomerErased
 from schemas.examples import EXAMPLES
 from schemas.registry import MODELS, TOPICS
 from services.notify.broadcast.handlers import Broadcasts
-from services.notify.decide import ERASE_TIMER, REPORT_TIMER, Rules, recipients
+from services.notify.decide import ERASE_TIMER, REPORT_TIMER, Rules, recipients, report_timer
 from services.notify.handlers import Handlers
 from services.notify.model import Channel, Role
 from services.notify.policy import DEFAULT_POLICY, read_policy
@@ -178,6 +178,28 @@ async def test_both_parties_are_told_once_each_in_their_language_whatever_is_rep
     assert published(await hear(pool, event)) == []
     assert await inboxes(pool) == [("a", 1, "en", "CN¥12.50 sent"), ("b", 1, "zh-CN", "收到 ¥12.50")]
     assert await accounted(pool) == {("delivered", None): 2}
+
+
+async def test_what_became_of_a_message_names_the_gateway_that_had_it_last(pool: Pool) -> None:
+    await hear(pool, profile("a"), is_profile=True)
+    await hear(pool, settled(payee=None))
+    async with pool.acquire() as connection:
+        notice_id = await connection.fetchval(
+            "update notice set delivery_id = notice_id, status = 'sent', ended_at = now(), told = null, why = null"
+            " returning notice_id"
+        )
+        for number, gateway in enumerate(("mail-a", "mail-b"), 1):
+            await connection.execute(
+                "insert into attempt (delivery_id, number, gateway, started_at) values ($1, $2, $3, now())",
+                notice_id,
+                number,
+                gateway,
+            )
+    effects = await hear(pool, timers=(report_timer(LANE, notice_id, "sent", NOW),))
+    (told,) = effects.outgoing
+    assert told.value is not None
+    assert orjson.loads(told.value)["gateway"] == "mail-b"
+    assert published(effects) == [("sent", "a", None)]
 
 
 async def test_who_is_both_parties_is_told_once(pool: Pool) -> None:

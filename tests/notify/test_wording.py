@@ -527,3 +527,17 @@ def test_a_template_cannot_say_what_it_does_not_know_nor_reach_into_the_program(
     wording = read_wording(_copy(tmp_path, ENGLISH.replace("{{ amount }} sent", template, 1)))
     with pytest.raises(WordingError, match=r"transfer\.settled"):
         wording.tell("transfer.settled", Role.PAYER, event("transfer.settled", SETTLED), Locale.ENGLISH, "UTC")
+
+
+@pytest.mark.parametrize(
+    ("locale", "words"),
+    [
+        (Locale.ENGLISH, ("nothing can be sent", "4:30", "not a credit record", "still receive", "tell us at once")),
+        (Locale.CHINESE, ("不能转出", "16:30", "不是信用记录", "仍可收款", "立即联系我们")),
+    ],
+)
+def test_a_flag_says_what_is_restricted_until_when_and_that_it_is_no_credit_record(
+    locale: Locale, words: tuple[str, ...]
+) -> None:
+    text = tell("risk.flagged", Role.HOLDER, EXAMPLES["risk.flagged"][0], locale, "Asia/Shanghai")
+    assert [word for word in words if word not in text.body] == []
