@@ -10,6 +10,7 @@ from local.bank_behaviour import Behaviour
 from local.behaviour import BehaviourFile
 from local.settings import runtime_settings
 from services.closure.settings import load_closure
+from services.insight.settings import load_insight
 from services.maintenance.settings import load_maintenance
 from services.notify.settings import load_notify
 from services.transfer.settings import load_settings
@@ -32,6 +33,7 @@ def check_settings(settings: LocalSettings, keys: Mapping[str, str]) -> None:
         load_maintenance()
         load_closure()
         load_notify()
+        load_insight()
         BehaviourFile(settings.home / "bank.json", Behaviour)
 
 

@@ -30,6 +30,12 @@ SERVICES: Final = {
 }
 """Every service with its migrations; its module is `services.<name>` and its schema its name."""
 
+PROJECTIONS: Final = ("insight",)
+"""Services that keep nothing but what the topics say: they have no tables."""
+
+WORKERS: Final = (*SERVICES, *PROJECTIONS)
+"""Every service by name."""
+
 
 class NotMigrated(UserError):
     """The tables could not be brought up to date; the text says why."""

@@ -30,7 +30,7 @@ from local.sandboxes import BANK, MAIL, MODULES, SMS, find_places
 from local.secrets import keys_of
 from local.settings import LocalSettings, load_local_settings
 from local.settings_check import check_settings
-from local.setup import SERVICES, set_up
+from local.setup import WORKERS, set_up
 from local.temporary import temporary_folder
 from ops.console import console
 from ops.errors import UserError
@@ -47,7 +47,7 @@ _WATCH_EVERY_S: Final = 0.5
 _REVIVE_AGAIN_AFTER_S: Final = 5.0
 _STOPS_WITHIN_S: Final = 120.0
 _MOST_WORKERS: Final = 64
-_MODULES: Final = {name: f"services.{name}" for name in SERVICES} | MODULES
+_MODULES: Final = {name: f"services.{name}" for name in WORKERS} | MODULES
 
 
 class AlreadyRunning(UserError):
@@ -100,9 +100,9 @@ def _counts(words: list[str]) -> dict[str, int]:
     counts = {}
     for word in words:
         name, _, number = word.partition("=")
-        if name not in SERVICES or not number.isdecimal() or not 0 <= int(number) <= _MOST_WORKERS:
+        if name not in WORKERS or not number.isdecimal() or not 0 <= int(number) <= _MOST_WORKERS:
             raise typer.BadParameter(
-                f"{word!r}: say NAME=COUNT with one of {', '.join(SERVICES)} and 0 to {_MOST_WORKERS}",
+                f"{word!r}: say NAME=COUNT with one of {', '.join(WORKERS)} and 0 to {_MOST_WORKERS}",
                 param_hint="--workers",
             )
         counts[name] = int(number)
@@ -244,7 +244,7 @@ class _System:
             await set_up(self._settings, self._engines.bootstrap, self._engines.dsn)
             if self._stopping.is_set():
                 return False
-            progress(", ".join(SERVICES) + " and the sandboxes")
+            progress(", ".join(WORKERS) + " and the sandboxes")
             self._start_processes()
             await self._wait_until_ready()
             if self._is_ready:
@@ -441,12 +441,14 @@ def started(
     notifiers: int = 1,
     maintainers: int = 1,
     closers: int = 1,
+    insights: int = 0,
     movable_clock: bool = False,
     environment: Mapping[str, str] | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Run `sluice up` in a process of its own for as long as the context; yield its endpoints.
 
-    Without `home` its data are temporary. Raises NotReady with what it said when it does not come up.
+    Without `home` its data are temporary. Without `insights` nobody is flagged, whatever fails. Raises NotReady with
+    what it said when it does not come up.
     """
     with temporary_folder() as temporary:
         place = home or temporary
@@ -455,7 +457,13 @@ def started(
             # The database server runs as nobody, and its data lie below.
             place.chmod(0o711)
         command = [sys.executable, "-m", "ops.cli", "up"]
-        counts = {"transfer": workers, "maintenance": maintainers, "closure": closers, "notify": notifiers}
+        counts = {
+            "transfer": workers,
+            "maintenance": maintainers,
+            "closure": closers,
+            "notify": notifiers,
+            "insight": insights,
+        }
         for name, count in counts.items():
             command += ["--workers", f"{name}={count}"]
         if movable_clock:

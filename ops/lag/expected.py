@@ -26,6 +26,7 @@ READ_BY: Final[Mapping[str, Sequence[str]]] = {
         "risk.events",
         "transfer.events",
     ),
+    "insight": ("erasure.events", "notify.events", "transfer.events"),
     "notify": (
         "account.states",
         "closure.events",

@@ -16,8 +16,9 @@ from confluent_kafka import KafkaException
 
 from services.insight.pages import pages
 from services.insight.settings import load_insight
-from services.insight.streams import Streams, assigned
+from services.insight.streams import Streams
 from services.insight.topics import GROUP, TopicsWrong, make_topics
+from services.insight.watch import Watch
 from services.runtime.app import EXIT_DONE, EXIT_FAILED, EXIT_MISCONFIGURED
 from services.runtime.clock import clock_from_setting
 from services.runtime.health import serve
@@ -26,15 +27,12 @@ from services.runtime.log import configure_logging, error_fields
 from services.runtime.settings import SettingsError, load_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from faust.types.auth import CredentialsT
 
     from services.insight.policy import Policy
     from services.runtime.settings import RuntimeSettings
 
 NAME: Final = "insight"
-_LOOK_EVERY_S: Final = 0.5
 _LOG = structlog.stdlib.get_logger(__name__)
 
 
@@ -67,14 +65,11 @@ async def _work(settings: RuntimeSettings, policy: Policy) -> int:
     app = make_app(settings)
     streams = Streams(app, policy, clock_from_setting(settings.clock), settings.topic_prefix, shapes)
     app.on_rebalance_complete.connect(_told(streams), weak=False)
-
-    def reasons_not_ready() -> Sequence[str]:
-        return why_not_ready(app)
-
-    async with serve(settings.http_host, settings.http_port, None, reasons_not_ready, pages(streams)) as address:
+    watch = Watch(app, streams, settings)
+    async with serve(settings.http_host, settings.http_port, None, watch.why_not_ready, pages(streams)) as address:
         sys.stdout.write(json.dumps({"service": NAME, "pid": os.getpid(), "health": address}) + "\n")
         sys.stdout.flush()
-        return await _run_until_told(app, streams, stopping, settings.shutdown_timeout_s)
+        return await _run_until_told(app, watch, stopping, settings.shutdown_timeout_s)
 
 
 def _told(streams: Streams) -> Any:
@@ -84,15 +79,14 @@ def _told(streams: Streams) -> Any:
     return on_rebalanced
 
 
-async def _run_until_told(app: faust.App, streams: Streams, stopping: asyncio.Event, deadline_s: float) -> int:
+async def _run_until_told(app: faust.App, watch: Watch, stopping: asyncio.Event, deadline_s: float) -> int:
     app.finalize()
-    await app.maybe_start()
     told = asyncio.create_task(stopping.wait())
-    looking = asyncio.create_task(_watch(app, streams))
-    await asyncio.wait([told, looking], return_when=asyncio.FIRST_COMPLETED)
+    running = asyncio.create_task(_run(app, watch))
+    await asyncio.wait([told, running], return_when=asyncio.FIRST_COMPLETED)
     told.cancel()
-    failure = looking.exception() if looking.done() else None
-    looking.cancel()
+    failure = running.exception() if running.done() else None
+    running.cancel()
     try:
         async with asyncio.timeout(deadline_s):
             await app.stop()
@@ -106,29 +100,19 @@ async def _run_until_told(app: faust.App, streams: Streams, stopping: asyncio.Ev
     return EXIT_DONE
 
 
-class Crashed(Exception):
-    """The application has ended by itself: a new process reads again what was in hand."""
+async def _run(app: faust.App, watch: Watch) -> None:
+    await app.maybe_start()
+    await watch.run()
 
 
-async def _watch(app: faust.App, streams: Streams) -> None:
-    while True:
-        if app.crashed or app.should_stop:
-            raise Crashed from app.crash_reason
-        if not why_not_ready(app):
-            await streams.look_at_clock()
-        await asyncio.sleep(_LOOK_EVERY_S)
-
-
-def why_not_ready(app: faust.App) -> list[str]:
-    """Return why an application does not count yet; nothing when it does."""
-    if app.rebalancing or not assigned(app):
-        return ["no partitions are assigned"]
-    return ["the tables are being rebuilt"] if app.in_recovery else []
+class _App(faust.App):
+    def _create_directories(self) -> None:
+        """Make no folders: what is known is in memory, and comes from the changelogs."""
 
 
 def make_app(settings: RuntimeSettings) -> faust.App:
     """Return the application, with no streams yet: one record at a time, and no pages of its own."""
-    return faust.App(
+    return _App(
         f"{settings.topic_prefix}{GROUP}",
         broker=[f"kafka://{place}" for place in settings.kafka_bootstrap_servers.split(",")],
         broker_credentials=_credentials(settings),
@@ -159,5 +143,3 @@ def _credentials(settings: RuntimeSettings) -> CredentialsT | None:
             mechanism=settings.kafka_sasl_mechanism,
         )
     return None if context is None else faust.SSLCredentials(context)
-
-

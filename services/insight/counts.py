@@ -21,7 +21,7 @@ class Counted(NamedTuple):
 
     minute: datetime
     what: What
-    count: int
+    number: int
 
 
 class MinuteCounts:
@@ -75,13 +75,13 @@ class MinuteCounts:
     def recent(self, partitions: Collection[int]) -> Iterator[Counted]:
         """Yield what these partitions count, added up, the newest minute first."""
         sums: Counter[tuple[int, What]] = Counter()
-        for (partition, minute, *what), (count, _) in self._table.items():
+        for (partition, minute, *parts), (count, _) in self._table.items():
             if partition in partitions:
-                sums[minute, tuple(what)] += count
+                sums[minute, tuple(parts)] += count
         oldest = max((minute for minute, _ in sums), default=0) - self._kept_s
-        for minute, what in sorted(sums, key=lambda key: (-key[0], key[1])):
+        for (minute, what), number in sorted(sums.items(), key=lambda one: (-one[0][0], one[0][1])):
             if minute > oldest:
-                yield Counted(datetime.fromtimestamp(minute, UTC), what, sums[minute, what])
+                yield Counted(datetime.fromtimestamp(minute, UTC), what, number)
 
     def look_again(self) -> None:
         """Take note that the table has been read anew: partitions have moved."""

@@ -60,17 +60,12 @@ def cleared(known: Suspicion) -> Suspicion:
     return replace(known, flag=None)
 
 
-def is_over(known: Suspicion, now: datetime) -> bool:
-    """Tell whether a flag's time has passed and nobody was told yet."""
-    return known.flag is not None and known.flag.until <= now
-
-
-def is_stale(known: Suspicion, rule: Rule | None, now: datetime) -> bool:
-    """Tell whether nothing that is known can ever count again: no flag is in force, and every failure is too old."""
+def due_at(known: Suspicion, rule: Rule | None) -> datetime:
+    """Return when a flag is over, or else when nothing that is known can count any more, by a rule that may be gone."""
     if known.flag is not None:
-        return False
-    last = max([failure.at for failure in known.failures[-1:]], default=known.counts_from)
-    return rule is None or last + timedelta(seconds=rule.within_s) <= now
+        return known.flag.until
+    last = known.failures[-1].at if known.failures else known.counts_from
+    return last + timedelta(seconds=0 if rule is None else rule.within_s)
 
 
 # --- Counts ---

@@ -56,7 +56,7 @@ class Suspicion:
         flag = body["flag"]
         return cls(
             tuple(Failure(datetime.fromisoformat(at), id_, reason) for at, id_, reason in body["failures"]),
-            flag and Flag(*flag[:3], datetime.fromisoformat(flag[3]), datetime.fromisoformat(flag[4])),
+            None if flag is None else Flag(*flag[:3], *map(datetime.fromisoformat, flag[3:])),
             datetime.fromisoformat(body["counts_from"]),
         )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import orjson
 from faust.exceptions import ConsumerNotStarted
@@ -44,6 +44,13 @@ _TYPES: Final = {
 }
 
 
+class _Due(NamedTuple):
+    """When a suspicion is to be looked at, and whether a flag is in force until then."""
+
+    at: datetime
+    is_flag: bool
+
+
 class Streams:
     """Declares the tables and agents of an application, and decides by the policy.
 
@@ -60,6 +67,8 @@ class Streams:
         self._prefix = prefix
         self._rules = {rule.name: rule for rule in policy.rules}
         self._asked: set[tuple[str, str]] = set()
+        # When what the table has is to be looked at; None until it was read.
+        self._due: dict[tuple[str, str], _Due] | None = None
         by_wallet, by_customer = shapes["transfer.events"].partitions, shapes["notify.events"].partitions
         self._suspicions = app.Table(topics.SUSPICIONS, partitions=by_wallet)
         minutes = policy.counts.minutes_kept
@@ -99,7 +108,7 @@ class Streams:
 
         return agent
 
-    async def _read_transfer(self, event: EventT, found: Envelope) -> None:
+    async def _read_transfer(self, event: EventT[bytes], found: Envelope) -> None:
         data = found.data
         if not isinstance(data, TransferEvent):
             return
@@ -111,7 +120,7 @@ class Streams:
                 about = {"failure": failure, "correlation_id": found.correlation_id, "traceparent": found.traceparent}
                 await self._note(_FAILED, data.payer_customer_id, about)
 
-    def _count_outcome(self, event: EventT, type_: str, data: TransferEvent) -> None:
+    def _count_outcome(self, event: EventT[bytes], type_: str, data: TransferEvent) -> None:
         outcome = decide.outcome_of(type_, data)
         if outcome is None:
             return
@@ -121,13 +130,13 @@ class Streams:
         if self.outcomes.count(where, offset, data.occurred_at, outcome):
             metrics.OUTCOMES.labels(*outcome).inc()
 
-    async def _read_notice(self, event: EventT, found: Envelope) -> None:
+    async def _read_notice(self, event: EventT[bytes], found: Envelope) -> None:
         if isinstance(found.data, NotificationEvent):
             delivery = decide.delivery_of(found.type, found.data)
             if self.deliveries.count(event.message.partition, event.message.offset, found.data.occurred_at, delivery):
                 metrics.DELIVERIES.labels(*delivery).inc()
 
-    async def _read_erasure(self, _event: EventT, found: Envelope) -> None:
+    async def _read_erasure(self, _event: EventT[bytes], found: Envelope) -> None:
         if isinstance(found.data, CustomerErase):
             await self._note(_FORGET, found.data.customer_id, {})
 
@@ -143,42 +152,57 @@ class Streams:
     async def _read_notes(self, stream: StreamT[dict[str, Any]]) -> None:
         async for note in stream:
             customer_id = note["customer_id"]
-            for rule in self._policy.rules:
-                if note["kind"] == _FAILED:
-                    await self._count_failure(customer_id, rule, note)
-                elif note["kind"] == _LOOK:
-                    await self._look(customer_id, rule)
-                else:
-                    await self._forget(customer_id, rule.name)
+            if note["kind"] == _FAILED:
+                at, transfer_id, reason = note["failure"]
+                failure = Failure(datetime.fromisoformat(at), transfer_id, reason)
+                for rule in self._policy.rules:
+                    if reason in rule.reasons:
+                        await self._count_failure(customer_id, rule, failure, note)
+            elif note["kind"] == _LOOK:
+                await self._look(customer_id, note["rule"])
+            else:
+                for key in [key for key in self._suspicions if key[0] == customer_id]:
+                    await self._forget(*key)
 
-    async def _count_failure(self, customer_id: str, rule: Rule, note: Mapping[str, Any]) -> None:
-        at, transfer_id, reason = note["failure"]
-        if reason not in rule.reasons:
-            return
+    async def _count_failure(self, customer_id: str, rule: Rule, failure: Failure, note: Mapping[str, Any]) -> None:
         known = self._known(customer_id, rule.name)
-        failure = Failure(datetime.fromisoformat(at), transfer_id, reason)
         suspicion = decide.count_failure(known, failure, customer_id, rule)
         if suspicion == known:
             return
         if suspicion.flag is not None and suspicion.flag.until > self._clock.now():
             # Before it is remembered: cut off in between, it is said again, with the same id.
             await self._say_flagged(suspicion.flag, note)
-        self._suspicions[customer_id, rule.name] = suspicion.as_json()
+        self._keep(customer_id, rule.name, suspicion)
 
-    async def _look(self, customer_id: str, rule: Rule) -> None:
-        self._asked.discard((customer_id, rule.name))
-        known, now = self._known(customer_id, rule.name), self._clock.now()
-        if known.flag is not None and decide.is_over(known, now):
+    async def _look(self, customer_id: str, rule_name: str) -> None:
+        self._asked.discard((customer_id, rule_name))
+        known = self._known(customer_id, rule_name)
+        if decide.due_at(known, self._rules.get(rule_name)) > self._clock.now():
+            return
+        if known.flag is None:
+            self._drop(customer_id, rule_name)
+        else:
             await self._say_cleared(known.flag)
-            self._suspicions[customer_id, rule.name] = decide.cleared(known).as_json()
-        elif decide.is_stale(known, rule, now):
-            self._suspicions.pop((customer_id, rule.name), None)
+            self._keep(customer_id, rule_name, decide.cleared(known))
 
     async def _forget(self, customer_id: str, rule_name: str) -> None:
         known = self._known(customer_id, rule_name)
         if known.flag is not None:
             await self._say_cleared(known.flag)
+        self._drop(customer_id, rule_name)
+
+    def _keep(self, customer_id: str, rule_name: str, suspicion: Suspicion) -> None:
+        self._suspicions[customer_id, rule_name] = suspicion.as_json()
+        if self._due is not None:
+            self._due[customer_id, rule_name] = self._due_of(suspicion, rule_name)
+
+    def _drop(self, customer_id: str, rule_name: str) -> None:
         self._suspicions.pop((customer_id, rule_name), None)
+        if self._due is not None:
+            self._due.pop((customer_id, rule_name), None)
+
+    def _due_of(self, suspicion: Suspicion, rule_name: str) -> _Due:
+        return _Due(decide.due_at(suspicion, self._rules.get(rule_name)), is_flag=suspicion.flag is not None)
 
     def _known(self, customer_id: str, rule_name: str) -> Suspicion:
         body = self._suspicions.get((customer_id, rule_name))
@@ -186,16 +210,14 @@ class Streams:
 
     async def look_at_clock(self) -> None:
         """Have what is over, or too old to count, looked at by whoever reads that customer's notes."""
+        if self._due is None:
+            known = {key: Suspicion.of_json(body) for key, body in self._suspicions.items()}
+            self._due = {key: self._due_of(suspicion, key[1]) for key, suspicion in known.items()}
         now = self._clock.now()
-        flags = 0
-        for key, body in list(self._suspicions.items()):
-            known = Suspicion.of_json(body)
-            flags += known.flag is not None
-            is_due = decide.is_over(known, now) or decide.is_stale(known, self._rules.get(key[1]), now)
-            if is_due and key not in self._asked:
-                self._asked.add(key)
-                await self._note(_LOOK, key[0], {})
-        metrics.FLAGS.set(flags)
+        metrics.FLAGS.set(sum(due.is_flag for due in self._due.values()))
+        for key in [key for key, due in self._due.items() if due.at <= now and key not in self._asked]:
+            self._asked.add(key)
+            await self._note(_LOOK, key[0], {"rule": key[1]})
 
     # --- Saying it ---
 
@@ -208,9 +230,7 @@ class Streams:
         body = {"customer_id": flag.customer_id, "rule": flag.rule}
         await self._say("risk.cleared", decide.cleared_id(flag), flag.until, body, {})
 
-    async def _say(
-        self, type_: str, id_: str, at: datetime, body: Mapping[str, str], cause: Mapping[str, Any]
-    ) -> None:
+    async def _say(self, type_: str, id_: str, at: datetime, body: Mapping[str, str], cause: Mapping[str, Any]) -> None:
         headers = encode_headers(
             type_,
             id=id_,
@@ -232,6 +252,7 @@ class Streams:
     async def look_again(self) -> None:
         """Take note that the tables were read anew."""
         self._asked.clear()
+        self._due = None
         self.outcomes.look_again()
         self.deliveries.look_again()
 
@@ -244,8 +265,8 @@ def assigned(app: faust.App) -> set[TP]:
         return set()
 
 
-def _headers_of(event: EventT) -> list[tuple[str, bytes | None]]:
-    headers = event.message.headers or ()
+def _headers_of(event: EventT[bytes]) -> list[tuple[str, bytes | None]]:
+    headers: Any = event.message.headers or ()
     return list(headers.items() if isinstance(headers, dict) else headers)
 
 

@@ -80,7 +80,9 @@ def _wait_for(admin: AdminClient, prefix: str) -> Mapping[str, Shape]:
             return {name: shape for name, shape in found.items() if shape is not None}
         if time.monotonic() > deadline:
             missing = ", ".join(name for name, shape in found.items() if shape is None)
-            raise TopicsWrong(f"These topics are missing: {missing}. Create them with `sluice topics`, then start again.")
+            raise TopicsWrong(
+                f"These topics are missing: {missing}. Create them with `sluice topics create`, then start again."
+            )
         time.sleep(_LOOK_EVERY_S)
 
 

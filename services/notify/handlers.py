@@ -155,9 +155,7 @@ class Handlers:
         """Publish what became of notices since their event was handled."""
         found = await store.load_notices(connection, set(map(reported, due)))
         await store.mark_told(connection, [notice for notice, _ in found])
-        return Effects(
-            outgoing=[report(notice, as_text(notice.ended_at or now), gateway) for notice, gateway in found]
-        )
+        return Effects(outgoing=[report(notice, as_text(notice.ended_at or now), gateway) for notice, gateway in found])
 
     async def on_profiles(self, connection: Connection, batch: Batch, now: datetime) -> Effects:
         """Take note of how people want to be told, and tell what waited; a tombstone forgets them."""

@@ -147,7 +147,7 @@ class WindowChange(NamedTuple):
 
 
 class FlagChanges(NamedTuple):
-    """What became of risk flags, each of a customer and a rule: cleared ones are forgotten, then the others are kept."""
+    """What became of risk flags, each of a customer and a rule: what is cleared goes, then the flags are kept."""
 
     flags: dict[tuple[str, str], datetime]
     cleared: set[tuple[str, str]]

@@ -163,7 +163,9 @@ async def record_flags(connection: Connection, changes: FlagChanges, now: dateti
     customers, rules = [key[0] for key in changes.cleared], [key[1] for key in changes.cleared]
     await share_customers(connection)
     await connection.execute(_QUERIES.delete_flags, list(changes.cleared_customers), customers, rules, now)
-    await execute_rows(connection, _QUERIES.upsert_flags, [(*key, until) for key, until in sorted(changes.flags.items())])
+    await execute_rows(
+        connection, _QUERIES.upsert_flags, [(*key, until) for key, until in sorted(changes.flags.items())]
+    )
 
 
 # --- Closing ---

@@ -171,7 +171,9 @@ def test_it_flags_once_rebuilds_its_state_and_clears_by_the_clock(
             {"gateway": None, "channel": "in_app", "delivered": 1, "delivery_rate": 1.0},
             {"gateway": "sms-a", "channel": "sms", "delivered": 1, "failed": 1, "delivery_rate": 0.5},
         ]
-        assert 'sluice_unreadable_records_total{reason="malformed",topic="transfer.events"} 1.0' in first.ask("/metrics")
+        assert 'sluice_unreadable_records_total{reason="malformed",topic="transfer.events"} 1.0' in first.ask(
+            "/metrics"
+        )
         # What it has not committed is read again. It has no folder of its own: the changelogs say what it knew.
         first.process.kill()
 

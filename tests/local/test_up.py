@@ -139,6 +139,7 @@ def test_the_endpoints_say_where_everything_is_once_everything_is_ready(system: 
         "maintenance",
         "closure",
         "notify",
+        "insight",
     ]
     assert all(is_ready(service) for service in said["services"])
     assert said["pid"] == system.process.pid
@@ -184,7 +185,7 @@ def test_a_killed_worker_is_replaced_and_the_endpoints_say_so(system: Supervised
     before = system.endpoints()
     os.kill(before["services"][0]["pid"], signal.SIGKILL)
     after = services_replaced(system, before)
-    assert len(after["services"]) == 5
+    assert len(after["services"]) == 6
     asked_for = system.folder / "endpoints.json"
     wait_for(lambda: json.loads(asked_for.read_text()) == after, what="both files")
     wait_for(lambda: all(is_ready(service) for service in after["services"]), deadline_s=60, what="ready")

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from local.setup import SERVICES
+from local.setup import PROJECTIONS, SERVICES
 from ops.lag.expected import READ_BY, expected_groups
 from services.closure import app as closure
+from services.insight import topics as insight
 from services.maintenance import app as maintenance
 from services.notify import app as notify
 from services.transfer import app as transfer
@@ -27,7 +28,9 @@ BUILD: dict[str, Callable[[], Service]] = {
 
 
 def test_every_service_is_expected() -> None:
-    assert set(READ_BY) == set(SERVICES) == set(BUILD)
+    assert set(SERVICES) == set(BUILD)
+    assert set(READ_BY) == {*SERVICES, *PROJECTIONS}
+    assert set(READ_BY["insight"]) == set(insight.READ)
     assert expected_groups("a.")["a.sluice.transfer"] >= {"a.transfer.commands"}
 
 

@@ -1,0 +1,85 @@
+"""Watches an application of faust: whether it counts, moves on and has not ended, and what the clock says."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Final
+
+from confluent_kafka import KafkaException
+from faust.types import TP
+
+from services.insight.streams import assigned
+from services.insight.topics import GROUP, READ
+from services.runtime.liveness import Hopeless, Progress, Stalled
+from services.runtime.topics import Place, TopicMissing, Topics
+
+if TYPE_CHECKING:
+    import faust
+
+    from services.insight.streams import Streams
+    from services.runtime.settings import RuntimeSettings
+
+_LOOK_EVERY_S: Final = 0.5
+_ANSWER_WITHIN_S: Final = 10.0
+_NO_PARTITIONS: Final = "no partitions are assigned"
+
+
+class Watch:
+    """Raises what a new process has to mend, because the client that faust stands on may hang and say nothing."""
+
+    def __init__(self, app: faust.App, streams: Streams, settings: RuntimeSettings) -> None:
+        self._app = app
+        self._streams = streams
+        self._prefix = settings.topic_prefix
+        self._topics = Topics(settings, GROUP)
+        self._every_s = settings.watch_interval_s
+        self._timeout_s = settings.stall_timeout_s
+        self._progress = Progress(settings.stall_timeout_s)
+        self._assigned_at = self._looked_at = time.monotonic()
+
+    def why_not_ready(self) -> list[str]:
+        """Return why nothing is counted just now; nothing when it is."""
+        if self._app.rebalancing or not assigned(self._app):
+            return [_NO_PARTITIONS]
+        return ["the tables are being rebuilt"] if self._app.in_recovery else []
+
+    async def run(self) -> None:
+        """Look until something is wrong; Hopeless or Stalled says what."""
+        while True:
+            if self._app.crashed or self._app.should_stop:
+                raise Hopeless("the application has ended by itself") from self._app.crash_reason
+            why = self.why_not_ready()
+            self._look_for_partitions(why)
+            if not why:
+                await self._streams.look_at_clock()
+                await self._look_for_progress()
+            else:
+                self._progress.excuse()
+            await asyncio.sleep(_LOOK_EVERY_S)
+
+    def _look_for_partitions(self, why: list[str]) -> None:
+        now_s = time.monotonic()
+        if _NO_PARTITIONS not in why:
+            self._assigned_at = now_s
+        elif now_s - self._assigned_at > self._timeout_s:
+            raise Hopeless(f"{_NO_PARTITIONS} for {self._timeout_s:g} s")
+
+    async def _look_for_progress(self) -> None:
+        if time.monotonic() - self._looked_at < self._every_s:
+            return
+        self._looked_at = time.monotonic()
+        ours = [Place(topic, number) for topic in READ for number in self._streams.partitions_of(topic)]
+        try:
+            ends = {place: log.end for place, log in (await self._topics.logs(ours)).items()}
+        except (KafkaException, TopicMissing):
+            # Brokers that do not answer us do not answer faust either.
+            self._progress.excuse()
+            return
+        async with asyncio.timeout(_ANSWER_WITHIN_S):
+            at = {place: await self._position(place) for place in ours}
+        if stalled := self._progress.observe(time.monotonic(), at, ends):
+            raise Stalled(", ".join(f"partition {place.partition} of {place.topic}" for place in stalled))
+
+    async def _position(self, place: Place) -> int:
+        return await self._app.consumer.position(TP(self._prefix + place.topic, place.partition)) or 0
