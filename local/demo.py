@@ -88,9 +88,10 @@ REASONS: Final = frozenset(
         "account_exists",
         "account_unknown",
         "tier_unknown",
+        "risk_restricted",
     }
 )
-"""Every reason that the transfer service can give without the risk service."""
+"""Every reason that the transfer service can give."""
 
 _BANK: Final = {
     "rules": [
@@ -137,7 +138,9 @@ def _live(console: Console, *, keep: bool) -> bool:
         clock = home / "clock"
         clock.write_text(str((_MORNING - datetime.now(UTC)).total_seconds()))
         (home / "bank.json").write_text(json.dumps(_BANK))
-        with started(home, movable_clock=True, environment=_OWN | {"SLUICE_POLICY": str(_POLICY)}) as endpoints:
+        with started(
+            home, insights=1, movable_clock=True, environment=_OWN | {"SLUICE_POLICY": str(_POLICY)}
+        ) as endpoints:
             console.print(f"Up after {time.monotonic() - began:.0f} s. The clocks say Monday morning.\n")
             story = Story(endpoints, clock, console)
             story.live()
@@ -183,7 +186,7 @@ class Story:
         self._consumer.assign(
             [
                 TopicPartition(topic, number, 0)
-                for topic in ("transfer.events", "maintenance.events", "closure.events")
+                for topic in ("transfer.events", "maintenance.events", "closure.events", "risk.events")
                 for number in self._consumer.list_topics(topic, 10).topics[topic].partitions
             ]
         )
@@ -199,6 +202,7 @@ class Story:
             self._check_names,
             self._verify,
             self._restrict,
+            self._suspect,
             self._wait,
             self._maintain,
             self._batch,
@@ -315,6 +319,19 @@ class Story:
         self._move_clock(timedelta(hours=1, minutes=1))
         self._tell("wallet:student", what="account.released")
 
+    def _suspect(self) -> None:
+        self._title("Too much fails in a short time: the landlord can send nothing for half an hour")
+        for _ in range(5):
+            self._tell(self._p2p("landlord", "nobody", 100), "failed")
+        self._tell("landlord", what="risk.flagged")
+        order = {"kind": "p2p", "payer": "wallet:landlord", "payee": "wallet:tea-shop", "amount_minor": 100}
+        self._await_quote(order, lambda said: said["would"] == "refuse")
+        self._tell(self._p2p("landlord", "tea-shop", 100), "failed")
+        self._tell(self._p2p("courier", "landlord", 600), "settled", "what others send still comes in")
+        self._move_clock(timedelta(minutes=31))
+        self._tell("landlord", what="risk.cleared")
+        self._tell(self._p2p("landlord", "tea-shop", 100), "settled")
+
     def _wait(self) -> None:
         self._title("Some transfers wait for their time")
         later = self._now() + timedelta(hours=2)
@@ -370,12 +387,16 @@ class Story:
 
     def _await_waiver(self) -> None:
         """Ask what a withdrawal costs until it costs nothing: the ledger hears of the compensation as the demo does."""
-        fee_minor = 1
-        while fee_minor:
+        order = {"kind": "withdrawal", "payer": "wallet:courier", "payee": "bank:DEMO:0002", "amount_minor": 40_000}
+        self._await_quote(order, lambda said: not said["fee_minor"])
+
+    def _await_quote(self, order: Mapping[str, Any], is_it: Callable[[Mapping[str, Any]], bool]) -> None:
+        """Ask what would become of an order until it is what is awaited: the ledger hears of news as the demo does."""
+        said: Mapping[str, Any] | None = None
+        while said is None or not is_it(said):
             asked = str(uuid.UUID(int=self._dice.getrandbits(128), version=4))
-            order = {"kind": "withdrawal", "payer": "wallet:courier", "payee": "bank:DEMO:0002", "amount_minor": 40_000}
-            self._send("transfer.quote", "wallet:courier", {"quote_id": asked, "currency": CURRENCY, **order})
-            fee_minor = self._await(lambda event: event.get("quote_id") == asked, "a quote")["fee_minor"]  # noqa: B023 - used at once
+            self._send("transfer.quote", order["payer"], {"quote_id": asked, "currency": CURRENCY, **order})
+            said = self._await(lambda event: event.get("quote_id") == asked, "a quote")  # noqa: B023 - used at once
 
     def _plan(self, starts_at: datetime, ends_at: datetime) -> str:
         window_id = str(uuid.UUID(int=self._dice.getrandbits(128), version=4))
@@ -762,7 +783,16 @@ def _in_chinese(text: str) -> list[dict[str, str]]:
 MARKET: Final = ("wallet:florist", "wallet:cobbler", "wallet:weaver")
 """The wallets of the clearance: one that holds something, an empty one, and one whose holder owes something."""
 
-_SUBJECTS: Final = ("transfer_id", "account_id", "quote_id", "command_id", "window_id", "case_id", "clearance_id")
+_SUBJECTS: Final = (
+    "transfer_id",
+    "account_id",
+    "quote_id",
+    "command_id",
+    "window_id",
+    "case_id",
+    "clearance_id",
+    "customer_id",
+)
 """What an event may be about."""
 
 

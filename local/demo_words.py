@@ -37,6 +37,8 @@ def sentence_of(event: Mapping[str, Any]) -> str:
         return _of_clearance(event, happened)
     if event["type"].startswith(("closure.", "credit.", "loan.")):
         return _of_closing(event, happened, because)
+    if event["type"].startswith("risk."):
+        return _of_risk(event, happened)
     if event["type"].startswith("account."):
         available = amount_text(event["available_minor"], event["currency"])
         return f"{event['account_id']}: {happened}, available {available}"
@@ -46,6 +48,14 @@ def sentence_of(event: Mapping[str, Any]) -> str:
     fee = f" and fee {amount_text(event['fee_minor'], event['currency'])}" if event["fee_minor"] else ""
     due = f", money back by {event['refund_due_on']}" if "refund_due_on" in event else ""
     return f"{event['kind']} {amount}{fee}, {event['payer']} → {event['payee']}: [cyan]{happened}[/cyan]{because}{due}"
+
+
+def _of_risk(event: Mapping[str, Any], happened: str) -> str:
+    until = (
+        f" until {datetime.fromisoformat(event['until']).astimezone(BUSINESS_ZONE):%H:%M}" if "until" in event else ""
+    )
+    rule = f" because of [yellow]{event['rule']}[/yellow]" if event.get("rule") else ""
+    return f"{event['customer_id']} is [cyan]{happened}[/cyan]{until}{rule}"
 
 
 def _of_window(event: Mapping[str, Any], happened: str, because: str) -> str:
