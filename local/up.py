@@ -50,6 +50,10 @@ _MOST_WORKERS: Final = 64
 _MODULES: Final = {name: f"services.{name}" for name in WORKERS} | MODULES
 
 
+_PAGES: Final = {"insight": "/metrics, /outcomes, /deliveries"}
+"""What a service answers besides its health, where that is more than its metrics."""
+
+
 class AlreadyRunning(UserError):
     """Something runs in this place; the text says what, and where its endpoints are."""
 
@@ -390,7 +394,10 @@ class _System:
         _say("\nSluice is up.", style="bold green")
         rows = [("Kafka", found["kafka"])]
         rows += [
-            (service["name"], f"{service['health']}/readyz and /metrics, process {service['pid']}")
+            (
+                service["name"],
+                f"{service['health']}/readyz and {_PAGES.get(service['name'], '/metrics')}, process {service['pid']}",
+            )
             for service in found["services"]
         ]
         if found["bank"]:

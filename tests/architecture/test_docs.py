@@ -10,6 +10,8 @@ import pytest
 from local.settings import LocalSettings
 from ops.cli import COMMANDS
 from services.closure.settings import ClosureSettings
+from services.insight import metrics as insight_metrics
+from services.insight.settings import InsightSettings
 from services.maintenance.settings import MaintenanceSettings
 from services.notify.settings import NotifySettings
 from services.runtime.metrics import REGISTRY
@@ -24,6 +26,7 @@ README = (ROOT / "README.md").read_text("utf-8")
 def exposed_names() -> set[str]:
     """Return every name that `/metrics` shows, those of series that have no value yet too."""
     names = set()
+    assert insight_metrics.REGISTRY is REGISTRY
     for family in REGISTRY.collect():
         suffixes = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count", "")}.get(family.type, ("",))
         names |= {family.name + suffix for suffix in suffixes}
@@ -43,7 +46,16 @@ def test_every_command_stands_in_the_readme(command: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "settings", [RuntimeSettings, TransferSettings, MaintenanceSettings, ClosureSettings, NotifySettings, LocalSettings]
+    "settings",
+    [
+        RuntimeSettings,
+        TransferSettings,
+        MaintenanceSettings,
+        ClosureSettings,
+        NotifySettings,
+        InsightSettings,
+        LocalSettings,
+    ],
 )
 def test_every_setting_stands_in_the_readme(settings: type[RuntimeSettings]) -> None:
     names = {str(field.validation_alias or name).upper() for name, field in settings.model_fields.items()}
