@@ -135,6 +135,7 @@ def running_system(
     notifiers: int = 0,
     maintainers: int = 0,
     closers: int = 0,
+    insights: int = 0,
     bank: Mapping[str, Any] | None = None,
     movable_clock: bool = False,
     environment: Mapping[str, str] | None = None,
@@ -144,7 +145,7 @@ def running_system(
     if bank is not None:
         (home / "bank.json").write_text(json.dumps(bank))
     counts = {"workers": workers, "notifiers": notifiers, "maintainers": maintainers, "closers": closers}
-    with started(home, **counts, movable_clock=movable_clock, environment=environment) as endpoints:
+    with started(home, **counts, insights=insights, movable_clock=movable_clock, environment=environment) as endpoints:
         yield System(home, endpoints)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import urllib.request
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.end_to_end.system import System, running_system
+from tests.end_to_end.system import Reader, System, running_system
 from tests.waiting import wait_for
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
-    with running_system(tmp_path_factory.mktemp("notices") / "home", notifiers=1) as started:
+    with running_system(tmp_path_factory.mktemp("notices") / "home", notifiers=1, insights=1) as started:
         yield started
 
 
@@ -82,6 +83,49 @@ def test_both_parties_read_it_in_their_language_by_mail_and_what_failed_by_text_
     assert by_channel >= {("in_app", "delivered"), ("email", "sent"), ("sms", "delivered")}
     (sms,) = [item for item in said["items"] if item["channel"] == "sms"]
     assert [attempt["outcome"] for attempt in sms["attempts"]] == ["delivered"]
+
+
+def test_who_fails_too_often_is_restricted_and_told_why_whatever_becomes_of_insight(system: System) -> None:
+    introduce(system, "dora", 3, locale="zh-CN")
+    introduce(system, "eric", 4)
+    reader = Reader(system.kafka)
+    funded = system.request("top_up", "bank:ICBC:6222020000000001", "wallet:dora", 10_000)
+    for _ in range(5):
+        system.request("p2p", "wallet:dora", "wallet:nobody", 100)
+    system.flush()
+    wait_for(lambda: tells_dora(system, "不能转出"), deadline_s=40, what="why she cannot send anything")
+    os.kill(insight(system)["pid"], signal.SIGKILL)
+    # The ledger has heard of it as the notifier has, or does so in a moment.
+    reader.read_until(lambda: pay(system, reader) == "risk_restricted")
+    assert reader.status(funded) == "settled"
+    reader.close()
+
+    def is_counted() -> bool:
+        with urllib.request.urlopen(f"{insight(system)['health']}/deliveries", timeout=5) as answer:
+            gateways = {one["gateway"] for one in json.load(answer)["gateways"]}
+        return None in gateways and bool(gateways & {"sms-a", "sms-b"})
+
+    wait_for(is_counted, what="the counts of the insight that was started again")
+    audit = [sys.executable, "-m", "ops.cli", "audit"]
+    subprocess.run(audit, env=os.environ | {"SLUICE_HOME": str(system.home)}, timeout=60, check=True)
+
+
+def tells_dora(system: System, words: str) -> bool:
+    return any(words in text["body"] for text in received(system, "sms_sandbox", to="%2B8613812340003"))
+
+
+def insight(system: System) -> dict[str, Any]:
+    (found,) = [one for one in system.endpoints()["services"] if one["name"] == "insight"]
+    return dict(found)
+
+
+def pay(system: System, reader: Reader) -> str | None:
+    """Have Dora pay Eric, and return why she cannot."""
+    asked = system.request("p2p", "wallet:dora", "wallet:eric", 1)
+    system.flush()
+    reader.read_until(lambda: reader.status(asked) is not None)
+    reason: dict[str, Any] = reader.latest[asked].get("reason") or {}
+    return reason.get("code")
 
 
 def accepted(system: System, *words: str) -> int:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import uuid
 from typing import TYPE_CHECKING, Any
+from urllib.request import urlopen
 
 import orjson
 import pytest
@@ -119,8 +120,15 @@ def _publish(options: dict[str, Any], wallet: str) -> str:
     return payout["transfer_id"]
 
 
+def _settled_by_insight(endpoints: dict[str, Any]) -> bool:
+    (address,) = [one["health"] for one in endpoints["services"] if one["name"] == "insight"]
+    with urlopen(f"{address}/outcomes") as answer:
+        minutes = orjson.loads(answer.read())["minutes"]
+    return {"settled"} == {one["outcome"] for minute in minutes for one in minute["outcomes"]}
+
+
 def test_a_withdrawal_goes_to_the_bank_and_back_over_tls(cluster: dict[str, str], tmp_path: Path) -> None:
-    with started(tmp_path / "home", environment=cluster) as endpoints:
+    with started(tmp_path / "home", insights=1, environment=cluster) as endpoints:
         assert endpoints["kafka"] == cluster["KAFKA_BOOTSTRAP_SERVERS"]
         assert endpoints["engines"]["kafka_pid"] is None
         options = _options(cluster)
@@ -135,6 +143,7 @@ def test_a_withdrawal_goes_to_the_bank_and_back_over_tls(cluster: dict[str, str]
 
         wait_for(is_settled, deadline_s=30, what="the withdrawal's settlement")
         consumer.close()
+        wait_for(lambda: _settled_by_insight(endpoints), deadline_s=30, what="insight counts it")
         shown = subprocess.run(
             [sys.executable, "-m", "ops.cli", "offsets", "show", "--json"],
             env=os.environ | cluster | {"DATABASE_URL": endpoints["database"]},
