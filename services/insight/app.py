@@ -1,4 +1,4 @@
-"""A worker of insight from its first line to its exit code: the application of faust, and what is asked of it."""
+"""A worker of insight from its first line to its exit code."""
 
 from __future__ import annotations
 
@@ -14,21 +14,19 @@ import faust
 import structlog
 from confluent_kafka import KafkaException
 
+from services.insight.engine import make_app
 from services.insight.pages import pages
 from services.insight.settings import load_insight
 from services.insight.streams import Streams
-from services.insight.topics import GROUP, TopicsWrong, make_topics
+from services.insight.topics import TopicsWrong, make_topics
 from services.insight.watch import Watch
 from services.runtime.app import EXIT_DONE, EXIT_FAILED, EXIT_MISCONFIGURED
 from services.runtime.clock import clock_from_setting
 from services.runtime.health import serve
-from services.runtime.kafka import ssl_context
 from services.runtime.log import configure_logging, error_fields
 from services.runtime.settings import SettingsError, load_settings
 
 if TYPE_CHECKING:
-    from faust.types.auth import CredentialsT
-
     from services.insight.policy import Policy
     from services.runtime.settings import RuntimeSettings
 
@@ -44,7 +42,7 @@ def run() -> int:
         sys.stderr.write(f"{error}\n")
         return EXIT_MISCONFIGURED
     configure_logging(settings.log_level, settings.log_format)
-    for noisy in ("faust", "mode"):
+    for noisy in ("faust", "mode", "services.insight.engine"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
     with asyncio.Runner() as runner:
         return runner.run(_work(settings, policy))
@@ -103,43 +101,3 @@ async def _run_until_told(app: faust.App, watch: Watch, stopping: asyncio.Event,
 async def _run(app: faust.App, watch: Watch) -> None:
     await app.maybe_start()
     await watch.run()
-
-
-class _App(faust.App):
-    def _create_directories(self) -> None:
-        """Make no folders: what is known is in memory, and comes from the changelogs."""
-
-
-def make_app(settings: RuntimeSettings) -> faust.App:
-    """Return the application, with no streams yet: one record at a time, and no pages of its own."""
-    return _App(
-        f"{settings.topic_prefix}{GROUP}",
-        broker=[f"kafka://{place}" for place in settings.kafka_bootstrap_servers.split(",")],
-        broker_credentials=_credentials(settings),
-        broker_client_id=GROUP,
-        broker_session_timeout=6.0,
-        broker_heartbeat_interval=2.0,
-        broker_rebalance_timeout=20.0,
-        broker_request_timeout=30.0,
-        broker_commit_interval=1.0,
-        consumer_auto_offset_reset="earliest",
-        producer_compression_type=None if settings.kafka_compression == "none" else settings.kafka_compression,
-        store="memory://",
-        stream_wait_empty=False,
-        topic_disable_leader=True,
-        web_enabled=False,
-        autodiscover=False,
-    )
-
-
-def _credentials(settings: RuntimeSettings) -> CredentialsT | None:
-    context = ssl_context(settings)
-    if settings.kafka_security_protocol.startswith("SASL"):
-        password = settings.kafka_sasl_password
-        return faust.SASLCredentials(
-            username=settings.kafka_sasl_username,
-            password=None if password is None else password.get_secret_value(),
-            ssl_context=context,
-            mechanism=settings.kafka_sasl_mechanism,
-        )
-    return None if context is None else faust.SSLCredentials(context)

@@ -11,7 +11,7 @@ from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-def
 from services.runtime.kafka import admin_options
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from services.insight.policy import Policy
     from services.runtime.settings import RuntimeSettings
@@ -53,9 +53,18 @@ def make_topics(settings: RuntimeSettings, policy: Policy) -> Mapping[str, Shape
     Waits a minute for those of others, then raises TopicsWrong.
     """
     admin = AdminClient({**admin_options(settings, GROUP), "log_level": 0})
-    shapes = _wait_for(admin, settings.topic_prefix)
-    for name, (like, config) in _own(policy).items():
-        _make(admin, settings.topic_prefix + name, shapes[like], config)
+    prefix, own = settings.topic_prefix, _own(policy)
+    shapes = _wait_for(admin, prefix, (*READ, WRITTEN))
+    for name, (like, config) in own.items():
+        _make(admin, prefix + name, shapes[like], config)
+    # Who joins the group before its clients can see a topic takes it for one without partitions.
+    for name, found in _wait_for(admin, prefix, tuple(own)).items():
+        wanted = shapes[own[name][0]].partitions
+        if found.partitions != wanted:
+            raise TopicsWrong(
+                f"{prefix}{name} has {found.partitions} partitions and needs {wanted}: delete the topics whose names "
+                f"begin with {prefix}{GROUP}-, and insight counts anew."
+            )
     return shapes
 
 
@@ -72,10 +81,10 @@ def _own(policy: Policy) -> Mapping[str, tuple[str, Mapping[str, str]]]:
     }
 
 
-def _wait_for(admin: AdminClient, prefix: str) -> Mapping[str, Shape]:
+def _wait_for(admin: AdminClient, prefix: str, names: Sequence[str]) -> Mapping[str, Shape]:
     deadline = time.monotonic() + _WAIT_S
     while True:
-        found = {name: _shape_of(admin, prefix + name) for name in (*READ, WRITTEN)}
+        found = {name: _shape_of(admin, prefix + name) for name in names}
         if all(found.values()):
             return {name: shape for name, shape in found.items() if shape is not None}
         if time.monotonic() > deadline:
@@ -94,6 +103,8 @@ def _shape_of(admin: AdminClient, name: str) -> Shape | None:
         if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
             return None
         raise
+    if any(partition.leader is None for partition in partitions):
+        return None
     return Shape(len(partitions), len(partitions[0].replicas))
 
 
@@ -104,9 +115,3 @@ def _make(admin: AdminClient, name: str, shape: Shape, config: Mapping[str, str]
     except KafkaException as error:
         if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
             raise
-    found = _shape_of(admin, name)
-    if found is not None and found.partitions != shape.partitions:
-        raise TopicsWrong(
-            f"{name} has {found.partitions} partitions and needs {shape.partitions}: delete the topics whose names "
-            f"begin with {name.partition('-')[0]}-, and insight counts anew."
-        )

@@ -1,0 +1,55 @@
+"""The application of faust: how it reaches the brokers, and what of it is switched off."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import faust
+
+from services.insight.topics import GROUP
+from services.runtime.kafka import ssl_context
+
+if TYPE_CHECKING:
+    from faust.types.auth import CredentialsT
+
+    from services.runtime.settings import RuntimeSettings
+
+
+class _App(faust.App):
+    def _create_directories(self) -> None:
+        """Make no folders: what is known is in memory, and comes from the changelogs."""
+
+
+def make_app(settings: RuntimeSettings) -> faust.App:
+    """Return the application, with no streams yet: one record at a time, and no pages of its own."""
+    return _App(
+        f"{settings.topic_prefix}{GROUP}",
+        broker=[f"kafka://{place}" for place in settings.kafka_bootstrap_servers.split(",")],
+        broker_credentials=_credentials(settings),
+        broker_client_id=GROUP,
+        broker_session_timeout=6.0,
+        broker_heartbeat_interval=2.0,
+        broker_rebalance_timeout=20.0,
+        broker_request_timeout=30.0,
+        broker_commit_interval=1.0,
+        consumer_auto_offset_reset="earliest",
+        producer_compression_type=None if settings.kafka_compression == "none" else settings.kafka_compression,
+        store="memory://",
+        stream_wait_empty=False,
+        topic_disable_leader=True,
+        web_enabled=False,
+        autodiscover=False,
+    )
+
+
+def _credentials(settings: RuntimeSettings) -> CredentialsT | None:
+    context = ssl_context(settings)
+    if settings.kafka_security_protocol.startswith("SASL"):
+        password = settings.kafka_sasl_password
+        return faust.SASLCredentials(
+            username=settings.kafka_sasl_username,
+            password=None if password is None else password.get_secret_value(),
+            ssl_context=context,
+            mechanism=settings.kafka_sasl_mechanism,
+        )
+    return None if context is None else faust.SSLCredentials(context)
