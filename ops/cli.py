@@ -44,6 +44,7 @@ COMMANDS: Final = {
     "replay": ("local.replay:run", "Send a history through the system and check every balance."),
     "statement": ("ops.ledger:show_statement", "Show an account: its balance, and each movement."),
     "transfer": ("ops.ledger:show_transfer", "Show a transfer: where it stands, each step, and what it moved."),
+    "trace": ("ops.trace.show:show", "Show everything that happened to one thing, across services, in time order."),
     "notices": ("ops.notices:show", "Show what became of everything that people were to be told."),
     "audit": ("ops.ledger:show_audit", "Check that everything adds up; exit 1 if not, 2 if it could not look."),
     "windows plan": ("ops.windows:plan", "Plan a window; one that starts now is an emergency."),

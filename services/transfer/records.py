@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -10,7 +11,7 @@ from services.runtime.audit import find_broken
 from services.runtime.database import load_queries
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Iterable, Sequence
     from datetime import datetime
     from uuid import UUID
 
@@ -89,18 +90,49 @@ async def read_transfer(connection: Connection, transfer_id: UUID) -> TransferRe
     if transfer is None:
         return None
     id_ = transfer["transfer_id"]
-    party = transfer["payer"] if transfer["payer"].startswith("wallet:") else transfer["payee"]
-    if transfer["status"] in {"failed", "cancelled"} and transfer["kind"] == "top_up":
-        party = "platform:suspense"
     refunds = await connection.fetch(_QUERIES.refunds_of_transfer, id_)
     subjects = [str(id_), *(str(row["refund_id"]) for row in refunds)]
+    steps = list(await connection.fetch(_QUERIES.steps, id_))
     return TransferRecord(
         transfer=transfer,
-        steps=list(await connection.fetch(_QUERIES.steps, id_)),
-        movements=list(await connection.fetch(_QUERIES.movements_of_transfer, id_, party)),
+        steps=steps,
+        movements=await _read_movements(connection, transfer, {step["occurred_at"] for step in steps}),
         refunds=list(refunds),
         timers=list(await connection.fetch(_QUERIES.timers_of, subjects)),
     )
+
+
+async def _read_movements(connection: Connection, transfer: Row, moments: Collection[datetime]) -> list[Row]:
+    """Return what a transfer moved, looked for only around the moments when something was said of it."""
+    found = list(await connection.fetch(_QUERIES.movements_between_books, transfer["transfer_id"]))
+    wallet = next((one for one in (transfer["payer"], transfer["payee"]) if one.startswith("wallet:")), None)
+    if wallet is None:
+        return found
+    spans = [
+        (
+            await connection.fetchval(_QUERIES.first_entry_from, wallet, moment - _LATE),
+            await connection.fetchval(_QUERIES.first_entry_from, wallet, moment + _LATE),
+        )
+        for moment in moments
+    ]
+    for first, last in _joined([(first, last) for first, last in spans if first is not None]):
+        found += await connection.fetch(_QUERIES.movements_among, wallet, first, last, transfer["transfer_id"])
+    return sorted(found, key=lambda row: (row["moved_at"], row["debit_number"] or row["credit_number"] or 0))
+
+
+_LATE: Final = timedelta(seconds=30)
+"""Longer than a transaction waits for a wallet that another has locked."""
+
+
+def _joined(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return spans of which none overlap."""
+    joined: list[tuple[int, int]] = []
+    for first, last in sorted(spans):
+        if joined and first <= joined[-1][1]:
+            joined[-1] = (joined[-1][0], max(last, joined[-1][1]))
+        else:
+            joined.append((first, last))
+    return joined
 
 
 async def read_first_events(connection: Connection, ids: Sequence[UUID]) -> dict[UUID, bytes]:

@@ -138,11 +138,56 @@ select transfer_id, event_body
 from transfer
 where transfer_id = any($1::uuid[]) and seq = 1
 
--- name: movements_of_transfer
+-- What of a transfer moved in no wallet.
+-- name: movements_between_books
 select *
 from movement
-where transfer_id = $1 and (debit_account = $2 or credit_account = $2)
-order by moved_at, coalesce(debit_number, credit_number)
+where transfer_id = $1 and debit_number is null and credit_number is null
+order by moved_at
+
+-- The first of a wallet's entries that was made at a moment or later, by halving: its entries are numbered from 1 and
+-- stand in the order of their moments, but for the seconds that a transaction may have waited for the wallet.
+-- name: first_entry_from
+with recursive halving as (
+    select 1::bigint as low, entry_count + 1 as high
+    from account
+    where account_id = $1
+    union all
+    select
+        case when middle.moved_at < $2 then middle.number + 1 else halving.low end,
+        case when middle.moved_at < $2 then halving.high else middle.number end
+    from halving
+    cross join lateral (
+        select
+            (halving.low + halving.high) / 2 as number,
+            coalesce(
+                (
+                    select moved_at
+                    from movement
+                    where debit_account = $1 and debit_number = (halving.low + halving.high) / 2
+                ),
+                (
+                    select moved_at
+                    from movement
+                    where credit_account = $1 and credit_number = (halving.low + halving.high) / 2
+                )
+            ) as moved_at
+    ) as middle
+    where halving.low < halving.high
+)
+
+select max(low)
+from halving
+
+-- What a transfer moved in a wallet, among the entries of these numbers.
+-- name: movements_among
+select *
+from movement
+where debit_account = $1 and debit_number >= $2 and debit_number < $3 and transfer_id = $4
+union all
+select *
+from movement
+where credit_account = $1 and credit_number >= $2 and credit_number < $3 and transfer_id = $4
 
 -- name: refunds_of_transfer
 select * from refund where transfer_id = $1 order by requested_at

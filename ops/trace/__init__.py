@@ -1,0 +1,1 @@
+"""What happened to one thing, across services and topics, in time order."""

@@ -1,0 +1,108 @@
+"""The nouns of a trace: a line for each thing that happened, what an id is the id of, and where else to look."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias
+from uuid import UUID
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+Kind: TypeAlias = Literal[
+    "transfer",
+    "case",
+    "reopening",
+    "clearance",
+    "window",
+    "waiver",
+    "batch",
+    "customer",
+    "event",
+    "notice",
+    "broadcast",
+    "request",
+]
+"""What an id may be the id of. A request is one to tell somebody something."""
+
+What: TypeAlias = Literal[
+    "command", "decision", "event", "instruction", "answer", "entry", "notice", "attempt", "timer", "dead letter"
+]
+"""What a line is about. A decision is what was decided without being told to anybody."""
+
+
+class Subject(NamedTuple):
+    """Something that is traced."""
+
+    kind: Kind
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One thing that happened: when, where, to what, and why; amounts in minor units.
+
+    `said` is what the event or command says, personal data masked.
+    """
+
+    at: datetime
+    service: str
+    what: What
+    name: str
+    about: str
+    status: str | None = None
+    why: str | None = None
+    amount_minor: int | None = None
+    currency: str | None = None
+    detail: str | None = None
+    correlation: str | None = None
+    event_id: str | None = None
+    said: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Look(NamedTuple):
+    """Records to look for in a topic: those that name one of these ids, around these moments.
+
+    With a key only its partition is read; without one, all. `types` narrows them, by the short names' beginnings.
+    """
+
+    topic: str
+    key: str | None
+    needles: frozenset[str]
+    moments: frozenset[datetime]
+    types: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class Chapter:
+    """What one service knows of one thing: lines, what else it leads to, where else to look, and what to say of it."""
+
+    lines: list[Line] = field(default_factory=list)
+    links: list[Subject] = field(default_factory=list)
+    looks: list[Look] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """Everything that is known of an id: what it is, what it led to, each line in time order, and what is missing."""
+
+    id: str
+    found: list[Subject]
+    followed: list[Subject]
+    correlations: list[str]
+    lines: list[Line]
+    notes: list[str]
+
+
+MOST: Final = 20
+"""Of what there may be many, such as a window's transfers, so many are shown."""
+
+
+def as_uuid(text: str) -> UUID | None:
+    """Return the UUID that a text is, or None."""
+    try:
+        return UUID(text)
+    except ValueError:
+        return None
