@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from schemas.transfer import FeeWaived
     from services.maintenance.model import Grant
     from services.maintenance.policy import Policy
-    from services.runtime.message import Lane, Message
+    from services.runtime.message import Caused, Lane, Message
 
 SOURCE: Final = "sluice/maintenance"
 EVENTS: Final = "maintenance.events"
@@ -109,7 +109,8 @@ class Book:
     def publish(self, lane: Lane, window: Window) -> None:
         """Publish the latest event of a window, again for whoever asks again."""
         id_ = f"{window.window_id}.{window.revision}"
-        self._say(lane, window.window_id, window.event_type, id_, window.event_body, window.occurred_at or self.now)
+        at = window.occurred_at or self.now
+        self._say(lane, window.window_id, window.event_type, id_, window.event_body, at, window)
 
     def refuse(self, message: Message, window_id: UUID, refusal: Refusal) -> None:
         """Answer a command that cannot be done; the window, if there is one, stays as it is."""
@@ -117,12 +118,15 @@ class Book:
         reason |= {"refund": "none"}
         reason |= {name: value for name in ("field", "detail") if (value := getattr(refusal, name)) is not None}
         body = {"window_id": str(window_id), "reason": reason, "occurred_at": as_text(self.now)}
-        self._say(message.lane, window_id, "window.refused", refusal_id(message), orjson.dumps(body), self.now)
+        self._say(message.lane, window_id, "window.refused", refusal_id(message), orjson.dumps(body), self.now, message)
 
     def answer_again(self, message: Message, known: Answer) -> None:
         """Answer a command that was done before as it was answered then."""
         if known.type is not None and known.event_id is not None and known.body is not None:
-            self._say(message.lane, known.window_id, known.type, known.event_id, known.body, known.occurred_at)
+            # A refusal was caused by the command, which is here again; anything else by who planned the window.
+            window = None if known.type == "window.refused" else self.windows.get(known.window_id)
+            said = (known.type, known.event_id, known.body, known.occurred_at)
+            self._say(message.lane, known.window_id, *said, window or message)
 
     def grant(self, lane: Lane, window: Window, grant: Grant) -> None:
         """Tell a customer what they get for a window."""
@@ -144,17 +148,17 @@ class Book:
             "occurred_at": as_text(self.now),
             **extra,
         }
-        self._say(lane, grant.window_id, type_, id_, orjson.dumps(body), self.now)
+        self._say(lane, grant.window_id, type_, id_, orjson.dumps(body), self.now, window)
 
-    def _say(self, lane: Lane, window_id: UUID, type_: str, id_: str, body: bytes, at: datetime) -> None:
-        window = self.windows.get(window_id)
+    def _say(self, lane: Lane, window_id: UUID, type_: str, id_: str, body: bytes, at: datetime, cause: Caused) -> None:
         headers = encode_headers(
             type_,
             id=id_,
             source=SOURCE,
             time=as_text(at),
             subject=str(window_id),
-            correlation_id=window.correlation_id if window else None,
+            correlation_id=cause.correlation_id,
+            traceparent=cause.traceparent,
         )
         self.outgoing.append(Outgoing(lane, EVENTS, str(window_id).encode(), body, headers))
 
@@ -235,6 +239,7 @@ def _decide_plan(book: Book, message: Message, command: WindowSchedule, content_
             starts_at=command.starts_at,
             ends_at=command.ends_at,
             correlation_id=message.correlation_id,
+            traceparent=message.traceparent,
         )
         plan(book, message.lane, window)
 
@@ -539,7 +544,9 @@ def forget(book: Book, message: Message, customer_id: str) -> None:
         until,
     )
     case_id = getattr(message.data, "case_id", None)
-    book.outgoing.append(erased(message.lane, message.id, customer_id, "maintenance", [kept], book.now, case_id))
+    book.outgoing.append(
+        erased(message.lane, message.id, customer_id, "maintenance", [kept], book.now, message, case_id)
+    )
 
 
 # --- Rails that stop answering ---
@@ -571,5 +578,6 @@ def trip(book: Book, message: Message, bank: str) -> None:
         starts_at=book.now,
         ends_at=book.now + timedelta(seconds=book.policy.rails.expected_s),
         correlation_id=message.correlation_id,
+        traceparent=message.traceparent,
     )
     plan(book, message.lane, window)

@@ -63,6 +63,7 @@ class Window:
     event_body: bytes = b""
     occurred_at: datetime | None = None
     answer_by: datetime | None = None
+    traceparent: str | None = None
 
     @property
     def is_confirmed(self) -> bool:

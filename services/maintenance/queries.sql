@@ -14,7 +14,7 @@ select pg_advisory_xact_lock('erased_customer'::regclass::integer, 0)
 -- name: read_windows
 select
     window_id, content_hash, plan, starts_at, ends_at, correlation_id, status, revision,
-    event_type, event_body, occurred_at, answer_by
+    event_type, event_body, occurred_at, answer_by, traceparent
 from maintenance_window
 where window_id = any($1::uuid[])
 
@@ -22,7 +22,7 @@ where window_id = any($1::uuid[])
 -- name: load_windows
 select
     window_id, content_hash, plan, starts_at, ends_at, correlation_id, status, revision,
-    event_type, event_body, occurred_at, answer_by
+    event_type, event_body, occurred_at, answer_by, traceparent
 from maintenance_window
 where window_id = any($1::uuid[])
 order by window_id
@@ -53,12 +53,12 @@ join unnest($1::text[], $2::text[]) as asked (source, id)
 -- name: upsert_windows
 insert into maintenance_window (
     window_id, content_hash, plan, starts_at, ends_at, correlation_id, status, revision,
-    event_type, event_body, occurred_at, answer_by
+    event_type, event_body, occurred_at, answer_by, traceparent
 )
 select *
 from unnest(
     $1::uuid[], $2::bytea[], $3::jsonb[], $4::timestamptz[], $5::timestamptz[], $6::text[], $7::text[], $8::integer[],
-    $9::text[], $10::bytea[], $11::timestamptz[], $12::timestamptz[]
+    $9::text[], $10::bytea[], $11::timestamptz[], $12::timestamptz[], $13::text[]
 )
 on conflict (window_id) do update
 set

@@ -34,6 +34,7 @@ _AFTER_PLAN: Final = attrgetter(
     "event_body",
     "occurred_at",
     "answer_by",
+    "traceparent",
 )
 
 

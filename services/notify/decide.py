@@ -41,7 +41,7 @@ from services.notify.policy import Rule
 from services.notify.quiet import end_of_quiet, read_quiet_hours
 from services.notify.wording import WordingError
 from services.runtime.erasing import erased, retain
-from services.runtime.message import Outgoing, Timer, Unfit
+from services.runtime.message import Cause, Outgoing, Timer, Unfit
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from services.notify.model import Customer
     from services.notify.policy import Policy
     from services.notify.wording import Wording
-    from services.runtime.message import Lane, Message
+    from services.runtime.message import Caused, Lane, Message
 
 SOURCE: Final = "sluice/notify"
 EVENTS: Final = "notify.events"
@@ -130,6 +130,8 @@ class Facts:
     """What was gathered, by delivery, the oldest first."""
     is_everything: bool = True
     """Whether more waits than was loaded."""
+    causes: dict[str, Cause] = field(default_factory=dict)
+    """What the events of the notices here follow from."""
     receipts: set[str] = field(default_factory=set)
     """The closings whose receipts these customers were to be told of."""
     closing: set[str] = field(default_factory=set)
@@ -152,6 +154,7 @@ class Book:
         self.is_everything = facts.is_everything
         self.receipts = facts.receipts
         self.closing = facts.closing
+        self.causes = facts.causes
         self.opened: dict[tuple[str, str, str], Gathering] = {}
         self.gathered: list[DigestItem] = []
         self.changed: dict[str, Customer] = {}
@@ -232,7 +235,8 @@ def decide_event(book: Book, message: Message) -> None:
         book.unfit.append(Unfit(message, str(error)))
         return
     leaving = [book.customers[one.customer_id] for one in tellings if message.type == _RECEIPT and not one.is_late]
-    _announce(book, _Origin(message.id, message.type, message.lane, rule), tellings, message.data, None)
+    origin = _Origin(message.id, message.type, message.lane, rule, Cause.of(message))
+    _announce(book, origin, tellings, message.data, None)
     for customer in leaving:
         customer.is_leaving = True
         book.changed[customer.customer_id] = customer
@@ -266,7 +270,7 @@ def decide_request(book: Book, message: Message, request: NotificationRequest, c
     customer_id = request.customer_id or ""
     telling = _Telling(book, request.template, Role.RECIPIENT, customer_id, request.data, request.expires_at)
     telling.find_words()
-    origin = _Origin(id_, request.template, message.lane, _rule_of(request))
+    origin = _Origin(id_, request.template, message.lane, _rule_of(request), Cause.of(message))
     is_early = request.not_before is not None and request.not_before > book.now
     _announce(book, origin, [telling], request, content_hash, not_before=request.not_before if is_early else None)
 
@@ -293,6 +297,7 @@ class _Origin(NamedTuple):
     template: str
     lane: Lane
     rule: Rule
+    cause: Cause
 
 
 def _announce(
@@ -304,9 +309,11 @@ def _announce(
     not_before: datetime | None = None,
 ) -> None:
     book.announced[origin.event_id] = content_hash
+    book.causes[origin.event_id] = origin.cause
     channels = _channels_of(origin.rule)
     accepted = len(tellings) * len(channels)
-    book.announcements.append(Announcement(origin.event_id, origin.template, accepted, book.now, content_hash))
+    about = (origin.event_id, origin.template, accepted, book.now, content_hash)
+    book.announcements.append(Announcement(*about, *origin.cause))
     new = [(telling, _new_notice(book, origin, telling, channel)) for telling in tellings for channel in channels]
     if not_before is not None and not any(telling.is_late for telling in tellings):
         waiting = [notice._replace(why=Why.SCHEDULED) for _, notice in new]
@@ -522,7 +529,7 @@ def end(book: Book, notice: Notice, status: Status, why: Why | None) -> Notice:
     if notice.lane not in book.lanes:
         book.timers.append(report_timer(notice.lane, notice.notice_id, status, book.now))
         return ended
-    book.outgoing.append(report(ended, book.now_text))
+    book.outgoing.append(report(ended, book.now_text, book.causes.get(notice.event_id, Cause())))
     return ended._replace(told=status)
 
 
@@ -536,8 +543,8 @@ def reported(timer: Timer) -> UUID:
     return uuid.UUID(timer.subject.partition(".")[0])
 
 
-def report(notice: Notice, now_text: str, gateway: str | None = None) -> Outgoing:
-    """Return the message that says what became of a notice, and which gateway had it last where it left."""
+def report(notice: Notice, now_text: str, cause: Caused, gateway: str | None = None) -> Outgoing:
+    """Return the message that says what became of a notice, made because of an event, and its last gateway."""
     body: dict[str, Any] = {
         "notice_id": str(notice.notice_id),
         "event_id": notice.event_id,
@@ -557,6 +564,8 @@ def report(notice: Notice, now_text: str, gateway: str | None = None) -> Outgoin
         source=SOURCE,
         time=now_text,
         subject=str(notice.notice_id),
+        correlation_id=cause.correlation_id,
+        traceparent=cause.traceparent,
     )
     return Outgoing(notice.lane, EVENTS, notice.customer_id.encode(), orjson.dumps(body), headers)
 
@@ -633,6 +642,13 @@ class Erasure(NamedTuple):
     cause: str
     deadline: str
     case_id: str = ""
+    correlation_id: str | None = None
+    traceparent: str | None = None
+
+    @property
+    def follows_from(self) -> Cause:
+        """What it follows from; of one that was asked for before that was kept, what asked for it."""
+        return Cause(self.correlation_id or self.cause, self.traceparent)
 
     def subject(self) -> str:
         """Return the erasure as the subject of a timer."""
@@ -644,10 +660,11 @@ def read_erasure(subject: str) -> Erasure:
     return Erasure(*orjson.loads(subject))
 
 
-def new_erasure(book: Book, customer_id: str, cause: str, case_id: UUID | None = None) -> Erasure:
-    """Return an erasure that begins now."""
+def new_erasure(book: Book, customer_id: str, message: Message, case_id: UUID | None = None) -> Erasure:
+    """Return an erasure that begins now, with what asks for it."""
     deadline = as_text(book.now + timedelta(seconds=book.rules.policy.erasing.receipt_within_s))
-    return Erasure(customer_id, cause, deadline, "" if case_id is None else str(case_id))
+    about = "" if case_id is None else str(case_id)
+    return Erasure(customer_id, message.id, deadline, about, message.correlation_id, message.traceparent)
 
 
 def decide_erasure(book: Book, lane: Lane, erasure: Erasure, by: ErasedBy) -> None:
@@ -706,9 +723,9 @@ def _answer(book: Book, lane: Lane, erasure: Erasure) -> None:
             book.now + TEXTED_NUMBERS_KEPT,
         ),
     ]
-    book.outgoing.append(
-        erased(lane, erasure.cause, erasure.customer_id, "notify", retained, book.now, erasure.case_id)
-    )
+    id_ = erasure.customer_id
+    answer = erased(lane, erasure.cause, id_, "notify", retained, book.now, erasure.follows_from, erasure.case_id)
+    book.outgoing.append(answer)
 
 
 def _forget(book: Book, customer_id: str) -> None:

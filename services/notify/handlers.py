@@ -39,7 +39,7 @@ from services.notify.decide import (
 )
 from services.notify.model import ErasedBy
 from services.notify.sealed import Keys
-from services.runtime.message import Effects, Timer, Unfit
+from services.runtime.message import Cause, Effects, Timer, Unfit
 from services.runtime.work import merge
 
 if TYPE_CHECKING:
@@ -155,7 +155,12 @@ class Handlers:
         """Publish what became of notices since their event was handled."""
         found = await store.load_notices(connection, set(map(reported, due)))
         await store.mark_told(connection, [notice for notice, _ in found])
-        return Effects(outgoing=[report(notice, as_text(notice.ended_at or now), gateway) for notice, gateway in found])
+        causes = await store.load_causes(connection, {notice.event_id for notice, _ in found})
+        reports = [
+            report(notice, as_text(notice.ended_at or now), causes.get(notice.event_id, Cause()), gateway)
+            for notice, gateway in found
+        ]
+        return Effects(outgoing=reports)
 
     async def on_profiles(self, connection: Connection, batch: Batch, now: datetime) -> Effects:
         """Take note of how people want to be told, and tell what waited; a tombstone forgets them."""
@@ -172,7 +177,7 @@ class Handlers:
             if isinstance(message.data, CustomerProfile):
                 decide_profile(book, message.lane, message.data)
             else:
-                erasure = new_erasure(book, customer_id, message.id)
+                erasure = new_erasure(book, customer_id, message)
                 decide_erasure(book, message.lane, erasure, ErasedBy.PROFILE)
         return await self._recorded(connection, book)
 
@@ -187,7 +192,7 @@ class Handlers:
         facts = await store.load_for_profiles(connection, customers, customers, self.keys, now)
         book = Book(facts, self.rules, now, {message.lane for message in batch.messages})
         for message, erase in asked:
-            erasure = new_erasure(book, erase.customer_id, message.id, erase.case_id)
+            erasure = new_erasure(book, erase.customer_id, message, erase.case_id)
             decide_erasure(book, message.lane, erasure, ErasedBy.REQUEST)
         return await self._recorded(connection, book)
 

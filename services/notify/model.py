@@ -194,13 +194,15 @@ class Notice(NamedTuple):
 
 
 class Announcement(NamedTuple):
-    """An event or request that concerned somebody, and for how many notices it was accepted."""
+    """An event or request that concerned somebody, for how many notices it was accepted, and what it follows from."""
 
     event_id: str
     type: str
     accepted: int
     accepted_at: datetime
     content_hash: bytes | None = None
+    correlation_id: str | None = None
+    traceparent: str | None = None
 
 
 class Waiting(NamedTuple):

@@ -57,6 +57,12 @@ select event_id, content_hash
 from announcement
 where event_id = any($1::text[])
 
+-- What these events follow from.
+-- name: load_causes
+select event_id, correlation_id, traceparent
+from announcement
+where event_id = any($1::text[])
+
 -- Who waits for something of these events.
 -- name: load_waiting_customers
 select distinct customer_id

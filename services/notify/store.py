@@ -14,6 +14,7 @@ from services.notify.decide import CLOSING_AWAITED, CLOSING_ENDS, Facts
 from services.notify.model import Announcement, Customer, Delivery, ErasedBy, Gathered, Gathering, Notice, Waiting
 from services.notify.sealed import Keys, open_event, open_text, seal_event, seal_text
 from services.runtime.database import columns_of, copy_rows, execute_rows, load_queries
+from services.runtime.message import Cause
 from services.runtime.personal_data import new_key, wrap_key
 
 if TYPE_CHECKING:
@@ -53,7 +54,8 @@ async def load_for_timeouts(connection: Connection, events: Collection[str], key
     """Load what still waits of events, once everybody who waits is locked."""
     ids = {row[0] for row in await connection.fetch(_QUERIES.load_waiting_customers, list(events))}
     facts = Facts(customers=await _lock_customers(connection, ids, keys))
-    _add_waiting(facts, await connection.fetch(_QUERIES.load_waiting_of_events, list(events), list(ids)), keys)
+    rows = await connection.fetch(_QUERIES.load_waiting_of_events, list(events), list(ids))
+    await _add_waiting(connection, facts, rows, keys)
     facts.digests = await _load_digests(connection, ids, now)
     return facts
 
@@ -85,7 +87,7 @@ async def load_for_profiles(
         receipts = await connection.fetch(_QUERIES.load_receipts, list(erased))
         facts.receipts = {row[0].partition(".")[0] for row in receipts}
         facts.closing = await _load_closing(connection, erased, now)
-    _add_waiting(facts, rows, keys)
+    await _add_waiting(connection, facts, rows, keys)
     facts.is_everything = most is None or len(rows) < most
     facts.digests = await _load_digests(connection, customers, now) if rows else {}
     return facts
@@ -96,7 +98,8 @@ async def _load_closing(connection: Connection, customers: Collection[str], now:
     return {row[0] for row in rows}
 
 
-def _add_waiting(facts: Facts, rows: Sequence[Any], keys: Keys) -> None:
+async def _add_waiting(connection: Connection, facts: Facts, rows: Sequence[Any], keys: Keys) -> None:
+    facts.causes = await load_causes(connection, {row["event_id"] for row in rows})
     for row in rows:
         *columns, sealed = row
         notice = Notice(*columns)
@@ -116,9 +119,17 @@ async def load_for_digests(connection: Connection, deliveries: Collection[UUID],
         facts.items.setdefault(str(notice.delivery_id), []).append(Gathered(notice, text))
     first = [items[0].notice for items in facts.items.values()]
     if first:
+        events = {one.notice.event_id for items in facts.items.values() for one in items}
+        facts.causes = await load_causes(connection, events)
         kinds = sorted((one.customer_id, one.channel, one.template) for one in first)
         await connection.execute(_QUERIES.close_digests, *columns_of(kinds), now)
     return facts
+
+
+async def load_causes(connection: Connection, events: Collection[str]) -> dict[str, Cause]:
+    """Return what these events follow from."""
+    rows = await connection.fetch(_QUERIES.load_causes, list(events)) if events else []
+    return {row[0]: Cause(row[1], row[2]) for row in rows}
 
 
 async def _load_digests(

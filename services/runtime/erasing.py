@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import datetime
 
-    from services.runtime.message import Lane
+    from services.runtime.message import Caused, Lane
 
 EVENTS: Final = "erasure.events"
 
@@ -33,12 +33,14 @@ def erased(
     service: str,
     retained: Iterable[Retained],
     now: datetime,
+    cause: Caused,
     case_id: UUID | str | None = None,
 ) -> Outgoing:
     """Return the answer of a service that has forgotten a customer, and all that it had to keep.
 
     `message_id` is the id of what asked for it, a command or a null profile: asked again with it, the answer has the
-    same id. `case_id` is the one that the command named, so that it is known which erasure this answers.
+    same id. `cause` is the same, or what it is done for. `case_id` is the one that the command named, so that it is
+    known which erasure this answers.
     """
     # The customer is part of it, because two publishers may use one id for two customers.
     asked = hashlib.blake2b(f"{customer_id}\n{message_id}".encode(), digest_size=16).hexdigest()
@@ -48,6 +50,8 @@ def erased(
         source=f"sluice/{service}",
         time=as_text(now),
         subject=customer_id,
+        correlation_id=cause.correlation_id,
+        traceparent=cause.traceparent,
     )
     body = CustomerErased(
         customer_id=customer_id,

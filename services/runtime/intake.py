@@ -98,7 +98,7 @@ def take(subscription: Subscription, place: Place, records: Sequence[Record]) ->
                 found.id,
                 found.source,
                 found.data,
-                found.correlation_id,
+                found.correlation_id or found.id,
                 found.traceparent,
             )
         )
@@ -113,13 +113,15 @@ def reject(place: Place, record: Record, reason: str, detail: str) -> Rejected:
 
 
 def _tombstone(lane: Lane, place: Place, record: Record) -> Message:
+    id_ = f"{place.topic}/{place.partition}/{record.offset}"
     return Message(
         lane=lane,
         topic=place.topic,
         offset=record.offset,
         key=record.key,
         type=f"{place.topic}.tombstone",
-        id=f"{place.topic}/{place.partition}/{record.offset}",
+        id=id_,
         source="kafka",
         data=None,
+        correlation_id=id_,
     )

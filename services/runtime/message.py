@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from schemas.envelope import short_type
 
@@ -24,8 +24,35 @@ class Lane(NamedTuple):
     partition: int
 
 
+class Cause(NamedTuple):
+    """What a message follows from: the correlation and the trace that it carries on."""
+
+    correlation_id: str | None = None
+    traceparent: str | None = None
+
+    @classmethod
+    def of(cls, cause: Caused) -> Cause:
+        """Return what something that was caused carries on."""
+        return cls(cause.correlation_id, cause.traceparent)
+
+
+class Caused(Protocol):
+    """Whatever keeps what it follows from: a message, a transfer, a case, a window."""
+
+    @property
+    def correlation_id(self) -> str | None:
+        """The id that everything has which follows from one command."""
+
+    @property
+    def traceparent(self) -> str | None:
+        """The W3C trace context that came with it."""
+
+
 class Message(NamedTuple):
-    """A decoded record; `data` is None only for a tombstone (a null value on a compacted topic)."""
+    """A decoded record; `data` is None only for a tombstone (a null value on a compacted topic).
+
+    One that came without a correlation begins one: it is its own id.
+    """
 
     lane: Lane
     topic: str

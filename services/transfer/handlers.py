@@ -183,6 +183,7 @@ class Handlers:
                 "transfer",
                 retained,
                 now,
+                message,
                 getattr(message.data, "case_id", None),
             )
             for message, customer_id in asked

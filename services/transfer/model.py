@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from uuid import UUID
 
+from services.runtime.message import Cause
+
 if TYPE_CHECKING:
     from datetime import date
     from typing import Self
 
-    from services.runtime.message import Lane
+    from services.runtime.message import Caused, Lane
 
 LARGEST_AMOUNT_MINOR: Final = 10**15
 """The ledger's range for one transfer: a hundred of these still fit a balance."""
@@ -325,6 +327,8 @@ class Drain:
     """Those that wait of what the batch is about."""
     changed_in: Lane | None = None
     """In which lane the batch changed its balance, its status, or what waits of it."""
+    closed_by: Caused = field(default_factory=Cause)
+    """What the wallet's latest event follows from: as a rule, that it is to be closed."""
 
     @property
     def waits(self) -> bool:
@@ -340,6 +344,8 @@ class Report:
     last_account_id: str
     count: int
     total_minor: dict[str, int]
+    correlation_id: str | None = None
+    traceparent: str | None = None
 
 
 class Movement(NamedTuple):
@@ -369,13 +375,15 @@ class Step(NamedTuple):
 
 
 class AccountEvent(NamedTuple):
-    """The latest event of an account."""
+    """The latest event of an account, and what it followed from."""
 
     account_id: str
     version: int
     type: str
     body: bytes
     occurred_at: datetime
+    correlation_id: str | None = None
+    traceparent: str | None = None
 
 
 class AnswerKey(NamedTuple):

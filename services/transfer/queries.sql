@@ -230,12 +230,16 @@ for update
 
 -- Those of these wallets of whom transfers wait, other than the transfers named.
 -- name: find_waiting
-select asked.account_id
+select
+    asked.account_id,
+    exists (
+        select from transfer
+        where transfer.waiting_of = asked.account_id and transfer.transfer_id <> all($2::uuid[])
+    ),
+    account_event.correlation_id,
+    account_event.traceparent
 from unnest($1::text[]) as asked (account_id)
-where exists (
-    select from transfer
-    where transfer.waiting_of = asked.account_id and transfer.transfer_id <> all($2::uuid[])
-)
+left join account_event using (account_id)
 
 -- What waits in these wallets and is not of the case that they are closing for: so many in all at most.
 -- name: load_draining
@@ -262,7 +266,7 @@ where account.account_id = any($1::text[]) and account.status = 'closing'
 
 -- How far these reports have come.
 -- name: load_reports
-select report_id, last_account_id, count, total_minor::text
+select report_id, last_account_id, count, total_minor::text, correlation_id, traceparent
 from account_report
 where report_id = any($1::uuid[])
 
@@ -288,8 +292,8 @@ order by account_report.report_id, next.account_id
 
 -- Keep how far reports have come; one that another lane is asked for, too, does not begin again.
 -- name: upsert_reports
-insert into account_report (report_id, last_account_id, count, total_minor)
-select * from unnest($1::uuid[], $2::text[], $3::bigint[], $4::jsonb[])
+insert into account_report (report_id, last_account_id, count, total_minor, correlation_id, traceparent)
+select * from unnest($1::uuid[], $2::text[], $3::bigint[], $4::jsonb[], $5::text[], $6::text[])
 on conflict (report_id) do update
 set
     last_account_id = excluded.last_account_id,
@@ -304,7 +308,7 @@ where report_id = any($1::uuid[])
 
 -- The latest events of accounts about whom a batch may repeat what was said.
 -- name: load_account_events
-select account_id, version, type, body, occurred_at
+select account_id, version, type, body, occurred_at, correlation_id, traceparent
 from account_event
 where account_id = any($1::text[])
 
@@ -409,10 +413,16 @@ where account.account_id = new.account_id
 
 -- The latest event of each account that a batch announced.
 -- name: upsert_account_events
-insert into account_event (account_id, version, type, body, occurred_at)
-select * from unnest($1::text[], $2::bigint[], $3::text[], $4::bytea[], $5::timestamptz[])
+insert into account_event (account_id, version, type, body, occurred_at, correlation_id, traceparent)
+select * from unnest($1::text[], $2::bigint[], $3::text[], $4::bytea[], $5::timestamptz[], $6::text[], $7::text[])
 on conflict (account_id) do update
-set version = excluded.version, type = excluded.type, body = excluded.body, occurred_at = excluded.occurred_at
+set
+    version = excluded.version,
+    type = excluded.type,
+    body = excluded.body,
+    occurred_at = excluded.occurred_at,
+    correlation_id = excluded.correlation_id,
+    traceparent = excluded.traceparent
 
 -- What a batch changed of transfers that were there before.
 -- name: update_transfers

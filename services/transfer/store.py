@@ -13,6 +13,7 @@ import orjson
 
 from services.runtime.database import columns_of, copy_rows, execute_rows, load_queries
 from services.runtime.idle import give_up
+from services.runtime.message import Cause
 from services.runtime.personal_data import PersonalDataError, decrypt, encrypt, new_key, unwrap_key, wrap_key
 from services.transfer.decide.gate import Gate
 from services.transfer.decide.ledger import Facts
@@ -23,6 +24,7 @@ from services.transfer.model import (
     Answer,
     AnswerKey,
     ClosedWindow,
+    Drain,
     Hold,
     Movement,
     Refund,
@@ -187,11 +189,11 @@ async def load_own_waiting(connection: Connection, wallets: Collection[str]) -> 
     return [row[0] for row in await connection.fetch(_QUERIES.load_own_waiting, list(wallets))]
 
 
-async def _find_drains(connection: Connection, ledger: Ledger, wallets: Collection[str]) -> dict[str, bool]:
-    """Return of wallets whether transfers wait that the batch is not about."""
+async def _find_drains(connection: Connection, ledger: Ledger, wallets: Collection[str]) -> dict[str, Drain]:
+    """Return of wallets whether transfers wait that the batch is not about, and what closes them."""
     known = [id_ for id_, transfer in ledger.transfers.items() if transfer.waiting_of in wallets]
     rows = await connection.fetch(_QUERIES.find_waiting, list(wallets), known)
-    return dict.fromkeys(wallets, False) | {row[0]: True for row in rows}
+    return {row[0]: Drain(row[1], set(), closed_by=Cause(row[2], row[3])) for row in rows}
 
 
 # --- Reports ---
@@ -204,7 +206,7 @@ async def load_reports(
     if not ids:
         return {}, {}
     rows = await connection.fetch(_QUERIES.load_reports, list(ids))
-    reports = {row[0]: Report(row[0], row[1], row[2], orjson.loads(row[3])) for row in rows}
+    reports = {row[0]: Report(row[0], row[1], row[2], orjson.loads(row[3]), row[4], row[5]) for row in rows}
     slices: dict[UUID, list[Account]] = {}
     for row in await connection.fetch(_QUERIES.load_slices, list(ids), max(1, at_most // len(ids))):
         slices.setdefault(row[0], []).append(Account(*row[1:]))
@@ -214,7 +216,7 @@ async def load_reports(
 async def _write_reports(connection: Connection, ledger: Ledger) -> None:
     changed = [report for _, report in sorted(ledger.reports_changed.items()) if report is not None]
     rows = [
-        (report.report_id, report.last_account_id, report.count, orjson.dumps(report.total_minor).decode())
+        (*_REPORT(report), orjson.dumps(report.total_minor).decode(), report.correlation_id, report.traceparent)
         for report in changed
     ]
     await execute_rows(connection, _QUERIES.upsert_reports, rows)
@@ -484,6 +486,7 @@ _PROGRESS: Final = attrgetter(
     "occurred_at",
 )
 _REFUND_FIELDS: Final = tuple(field.name for field in fields(Refund))
+_REPORT: Final = attrgetter("report_id", "last_account_id", "count")
 _REFUND: Final = attrgetter(*_REFUND_FIELDS)
 _REFUND_PROGRESS: Final = attrgetter("refund_id", "status", "inquiries", "unknown_answers", "contradiction")
 

@@ -17,6 +17,7 @@ from services.transfer.decide.dispatch import decide_message, decide_timer
 from services.transfer.decide.gate import Gate
 from services.transfer.decide.ledger import Facts, Ledger
 from services.transfer.decide.rules import Rules
+from services.transfer.model import Drain
 from services.transfer.policy import DEFAULT_POLICY, Policy, read_policy
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ class World:
     def _look_at_wallets(self) -> None:
         facts = self.facts
         # All transfers are in the facts, so none waits elsewhere.
-        facts.drains = dict.fromkeys(facts.accounts, False)
+        facts.drains = {id_: Drain(waits_elsewhere=False, waiting=set()) for id_ in facts.accounts}
         waiting = [one for one in facts.transfers.values() if (owner := one.waiting_of) and owner in facts.accounts]
         facts.draining = {}
         for one in waiting[: self.at_once]:

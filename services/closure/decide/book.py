@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from services.closure.model import Clearance
     from services.closure.policy import Policy
     from services.runtime.identity_hash import KeyedHashes
-    from services.runtime.message import Message
+    from services.runtime.message import Caused, Message
 
 SOURCE: Final = "sluice/closure"
 EVENTS: Final = "closure.events"
@@ -293,11 +293,19 @@ class Book:
         self.outgoing.append(Outgoing(lane, "transfer.commands", case.subject.encode(), value, headers))
 
     def send(
-        self, lane: Lane, topic: str, key: str, type_: str, id_: str, body: Mapping[str, Any], subject: str
+        self, lane: Lane, topic: str, type_: str, id_: str, body: Mapping[str, Any], subject: str, cause: Caused
     ) -> None:
-        """Publish what is about no case."""
-        headers = encode_headers(type_, id=id_, source=SOURCE, time=self.now_text, subject=subject)
-        self.outgoing.append(Outgoing(lane, topic, key.encode(), orjson.dumps(body), headers))
+        """Publish what is no event of a case; its subject is its key."""
+        headers = encode_headers(
+            type_,
+            id=id_,
+            source=SOURCE,
+            time=self.now_text,
+            subject=subject,
+            correlation_id=cause.correlation_id,
+            traceparent=cause.traceparent,
+        )
+        self.outgoing.append(Outgoing(lane, topic, subject.encode(), orjson.dumps(body), headers))
 
     def apply(self, case: Case, application: Application) -> None:
         """Keep what an applicant says now, in place of what they said before."""

@@ -276,7 +276,8 @@ def ask_reports(desk: Clearances, lane: Lane, clearance: Clearance, named: Seque
             "report_id": str(report_id),
             "subjects": "all" if named is None else named[start : start + MOST_REPORTED],
         }
-        desk.book.send(lane, "transfer.commands", id_, "accounts.report", f"{id_}.report.{number}", body, id_)
+        report = f"{id_}.report.{number}"
+        desk.book.send(lane, "transfer.commands", "accounts.report", report, body, id_, clearance)
 
 
 def begin_running(desk: Clearances, lane: Lane, clearance: Clearance, wallets: int) -> None:

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Final
 
 from services.closure.model import ENDED, Case, Customer
 from services.runtime.erasing import erased, retain
+from services.runtime.message import Cause
 
 if TYPE_CHECKING:
     from uuid import UUID
 
     from services.closure.decide.book import Book
     from services.closure.policy import Retention
-    from services.runtime.message import Lane, Outgoing
+    from services.runtime.message import Caused, Lane, Outgoing
 
 TOPIC: Final = "erasure.events"
 SERVICE: Final = "closure"
@@ -44,19 +45,22 @@ def begin_erasing(book: Book, lane: Lane, case: Case) -> None:
     customer_id = book.customer_of(case).customer_id
     id_ = f"{case.case_id}.erase"
     body = {"customer_id": customer_id, "case_id": str(case.case_id)}
-    book.send(lane, TOPIC, customer_id, "customer.erase", id_, body, customer_id)
-    forget(book, lane, customer_id, id_, case.case_id)
+    book.send(lane, TOPIC, "customer.erase", id_, body, customer_id, case)
+    forget(book, lane, customer_id, id_, case, case.case_id)
 
 
-def forget(book: Book, lane: Lane, customer_id: str, cause: str, case_id: UUID | None = None) -> None:
-    """Destroy a customer's key with everything that it sealed, and say what stays; `cause` is the id of what asked."""
+def forget(book: Book, lane: Lane, customer_id: str, asked_by: str, cause: Caused, case_id: UUID | None = None) -> None:
+    """Destroy a customer's key with everything that it sealed, and say what stays; `asked_by` is the id of what asked.
+
+    `cause` is what all of it follows from.
+    """
     customer = book.customers[customer_id]
     customer.profile = None
     customer.flagged_until = None
     customer.erase_wanted = None
     customer.erased_at = book.now
     _destroy(book, customer_id)
-    book.outgoing.append(_answer(book, lane, customer_id, cause, case_id))
+    book.outgoing.append(_answer(book, lane, customer_id, asked_by, cause, case_id))
 
 
 def want_forgotten(book: Book, lane: Lane, customer: Customer, cause: str) -> None:
@@ -64,7 +68,7 @@ def want_forgotten(book: Book, lane: Lane, customer: Customer, cause: str) -> No
     customer.profile = None
     customer.erase_wanted = cause
     if not book.is_busy(customer.customer_id):
-        forget(book, lane, customer.customer_id, cause)
+        forget(book, lane, customer.customer_id, cause, Cause(cause))
 
 
 def forget_wanted(book: Book) -> None:
@@ -74,7 +78,8 @@ def forget_wanted(book: Book) -> None:
     """
     for customer in book.customers.values():
         if customer.erase_wanted is not None and book.outgoing and not book.is_busy(customer.customer_id):
-            forget(book, book.outgoing[-1].lane, customer.customer_id, customer.erase_wanted)
+            wanted = customer.erase_wanted
+            forget(book, book.outgoing[-1].lane, customer.customer_id, wanted, Cause(wanted))
 
 
 def forget_again(book: Book) -> None:
@@ -95,14 +100,14 @@ def _destroy(book: Book, customer_id: str) -> None:
         book.applied.pop(case.case_id, None)
 
 
-def _answer(book: Book, lane: Lane, customer_id: str, cause: str, case_id: UUID | None) -> Outgoing:
+def _answer(book: Book, lane: Lane, customer_id: str, asked_by: str, cause: Caused, case_id: UUID | None) -> Outgoing:
     # Transfers are the transfer service's, and who somebody was is the identity system's: they say so themselves.
     own = [kept for kept in kept_of(book, customer_id) if kept.what in {"closing", "loans"}]
     retained = [retain(kept.what, kept.why, book.now + timedelta(days=kept.days)) for kept in own]
     if any(book.wallets_of(customer_id)):
         days = max((kept.days for kept in own if kept.what == "closing"), default=_REPEATED_DAYS)
         retained.append(retain(_ACCOUNT, "what was said is said again as it was", book.now + timedelta(days=days)))
-    return erased(lane, cause, customer_id, SERVICE, retained, book.now, case_id)
+    return erased(lane, asked_by, customer_id, SERVICE, retained, book.now, cause, case_id)
 
 
 def kept_of(book: Book, customer_id: str) -> list[Retention]:

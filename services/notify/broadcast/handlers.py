@@ -20,7 +20,7 @@ from services.notify.broadcast.texts import BroadcastText, write_texts
 from services.notify.decide import DEFAULT_CHANNELS, EVENTS, HOME_ZONE, SOURCE, other_content
 from services.notify.model import Locale, Role
 from services.notify.wording import WordingError
-from services.runtime.message import Effects, Outgoing, Timer, Unfit
+from services.runtime.message import Cause, Effects, Outgoing, Timer, Unfit
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -60,6 +60,7 @@ class _Begun:
     broadcasts: list[Broadcast] = field(default_factory=list)
     targets: list[tuple[str, str]] = field(default_factory=list)
     wallets: list[tuple[str, str]] = field(default_factory=list)
+    causes: dict[str, Cause] = field(default_factory=dict)
     timers: list[Timer] = field(default_factory=list)
     unfit: list[Unfit] = field(default_factory=list)
 
@@ -122,7 +123,7 @@ class Broadcasts:
             elif known[id_] != one.content_hash:
                 begun.unfit.append(other_content(one.message, id_))
         if begun.broadcasts:
-            await store.insert(connection, begun.broadcasts, begun.targets, begun.wallets)
+            await store.insert(connection, begun.broadcasts, begun.targets, begun.wallets, begun.causes)
             await store.cancel_outdated(connection, [one.about for one in begun.broadcasts if one.about], now)
         return Effects(timers_set=begun.timers, unfit=begun.unfit)
 
@@ -134,6 +135,7 @@ class Broadcasts:
             return
         id_, not_before = asked.notification_id, max(now, asked.not_before or now)
         patience = timedelta(seconds=self.rules.policy.delivering.normal_within_s)
+        begun.causes[id_] = Cause.of(asked.message)
         begun.broadcasts.append(
             Broadcast(
                 notification_id=id_,
@@ -346,7 +348,15 @@ def _progress(broadcast: Broadcast, counts: Counts, lane: Lane, now: datetime, *
         type_, body["status"] = "broadcast.progress", _GOES_ON[broadcast.state]
         if (eta := _eta(broadcast, counts, now)) is not None:
             body["eta"] = as_text(eta)
-    headers = encode_headers(type_, id=f"{id_}.{type_}.{now_text}", source=SOURCE, time=now_text, subject=id_)
+    headers = encode_headers(
+        type_,
+        id=f"{id_}.{type_}.{now_text}",
+        source=SOURCE,
+        time=now_text,
+        subject=id_,
+        correlation_id=counts.correlation_id,
+        traceparent=counts.traceparent,
+    )
     return Outgoing(lane, EVENTS, id_.encode(), orjson.dumps(body), headers)
 
 

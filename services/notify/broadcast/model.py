@@ -50,7 +50,7 @@ class Broadcast(NamedTuple):
 class Counts(NamedTuple):
     """Where a broadcast's notices stand, as of a moment; `out` are the messages that gateways may still speak of.
 
-    `is_whole` is whether every notice that was made since is counted.
+    `is_whole` is whether every notice that was made since is counted. The last two are what the broadcast follows from.
     """
 
     accepted: int
@@ -62,3 +62,5 @@ class Counts(NamedTuple):
     out: int
     counted_at: datetime
     is_whole: bool
+    correlation_id: str | None = None
+    traceparent: str | None = None

@@ -381,7 +381,7 @@ where broadcast_count.counted_at <= excluded.counted_at
 -- name: load_counts
 select
     broadcast_count.accepted, delivered, sent, failed, suppressed, pending, out, counted_at,
-    broadcast_count.accepted = announcement.accepted
+    broadcast_count.accepted = announcement.accepted, correlation_id, traceparent
 from broadcast_count
 join announcement on event_id = notification_id
 where notification_id = $1

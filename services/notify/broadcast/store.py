@@ -13,12 +13,12 @@ from services.notify.store import wake_dispatchers, wake_readers
 from services.runtime.database import columns_of, copy_rows, execute_rows, load_queries
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import date, datetime
     from uuid import UUID
 
     from services.runtime.database import Connection
-    from services.runtime.message import Lane
+    from services.runtime.message import Cause, Lane
 
 _QUERIES: Final = load_queries(Path(__file__).with_name("queries.sql"))
 _BANK_USED_WITHIN: Final = timedelta(days=90)
@@ -34,6 +34,7 @@ async def insert(
     broadcasts: Sequence[Broadcast],
     targets: Sequence[tuple[str, str]],
     wallets: Sequence[tuple[str, str]],
+    causes: Mapping[str, Cause],
 ) -> None:
     """Keep new broadcasts, with the people listed for them, by themselves or by their wallets."""
     broadcasts = sorted(broadcasts, key=attrgetter("notification_id"))
@@ -41,7 +42,10 @@ async def insert(
     await execute_rows(connection, _QUERIES.insert_targets, targets)
     await execute_rows(connection, _QUERIES.insert_holders, wallets)
     announced = [
-        Announcement(one.notification_id, one.template, 0, one.created_at, one.content_hash) for one in broadcasts
+        Announcement(
+            one.notification_id, one.template, 0, one.created_at, one.content_hash, *causes[one.notification_id]
+        )
+        for one in broadcasts
     ]
     await copy_rows(connection, "announcement", Announcement._fields, announced)
 

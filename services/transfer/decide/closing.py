@@ -25,6 +25,7 @@ def decide_close(ledger: Ledger, message: Message, command: AccountClose) -> Non
     if account.status == AccountStatus.OPEN:
         # Only one that was opened in this very batch is not known yet.
         drain = ledger.drains.setdefault(account.account_id, Drain(waits_elsewhere=False, waiting=set()))
+        drain.closed_by = message
         ledger.restate(message.lane, account, "account.closing", AccountStatus.CLOSING, command.case_id)
         if drain.waits:
             ledger.set_timer(message.lane, DRAIN_TIMER, account.account_id, ledger.now)
@@ -113,6 +114,7 @@ def say_drained(ledger: Ledger) -> None:
         if account is None or drain.changed_in is None or account.status != AccountStatus.CLOSING:
             continue
         if not drain.waits and not account.reserved_minor:
+            ledger.cause = drain.closed_by
             ledger.announce_account(drain.changed_in, account, "account.drained", {"case_id": str(account.case_id)})
 
 

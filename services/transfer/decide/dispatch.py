@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
+from services.runtime.message import Cause
 from services.transfer.decide import accounts, closing, commands, payouts, reports
 from services.transfer.decide.keys import is_mis_keyed
 from services.transfer.decide.refunds import decide_refund
@@ -34,6 +35,7 @@ _Payout = tuple[Transfer, Refund | None]
 
 def decide_message(ledger: Ledger, message: Message, draft: Transfer | None = None) -> None:
     """Decide one message of a batch, in its order; `draft` is what was made of a request beforehand."""
+    ledger.cause = message
     if is_mis_keyed(ledger, message):
         ledger.mis_keyed[message.topic] += 1
     data: Any = message.data
@@ -118,6 +120,7 @@ def _find_payout(ledger: Ledger, payout_id: UUID) -> _Payout | None:
 
 def decide_timer(ledger: Ledger, timer: Timer) -> None:
     """Decide one timer that is due; one whose subject has moved on does nothing."""
+    ledger.cause = Cause()
     if timer.kind == RELEASE_TIMER:
         _release(ledger, timer.lane, Hold.of(timer.subject))
         return
@@ -136,6 +139,7 @@ def decide_timer(ledger: Ledger, timer: Timer) -> None:
     if found is None:
         return
     transfer, refund = found
+    ledger.cause = transfer
     if timer.kind in _BANK_TIMERS:
         if payouts.is_open(transfer, refund):
             _BANK_TIMERS[timer.kind](ledger, timer.lane, transfer, refund)
@@ -153,6 +157,7 @@ def _release(ledger: Ledger, lane: Lane, hold: Hold) -> None:
     for transfer_id in released:
         transfer = ledger.transfers[transfer_id]
         if transfer.status == Status.HELD:
+            ledger.cause = transfer
             go_on(ledger, lane, transfer)
             ledger.tally(hold).released += 1
     if released:

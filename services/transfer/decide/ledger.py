@@ -17,7 +17,7 @@ from schemas.fields import as_text
 from schemas.reasons import REASONS
 from schemas.registry import TOPICS
 from services.runtime.calendar import business_date
-from services.runtime.message import Outgoing, Timer, TimerKey, identity_of, refusal_id
+from services.runtime.message import Cause, Outgoing, Timer, TimerKey, identity_of, refusal_id
 from services.transfer.decide.gate import Gate
 from services.transfer.model import (
     OPEN_END,
@@ -44,7 +44,7 @@ from services.transfer.model import (
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from services.runtime.message import Lane, Message
+    from services.runtime.message import Caused, Lane, Message
     from services.transfer.decide.rules import Rules
     from services.transfer.policy import Tier
 
@@ -79,7 +79,7 @@ class Facts:
     """Until when customers are restricted by a risk flag."""
     releasing: dict[Hold, list[UUID]] = field(default_factory=dict)
     """What windows that are not in force any more hold, the next of each lane, in its order."""
-    drains: dict[str, bool] = field(default_factory=dict)
+    drains: dict[str, Drain] = field(default_factory=dict)
     """Wallets that are closing or are asked to, and whether transfers of them wait that the batch is not about."""
     draining: dict[str, list[UUID]] = field(default_factory=dict)
     """What waits in wallets that are closing, as much of it as one batch cancels."""
@@ -166,6 +166,8 @@ class Ledger:
         self.outgoing: list[Outgoing] = []
         self.timers: dict[TimerKey, Timer | None] = {}
         self.mis_keyed: Counter[str] = Counter()
+        self.cause: Caused = Cause()
+        """What is decided now, and what follows from it: a message, or a transfer that goes on."""
         self._learn_drains(facts.drains)
 
     def learn(self, facts: Facts) -> None:
@@ -181,10 +183,10 @@ class Ledger:
             self.waivers.setdefault(customer_id, waivers)
         self._learn_drains(facts.drains)
 
-    def _learn_drains(self, drains: Mapping[str, bool]) -> None:
+    def _learn_drains(self, drains: Mapping[str, Drain]) -> None:
         if not drains:
             return
-        self.drains.update((account_id, Drain(waits, set())) for account_id, waits in drains.items())
+        self.drains.update(drains)
         for transfer in self.transfers.values():
             if (drain := self.drains.get(transfer.waiting_of or "")) is not None:
                 drain.waiting.add(transfer.transfer_id)
@@ -419,7 +421,10 @@ class Ledger:
         account.version += 1
         self.touched[account.account_id] = account
         body = orjson.dumps(state_of(account) | dict(extra or {}))
-        event = AccountEvent(account.account_id, account.version, type_, body, self.now)
+        cause = self.cause
+        event = AccountEvent(
+            account.account_id, account.version, type_, body, self.now, cause.correlation_id, cause.traceparent
+        )
         self.account_events[account.account_id] = self.states[account.account_id] = event
         self.publish_account(lane, event)
 
@@ -431,6 +436,8 @@ class Ledger:
             source=SOURCE,
             time=as_text(event.occurred_at),
             subject=event.account_id,
+            correlation_id=event.correlation_id,
+            traceparent=event.traceparent,
         )
         key = event.account_id.encode()
         self.outgoing.append(Outgoing(lane, EVENTS, key, event.body, headers))

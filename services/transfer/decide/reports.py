@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def decide_report(ledger: Ledger, message: Message, command: AccountsReport) -> None:
     """Decide an `accounts.report`: those named are told of now, each once; a report of all begins."""
-    report = Report(command.report_id, "", 0, {})
+    report = Report(command.report_id, "", 0, {}, message.correlation_id, message.traceparent)
     if command.subjects == "all":
         _go_on(ledger, message.lane, report)
         return
@@ -63,15 +63,25 @@ def _tell(ledger: Ledger, lane: Lane, report: Report, account: Account) -> None:
     report.total_minor[account.currency] = total + account.posted_minor
     body = {"report_id": str(report.report_id), **state_of(account)}
     id_ = f"{report.report_id}.{account.account_id}"
-    _publish(ledger, lane, "account.reported", id_, account.account_id, body)
+    _publish(ledger, lane, "account.reported", id_, account.account_id, body, report)
 
 
 def _finish(ledger: Ledger, lane: Lane, report: Report) -> None:
     report_id = str(report.report_id)
     body = {"report_id": report_id, "count": report.count, "total_minor": report.total_minor}
-    _publish(ledger, lane, "accounts.report_finished", f"{report_id}.finished", report_id, body)
+    _publish(ledger, lane, "accounts.report_finished", f"{report_id}.finished", report_id, body, report)
 
 
-def _publish(ledger: Ledger, lane: Lane, type_: str, id_: str, subject: str, body: dict[str, Any]) -> None:
-    headers = encode_headers(type_, id=id_, source=SOURCE, time=ledger.now_text, subject=subject)
+def _publish(
+    ledger: Ledger, lane: Lane, type_: str, id_: str, subject: str, body: dict[str, Any], report: Report
+) -> None:
+    headers = encode_headers(
+        type_,
+        id=id_,
+        source=SOURCE,
+        time=ledger.now_text,
+        subject=subject,
+        correlation_id=report.correlation_id,
+        traceparent=report.traceparent,
+    )
     ledger.outgoing.append(Outgoing(lane, EVENTS, subject.encode(), orjson.dumps(body), headers))

@@ -3,3 +3,11 @@
 
 create index movement_between_books on movement (transfer_id)
 where debit_number is null and credit_number is null;
+
+-- What the latest event of an account, and a report of all wallets, follow from.
+alter table account_event
+    add column correlation_id text,
+    add column traceparent text;
+alter table account_report
+    add column correlation_id text,
+    add column traceparent text;
