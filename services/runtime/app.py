@@ -25,6 +25,7 @@ from services.runtime.scrubbing import CONNECTIONS as SCRUBBING_CONNECTIONS
 from services.runtime.scrubbing import keep_scrubbed
 from services.runtime.service import Surroundings
 from services.runtime.settings import SettingsError, load_settings
+from services.runtime.tracing import start_tracing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -78,14 +79,17 @@ async def _work(service: Service, settings: RuntimeSettings) -> int:
     # One connection for the batch, one for the watch, one for the lead, one for `/readyz`.
     size = 4 + SCRUBBING_CONNECTIONS + service.companion_connections
     pool = await create_pool(dsn, service.schema, f"sluice.{service.name}", size=size)
+    tracing = start_tracing(settings, service.name)
     try:
         surroundings = Surroundings(settings, pool, clock_from_setting(settings.clock), stopping)
-        consumer = Consumer(service, settings, pool, surroundings.clock, stopping)
+        consumer = Consumer(service, settings, pool, surroundings.clock, stopping, tracing)
         async with serve(settings.http_host, settings.http_port, pool, consumer.reasons_not_ready) as address:
             _announce(service, address)
             return await _run_until_told(surroundings, consumer, (keep_scrubbed, *service.companions))
     finally:
         pool.terminate()
+        if tracing is not None:
+            tracing.close()
 
 
 async def prepare_database(service: Service, settings: RuntimeSettings) -> None:

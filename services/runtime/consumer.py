@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from services.runtime.service import Service
     from services.runtime.settings import RuntimeSettings
     from services.runtime.topics import Log, Place
+    from services.runtime.tracing import Tracing
     from services.runtime.work import Work
 
 _LOG = structlog.stdlib.get_logger(__name__)
@@ -91,13 +92,20 @@ class Consumer:
     """Consumes a service's topics until it is told to stop."""
 
     def __init__(
-        self, service: Service, settings: RuntimeSettings, pool: Pool, clock: Clock, stopping: asyncio.Event
+        self,
+        service: Service,
+        settings: RuntimeSettings,
+        pool: Pool,
+        clock: Clock,
+        stopping: asyncio.Event,
+        tracing: Tracing | None = None,
     ) -> None:
         self._service = service
         self._settings = settings
         self._pool = pool
         self._clock = clock
         self._stopping = stopping
+        self._tracing = tracing
         self._topics = Topics(settings, f"sluice.{service.name}")
         self._subscriptions = {
             topic: (order, subscription)
@@ -273,7 +281,8 @@ class Consumer:
             subscription, of_place = self._subscriptions[where.topic][1], records[where]
             for records_of_slice in _slices(of_place):
                 with metrics.stage("decode"):
-                    parts.append(take(subscription, where, records_of_slice))
+                    taken = take(subscription, where, records_of_slice)
+                    parts.append(taken if self._tracing is None else self._tracing.begin_traces(taken))
                 if len(records_of_slice) < len(of_place):
                     await let_others_run()
         return RecordWork(parts, self._letters)
@@ -362,12 +371,14 @@ class Consumer:
     async def _transact(self, session: Session, work: Work) -> _Settled:
         lanes, moves = session.numbered(work.lanes), session.moves(work.next_offsets)
         published = list(session.published)
+        handling = None if self._tracing is None else self._tracing.begin(work)
         async with self._pool.acquire() as connection:
             try:
                 async with connection.transaction():
                     numbers = await advance(connection, session.owner, lanes, moves, published)
                     effects = await work.handle(connection, self._clock.now())
-                    _, rows = await make_beside(effects.recorded(), self._pack(numbers, effects.outgoing))
+                    outgoing = effects.outgoing if handling is None else handling.relate(effects.outgoing)
+                    _, rows = await make_beside(effects.recorded(), self._pack(numbers, outgoing))
                     keys = await outbox.record(connection, rows)
                     await timers.record(connection, effects)
             except Exception as error:
@@ -378,7 +389,9 @@ class Consumer:
         session.forget(published)
         session.go_on(numbers, work.next_offsets)
         self._note_timers(effects.timers_set)
-        return _Settled(effects.outgoing, keys)
+        if handling is not None:
+            handling.end()
+        return _Settled(outgoing, keys)
 
     async def _pack(self, numbers: Mapping[Lane, int], outgoing: Sequence[Outgoing]) -> Mapping[OutboxKey, bytes]:
         # What the handler still records is on its way first.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from schemas.envelope import PASSED_OVER, Malformed, decode
@@ -46,6 +46,10 @@ class Taken:
     def value_bytes(self) -> int:
         """How much the records' values weigh on the wire."""
         return sum(max(0, record.serialized_value_size) for record in self.records)
+
+    def with_messages(self, messages: Sequence[Message]) -> Taken:
+        """Return the same records with other messages made of them."""
+        return replace(self, messages=messages)
 
     def split(self, count: int) -> tuple[Taken, Taken]:
         """Return the first `count` records and the others; neither may be none."""

@@ -35,6 +35,9 @@ class RuntimeSettings(BaseSettings):
 
     database_url: SecretStr
 
+    otel_exporter_otlp_endpoint: Annotated[str | None, Field(pattern=r"^https?://[^\s/]+(/\S*)?$")] = None
+    otel_traces_sampler_arg: Annotated[float, Field(ge=0, le=1)] = 0.01
+
     topic_prefix: Annotated[str, Field(validation_alias="SLUICE_TOPIC_PREFIX", pattern=r"^[A-Za-z0-9._-]{0,100}$")] = ""
     clock: Annotated[str, Field(validation_alias="SLUICE_CLOCK")] = "real"
     http_host: Annotated[str, Field(validation_alias="SLUICE_HTTP_HOST")] = "127.0.0.1"

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from services.runtime.database import Connection
     from services.runtime.dead_letters import Rejected
-    from services.runtime.message import Outgoing, Timer, Unfit
+    from services.runtime.message import Message, Outgoing, Timer, Unfit
     from services.runtime.service import Subscription
     from services.runtime.topics import Place
 
@@ -51,6 +51,10 @@ class Work(Protocol):
     @property
     def is_heavy(self) -> bool:
         """Whether it is more than one transaction should hold, and can be halved."""
+
+    @property
+    def messages(self) -> Sequence[Message]:
+        """The messages that reach a handler."""
 
     @property
     def lanes(self) -> Sequence[Lane]:
@@ -94,6 +98,11 @@ class RecordWork:
         return sum(len(part.messages) for part in self.parts)
 
     @property
+    def messages(self) -> Sequence[Message]:
+        """The messages that reach a handler, in order."""
+        return list(chain.from_iterable(part.messages for part in self.parts))
+
+    @property
     def is_heavy(self) -> bool:
         """Whether they are of several subscriptions, or their values too many bytes: one may hold a thousand orders.
 
@@ -131,7 +140,7 @@ class RecordWork:
     async def handle(self, connection: Connection, now: datetime) -> Effects:
         """Dead-letter what was rejected, and give the subscription's handler its messages."""
         self.unfit.clear()
-        letters, messages = self._dead_letters(now), list(chain.from_iterable(part.messages for part in self.parts))
+        letters, messages = self._dead_letters(now), self.messages
         if not messages:
             return letters
         found = await self.parts[0].subscription.handler(connection, Batch(messages), now)
@@ -193,6 +202,7 @@ class SkipWork:
     next_offsets: Mapping[Place, int]
     size: int = 0
     handled: int = 0
+    messages: Sequence[Message] = ()
     is_heavy: bool = False
     rejections: Mapping[tuple[str, str], int] = field(default_factory=dict)
 
@@ -225,6 +235,11 @@ class TimerWork:
     def handled(self) -> int:
         """How many timers reach a handler."""
         return len(self.timers)
+
+    @property
+    def messages(self) -> Sequence[Message]:
+        """None: timers are no messages."""
+        return ()
 
     @property
     def is_heavy(self) -> bool:

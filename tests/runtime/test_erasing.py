@@ -8,7 +8,7 @@ from schemas.envelope import Envelope, decode
 from schemas.erasure import CustomerErased
 from schemas.registry import TOPICS
 from services.runtime.erasing import EVENTS, erased, retain
-from services.runtime.message import Lane, Outgoing
+from services.runtime.message import Cause, Lane, Outgoing
 
 NOW = datetime(2026, 11, 27, 16, 30, tzinfo=UTC)
 LANE = Lane("erasure", 2)
@@ -22,7 +22,7 @@ def read(answer: Outgoing) -> Envelope:
 
 def test_the_answer_is_what_the_contract_says() -> None:
     kept = [retain("transfers", "accounting", NOW)]
-    answer = erased(LANE, "erase-1", "顾客-1", "transfer", kept, NOW)
+    answer = erased(LANE, "erase-1", "顾客-1", "transfer", kept, NOW, Cause("asked"))
     found = read(answer)
     # Half past midnight of the next day in Shanghai.
     said = CustomerErased.model_validate(
@@ -33,12 +33,13 @@ def test_the_answer_is_what_the_contract_says() -> None:
         }
     )
     assert (found.type, found.source, found.data) == ("customer.erased", "sluice/transfer", said)
+    assert found.correlation_id == "asked"
     assert (answer.lane, answer.topic, answer.key) == (LANE, "erasure.events", "顾客-1".encode())
 
 
 def test_the_same_command_has_the_same_answer_and_every_other_another_id() -> None:
     ids = {
-        read(erased(LANE, asked, customer, service, [], NOW)).id
+        read(erased(LANE, asked, customer, service, [], NOW, Cause("asked"))).id
         for asked, customer, service in [
             ("1", "a", "notify"),
             ("1", "a", "notify"),
@@ -48,8 +49,10 @@ def test_the_same_command_has_the_same_answer_and_every_other_another_id() -> No
         ]
     }
     assert len(ids) == 4
-    assert erased(LANE, "1", "a", "notify", [], NOW) == erased(LANE, "1", "a", "notify", [], NOW)
+    assert erased(LANE, "1", "a", "notify", [], NOW, Cause("asked")) == erased(
+        LANE, "1", "a", "notify", [], NOW, Cause("asked")
+    )
 
 
 def test_an_id_as_long_as_any_may_be_has_an_answer_that_can_be_read() -> None:
-    assert read(erased(LANE, "x" * 256, "a", "maintenance", [], NOW)).type == "customer.erased"
+    assert read(erased(LANE, "x" * 256, "a", "maintenance", [], NOW, Cause("asked"))).type == "customer.erased"
