@@ -20,7 +20,7 @@ SERVICE: Final = "closure"
 
 async def know(connection: Connection, id_: UUID) -> list[Subject]:
     """Return what of the closing service's has this id."""
-    return [Subject(kind, found) for kind, found in await trail.know(connection, id_)]  # type: ignore[arg-type]
+    return [Subject(kind, found) for kind, found in await trail.know(connection, id_)]
 
 
 async def know_customer(connection: Connection, customer_id: str) -> list[Subject]:

@@ -81,7 +81,7 @@ async def _story(
 
 
 _ORDER: Final = (
-    "command", "answer", "decision", "event", "instruction", "entry", "notice", "attempt", "dead letter", "timer"
+    "command", "answer", "decision", "event", "instruction", "entry", "attempt", "notice", "dead letter", "timer"
 )  # fmt: skip
 """In which order things of one moment are told."""
 
@@ -110,12 +110,10 @@ async def _look(running: Running, looks: Sequence[Look]) -> topics.Seen:
 
 async def _search(running: Running, asked: Asked) -> topics.Seen:
     """Look for an id that no service knows in the latest records of every topic: as their id or correlation."""
-    now = datetime.now(UTC)
-    step = timedelta(minutes=10)
-    moments = frozenset(now - step * number for number in range(int(asked.within / step) + 1))
+    since = datetime.now(UTC) - asked.within
     compact = {topic.name for topic in TOPICS if topic.compact}
     names = [topic.name for topic in TOPICS if topic.name.removesuffix(DEAD_LETTER_SUFFIX) not in compact]
-    return await _look(running, [Look(name, None, frozenset({asked.id}), moments) for name in names])
+    return await _look(running, [Look(name, None, frozenset({asked.id}), frozenset(), since=since) for name in names])
 
 
 def _named(values: Iterable[dict[str, Any]]) -> list[str]:
@@ -229,6 +227,8 @@ class _Services:
         chapter, wallets = await closings.tell_customer(self._closure, customer_id)
         _add(chapter, await transfers.tell_wallets(self._transfer, wallets, self._since))
         _add(chapter, await notices.tell_customer(self._notify, customer_id, self._since))
+        of_customer = (customer_id, frozenset({customer_id}), frozenset[datetime]())
+        chapter.looks += [Look(topic, *of_customer, since=self._since) for topic in ("risk.events", "notify.commands")]
         return chapter
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from ops.trace.story import MOST, Chapter, Line, Look, Subject
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from uuid import UUID
 
+    from ops.trace.story import What
     from services.runtime.database import Connection
 
 SERVICE: Final = "notify"
@@ -20,7 +22,7 @@ SERVICE: Final = "notify"
 
 async def know(connection: Connection, id_: UUID) -> list[Subject]:
     """Return what of the notifier's has this id."""
-    return [Subject(kind, found) for kind, found in await trail.know(connection, id_)]  # type: ignore[arg-type]
+    return [Subject(kind, found) for kind, found in await trail.know(connection, id_)]
 
 
 async def know_event(connection: Connection, event_id: str) -> list[Subject]:
@@ -40,8 +42,19 @@ async def tell_event(connection: Connection, event_id: str) -> Chapter:
         counts = await trail.count_notices(connection, event_id)
         stand = ", ".join(f"{count:,} {status}" for status, count in counts.items())
         detail = f"{announced['accepted']:,} notices" + (f": {stand}" if stand else "")
-        about = (announced["accepted_at"], SERVICE, "decision", "accepted", event_id)
-        chapter.lines.insert(0, Line(*about, why=announced["type"], detail=detail))  # type: ignore[arg-type]
+        chapter.lines.insert(
+            0,
+            Line(
+                at=announced["accepted_at"],
+                service=SERVICE,
+                what="decision",
+                name="accepted",
+                about=event_id,
+                why=announced["type"],
+                detail=detail,
+                correlation=announced["correlation_id"],
+            ),
+        )
         moments = frozenset({announced["accepted_at"]})
         chapter.looks.append(Look("notify.commands", None, frozenset({event_id}), moments))
     return chapter
@@ -75,11 +88,10 @@ async def tell_broadcast(connection: Connection, notification_id: str) -> Chapte
 
 def _broadcast(row: Any) -> list[Line]:
     state = "finished" if row["is_over"] and row["state"] == "running" else row["state"]
-    detail = f"about {row['expected']:,} people"
-    id_ = row["notification_id"]
-    lines = [Line(row["created_at"], SERVICE, "decision", "broadcast", id_, state, row["template"], detail=detail)]
+    made = _line(row, row["created_at"], "decision", "broadcast", state, row["template"])
+    lines = [replace(made, detail=f"about {row['expected']:,} people")]
     if row["resolved_at"] is not None:
-        lines.append(Line(row["resolved_at"], SERVICE, "decision", "broadcast reached all", id_, state))
+        lines.append(_line(row, row["resolved_at"], "decision", "broadcast reached all", state))
     return lines
 
 
@@ -97,30 +109,24 @@ async def _tell(connection: Connection, rows: Sequence[Any]) -> Chapter:
 
 
 def _notice(row: Any) -> list[Line]:
-    id_, to = str(row["notice_id"]), f"{row['channel']} to {mask_text(row['customer_id'])}"
-    event_id = row["event_id"]
-    made = Line(row["created_at"], SERVICE, "notice", row["template"], id_, "made", detail=to, event_id=event_id)
+    made = _line(row, row["created_at"], "notice", row["template"], "made")
+    made = replace(made, detail=f"{row['channel']} to {mask_text(row['customer_id'])}", event_id=row["event_id"])
     if row["ended_at"] is None:
-        waits = Line(row["created_at"], SERVICE, "notice", row["template"], id_, "pending", row["why"], detail=to)
-        return [waits]
-    became = Line(
-        row["ended_at"],
-        SERVICE,
-        "notice",
-        row["template"],
-        id_,
-        row["status"],
-        row["why"],
-        detail=to,
-        event_id=event_id,
-    )
+        return [replace(made, status="pending", why=row["why"])]
+    became = replace(made, at=row["ended_at"], status=row["status"], why=row["why"])
     return [became] if row["ended_at"] == row["created_at"] else [made, became]
 
 
 def _attempt(row: Any, attempt: Any) -> list[Line]:
-    name, about = f"{attempt['gateway']} #{attempt['number']}", str(row["notice_id"])
-    lines = [Line(attempt["started_at"], SERVICE, "attempt", name, about, "handed over")]
+    name = f"{attempt['gateway']} #{attempt['number']}"
+    lines = [_line(row, attempt["started_at"], "attempt", name, "handed over")]
     if attempt["ended_at"] is not None:
         why = attempt["code"] or attempt["why"]
-        lines.append(Line(attempt["ended_at"], SERVICE, "attempt", name, about, attempt["outcome"], why))
+        lines.append(_line(row, attempt["ended_at"], "attempt", name, attempt["outcome"], why))
     return lines
+
+
+def _line(row: Any, at: datetime, what: What, name: str, status: str | None, why: str | None = None) -> Line:
+    """Return a line about a notice or a broadcast."""
+    about = str(row.get("notice_id") or row.get("notification_id"))
+    return Line(at, SERVICE, what, name, about, status, why, correlation=row["correlation_id"])

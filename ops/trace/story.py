@@ -10,22 +10,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
-Kind: TypeAlias = Literal[
-    "transfer",
-    "case",
-    "reopening",
-    "clearance",
-    "window",
-    "waiver",
-    "batch",
-    "customer",
-    "event",
-    "notice",
-    "broadcast",
-    "request",
-]
-"""What an id may be the id of. A request is one to tell somebody something."""
-
 What: TypeAlias = Literal[
     "command", "decision", "event", "instruction", "answer", "entry", "notice", "attempt", "timer", "dead letter"
 ]
@@ -33,9 +17,9 @@ What: TypeAlias = Literal[
 
 
 class Subject(NamedTuple):
-    """Something that is traced."""
+    """Something that is traced: a transfer, a case, a window, a customer, …; a request is one to tell somebody."""
 
-    kind: Kind
+    kind: str
     id: str
 
 
@@ -62,7 +46,7 @@ class Line:
 
 
 class Look(NamedTuple):
-    """Records to look for in a topic: those that name one of these ids, around these moments.
+    """Records to look for in a topic: those that name one of these ids, around these moments, or since one.
 
     With a key only its partition is read; without one, all. `types` narrows them, by the short names' beginnings.
     """
@@ -72,6 +56,7 @@ class Look(NamedTuple):
     needles: frozenset[str]
     moments: frozenset[datetime]
     types: tuple[str, ...] = ()
+    since: datetime | None = None
 
 
 @dataclass(slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 import orjson
 from confluent_kafka import Consumer, TopicPartition
@@ -58,16 +58,17 @@ async def look(running: Running, looks: Sequence[Look]) -> tuple[RuntimeSettings
 def read(running: Running, settings: RuntimeSettings, logs: Mapping[Place, Log], looks: Sequence[Look]) -> Seen:
     """Read what is looked for; blocks. Moments mean nothing to the brokers where the services' clock is another."""
     notes: list[str] = []
-    spans: dict[Place, list[tuple[int, int]]] = {}
-    for place, moments in _places(logs, looks).items():
-        if running.clock == "real":
-            spans[place] = _around(settings, place, logs[place], moments, notes)
-        else:
-            spans[place] = [(logs[place].start, logs[place].end)]
-        spans[place] = [_cut(place, span, notes) for span in spans[place] if span[0] < span[1]]
+    times = {place: _joined(asked) for place, asked in _places(logs, looks).items() if logs[place].end}
+    if running.clock == "real":
+        spans = _offsets(settings, logs, {place: _few(place, one, notes) for place, one in times.items()}, notes)
+    else:
+        spans = {place: [(logs[place].start, logs[place].end)] for place in times}
+    cut = {
+        place: [_cut(place, span, notes) for span in of_place if span[0] < span[1]] for place, of_place in spans.items()
+    }
     lines: list[Line] = []
     values: list[dict[str, Any]] = []
-    for one in _rounds(spans):
+    for one in _rounds(cut):
         for place, message in read_spans(settings, one):
             record = Record.of(place, message)
             if any(_is_wanted(look_, record) for look_ in looks):
@@ -81,55 +82,83 @@ def partition_of(key: str, count: int) -> int:
     return murmur2(key.encode()) % count
 
 
-def _places(logs: Mapping[Place, Log], looks: Iterable[Look]) -> dict[Place, set[datetime]]:
+_Times: TypeAlias = tuple[datetime, datetime]
+_T = TypeVar("_T")
+
+
+def _places(logs: Mapping[Place, Log], looks: Iterable[Look]) -> dict[Place, set[_Times]]:
+    """Return between which times each partition is read."""
     counts: defaultdict[str, int] = defaultdict(int)
     for place in logs:
         counts[place.topic] += 1
-    moments: defaultdict[Place, set[datetime]] = defaultdict(set)
+    times: defaultdict[Place, set[_Times]] = defaultdict(set)
+    now = datetime.now(UTC)
     for one in looks:
         numbers = range(counts[one.topic]) if one.key is None else [partition_of(one.key, counts[one.topic])]
         for number in numbers:
-            moments[Place(one.topic, number)] |= one.moments
-    return moments
+            times[Place(one.topic, number)] |= {(moment - _BEFORE, moment + _AFTER) for moment in one.moments}
+            times[Place(one.topic, number)] |= {(one.since, now + _AFTER)} if one.since is not None else set()
+    return times
 
 
-def _around(
-    settings: RuntimeSettings, place: Place, log: Log, moments: Iterable[datetime], notes: list[str]
-) -> list[tuple[int, int]]:
-    """Return the offsets between which a partition was written around these moments."""
-    times = _joined(moments)
-    if len(times) > _MOST_SPANS:
-        notes.append(f"{place.topic}: looked around the first and the last {_MOST_SPANS // 2} moments alone.")
-        times = [*times[: _MOST_SPANS // 2], *times[-(_MOST_SPANS // 2) :]]
+def _few(place: Place, times: list[_Times], notes: list[str]) -> list[_Times]:
+    if len(times) <= _MOST_SPANS:
+        return times
+    half = _MOST_SPANS // 2
+    notes.append(f"{place.topic}: looked around the first and the last {half} moments alone.")
+    return [*times[:half], *times[-half:]]
+
+
+def _offsets(
+    settings: RuntimeSettings, logs: Mapping[Place, Log], times: Mapping[Place, list[_Times]], notes: list[str]
+) -> dict[Place, list[tuple[int, int]]]:
+    """Return the offsets between which each partition was written at its times."""
+    found: dict[Place, list[tuple[int, int]]] = {place: [] for place in times}
     options = {**admin_options(settings, "sluice.trace"), "group.id": "unused", "log_level": 0}
     consumer = Consumer(options)
     try:
-        offsets = [(_offset(consumer, settings, place, first, log), _offset(consumer, settings, place, last, log))
-                   for first, last in times]  # fmt: skip
+        for one in _rounds(times):
+            firsts = _asked(consumer, settings, logs, {place: span[0] for place, span in one.items()})
+            lasts = _asked(consumer, settings, logs, {place: span[1] for place, span in one.items()})
+            for place in one:
+                found[place].append((firsts[place], lasts[place]))
     finally:
         consumer.close()
-    if times and log.start and offsets[0][0] <= log.start:
-        kept = _KEPT.get(place.topic)
-        days = "" if kept is None else f" ({place.topic} is kept {kept.days} days)"
-        notes.append(f"{place.topic}/{place.partition} has nothing before offset {log.start:,} any more{days}.")
-    return offsets
+    for place, spans in found.items():
+        if spans and 0 < logs[place].start >= spans[0][0]:
+            kept = _KEPT.get(place.topic)
+            days = "" if kept is None else f" ({place.topic} is kept {kept.days} days)"
+            where = f"{place.topic}/{place.partition}"
+            notes.append(f"{where} has nothing before offset {logs[place].start:,} any more{days}.")
+    return found
 
 
-def _joined(moments: Iterable[datetime]) -> list[tuple[datetime, datetime]]:
-    joined: list[tuple[datetime, datetime]] = []
-    for moment in sorted(moments):
-        first, last = moment - _BEFORE, moment + _AFTER
+def _asked(
+    consumer: Consumer, settings: RuntimeSettings, logs: Mapping[Place, Log], moments: Mapping[Place, datetime]
+) -> dict[Place, int]:
+    """Return of each partition the offset of the first record that was written at a moment or later."""
+    prefix = settings.topic_prefix
+    asked = [
+        TopicPartition(prefix + place.topic, place.partition, max(0, int(moment.timestamp() * 1000)))
+        for place, moment in moments.items()
+    ]
+    found: dict[Place, int] = {}
+    for one in consumer.offsets_for_times(asked, _ASKED_WITHIN_S):
+        place = Place(one.topic.removeprefix(prefix), one.partition)
+        log = logs[place]
+        found[place] = log.end if one.offset < 0 else min(max(one.offset, log.start), log.end)
+    return found
+
+
+def _joined(times: Iterable[_Times]) -> list[_Times]:
+    """Return times of which none overlap."""
+    joined: list[_Times] = []
+    for first, last in sorted(times):
         if joined and first <= joined[-1][1]:
             joined[-1] = (joined[-1][0], max(last, joined[-1][1]))
         else:
             joined.append((first, last))
     return joined
-
-
-def _offset(consumer: Consumer, settings: RuntimeSettings, place: Place, moment: datetime, log: Log) -> int:
-    asked = TopicPartition(settings.topic_prefix + place.topic, place.partition, int(moment.timestamp() * 1000))
-    (found,) = consumer.offsets_for_times([asked], _ASKED_WITHIN_S)
-    return log.end if found.offset < 0 else min(max(found.offset, log.start), log.end)
 
 
 def _cut(place: Place, span: tuple[int, int], notes: list[str]) -> tuple[int, int]:
@@ -141,7 +170,7 @@ def _cut(place: Place, span: tuple[int, int], notes: list[str]) -> tuple[int, in
     return max(first, last - MOST_RECORDS), last
 
 
-def _rounds(spans: Mapping[Place, list[tuple[int, int]]]) -> list[dict[Place, tuple[int, int]]]:
+def _rounds(spans: Mapping[Place, list[_T]]) -> list[dict[Place, _T]]:
     """Return spans so that each round has one of each partition."""
     count = max((len(of_place) for of_place in spans.values()), default=0)
     return [

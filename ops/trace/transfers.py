@@ -7,6 +7,7 @@ from uuid import UUID
 
 import orjson
 
+from ops.money import amount_text
 from ops.trace.story import MOST, Chapter, Line, Look, Subject
 from services.closure.records import mask_account
 from services.transfer import records, trail
@@ -33,8 +34,7 @@ _TOLD: Final = (
 
 async def know(connection: Connection, id_: UUID) -> list[Subject]:
     """Return what of the ledger has this id."""
-    kinds = {"transfer", "waiver", "batch"}
-    return [Subject(kind, found) for kind, found in await trail.know(connection, id_) if kind in kinds]  # type: ignore[arg-type]
+    return [Subject(*found) for found in await trail.know(connection, id_)]
 
 
 async def know_command(connection: Connection, command_id: str) -> list[Subject]:
@@ -99,7 +99,7 @@ def masked(said: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _parties(said: Mapping[str, Any]) -> str:
-    fee = f", fee {said['fee_minor']}" if said.get("fee_minor") else ""
+    fee = f", fee {amount_text(said['fee_minor'], said['currency'])}" if said.get("fee_minor") else ""
     return f"{said['kind']} {mask_account(said['payer'])} → {mask_account(said['payee'])}{fee}"
 
 

@@ -10,7 +10,7 @@ select 'request', event_id from announcement where event_id = $1::text
 
 -- Whether anybody was to be told of an event.
 -- name: announcement
-select event_id, type, accepted, accepted_at
+select event_id, type, accepted, accepted_at, correlation_id
 from announcement
 where event_id = $1
 
@@ -25,7 +25,8 @@ order by status
 -- The notices of the events whose ids are these or begin with these and a dot, the first to be made first.
 -- name: notices_of
 select
-    notice_id, event_id, customer_id, channel, template, status, why, delivery_id, created_at, ended_at
+    notice_id, event_id, customer_id, channel, template, status, why, delivery_id, created_at, ended_at,
+    announcement.correlation_id
 from unnest($1::text[]) as named (subject)
 cross join lateral (
     select *
@@ -37,13 +38,16 @@ cross join lateral (
     order by event_id, customer_id, channel
     limit $2
 ) as found
+left join announcement using (event_id)
 order by created_at, event_id, customer_id, channel
 
 -- A customer's notices since a moment, the latest first.
 -- name: notices_of_customer
 select
-    notice_id, event_id, customer_id, channel, template, status, why, delivery_id, created_at, ended_at
+    notice_id, event_id, customer_id, channel, template, status, why, delivery_id, created_at, ended_at,
+    announcement.correlation_id
 from notice
+left join announcement using (event_id)
 where customer_id = $1 and created_at >= $2
 order by created_at desc
 limit $3
@@ -56,12 +60,16 @@ order by delivery_id, number
 
 -- The announcements about a window or a clearance, and how far each has come.
 -- name: broadcasts_about
-select notification_id, template, state, is_over, expected, created_at, resolved_at, revision
+select
+    notification_id, broadcast.template, state, is_over, expected, created_at, resolved_at, revision, correlation_id
 from broadcast
+left join announcement on event_id = notification_id
 where about = $1
 order by revision
 
 -- name: broadcast
-select notification_id, template, state, is_over, expected, created_at, resolved_at, revision
+select
+    notification_id, broadcast.template, state, is_over, expected, created_at, resolved_at, revision, correlation_id
 from broadcast
+left join announcement on event_id = notification_id
 where notification_id = $1
