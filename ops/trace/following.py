@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
@@ -60,6 +60,9 @@ async def trace(running: Running, asked: Asked) -> Story:
         if not found:
             seen = await _search(running, asked)
             found = await services.know_all(_named(seen.values))
+            if found:
+                # What the services say themselves they know better.
+                seen = replace(seen, lines=[line for line in seen.lines if line.what != "event"])
         if not found and not seen.lines:
             raise NothingKnown(
                 f"Nothing is known of {asked.id!r}: no service has it, and no record of the last "
@@ -91,8 +94,8 @@ def _each_once(lines: Iterable[Line]) -> list[Line]:
     kept: dict[object, Line] = {}
     for line in lines:
         is_named = line.what in {"event", "command", "instruction", "answer"} and line.event_id
-        key = (line.what, line.event_id) if is_named else id(line)
-        kept.setdefault(key, line)
+        moment = (line.at, line.service, line.what, line.name, line.about, line.status, line.detail, repr(line.said))
+        kept.setdefault((line.what, line.event_id) if is_named else moment, line)
     return list(kept.values())
 
 

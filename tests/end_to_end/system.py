@@ -43,10 +43,13 @@ class System:
         said: dict[str, Any] = json.loads((self.home / "run.json").read_text())
         return said
 
-    def send(self, type_: str, key: str | bytes | None, data: Any, *, topic: str = "transfer.commands") -> str:
+    def send(
+        self, type_: str, key: str | bytes | None, data: Any, *, topic: str = "transfer.commands", **context: str
+    ) -> str:
         """Publish a command without waiting, or a null value; return its `ce_id`."""
         id_ = str(uuid.uuid4())
-        headers: Any = encode_headers(type_, id=id_, source="test", time="2026-01-01T00:00:00Z", subject="test")
+        about: Any = {"id": id_, "source": "test", "time": "2026-01-01T00:00:00Z", "subject": "test"}
+        headers: Any = encode_headers(type_, **about, **context)
         value = data if data is None or isinstance(data, bytes) else orjson.dumps(data)
         self._producer.produce(topic, key=key, value=value, headers=headers, on_delivery=_must_arrive)
         self._producer.poll(0)

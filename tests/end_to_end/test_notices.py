@@ -9,11 +9,14 @@ import subprocess
 import sys
 import urllib.request
 import uuid
-from contextlib import suppress
+from contextlib import redirect_stdout, suppress
+from io import StringIO
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from ops.cli import main
+from tests.collector import Collector, collecting
 from tests.end_to_end.system import Reader, System, running_system
 from tests.waiting import wait_for
 
@@ -22,8 +25,16 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(scope="module")
-def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
-    with running_system(tmp_path_factory.mktemp("notices") / "home", notifiers=1, insights=1) as started:
+def collector() -> Iterator[Collector]:
+    with collecting() as listening:
+        yield listening
+
+
+@pytest.fixture(scope="module")
+def system(tmp_path_factory: pytest.TempPathFactory, collector: Collector) -> Iterator[System]:
+    home = tmp_path_factory.mktemp("notices") / "home"
+    traced = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.endpoint, "OTEL_BSP_SCHEDULE_DELAY": "200"}
+    with running_system(home, notifiers=1, insights=1, environment=traced) as started:
         yield started
 
 
@@ -170,3 +181,86 @@ def test_a_broadcast_reaches_everybody_and_is_accounted_for(system: System) -> N
     said = wait_for(lambda: told_to(system, id_, 60), what="everybody has both")
     assert (said["broadcast"]["reached"], said["broadcast"]["expected"]) == (30, 30)
     assert len({item["notice_id"] for item in notices(system, "--broadcast", id_, "--limit", "100")["items"]}) == 60
+
+
+# --- One thing, across services ---
+
+
+@pytest.fixture(scope="module")
+def followed(system: System) -> str:
+    """A transfer that was asked for with a correlation and a trace, once everybody is told of it."""
+    introduce(system, "tess", 51)
+    introduce(system, "tom", 52)
+    system.request("top_up", "bank:ICBC:6222020000000001", "wallet:tess", 10_000)
+    system.flush()
+    wait_for(lambda: len(received(system, "mail_sandbox", to="tess@mail.example")) == 1, what="the top-up's mail")
+    id_ = str(uuid.uuid4())
+    data = {"transfer_id": id_, "kind": "p2p", "payer": "wallet:tess", "payee": "wallet:tom", "amount_minor": 700}
+    data |= {"currency": "CNY", "payee_name": "王小明"}
+    parent = f"00-{TRACE}-{PARENT}-01"
+    system.send("transfer.request", "wallet:tess", data, correlation_id="order-4711", traceparent=parent)
+    system.flush()
+    wait_for(lambda: len(received(system, "mail_sandbox", to="tom@mail.example")) == 1, what="tom's mail")
+    return id_
+
+
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+PARENT = "00f067aa0ba902b7"
+
+
+def trace(system: System, id_: str) -> dict[str, Any]:
+    return wait_for(lambda: _trace(system, id_), what="everything is told")
+
+
+def _trace(system: System, id_: str) -> dict[str, Any] | None:
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(StringIO()) as stdout, suppress(SystemExit):
+        patch.setenv("SLUICE_HOME", str(system.home))
+        patch.setattr(sys, "argv", ["sluice", "trace", id_, "--json"])
+        main()
+    said: dict[str, Any] = json.loads(stdout.getvalue() or '{"lines": []}')
+    ended = [line["status"] for line in said["lines"] if line["what"] == "notice" and line["status"] != "made"]
+    return said if len(ended) == 4 and set(ended) <= {"delivered", "sent", "pending"} else None
+
+
+def test_one_transfer_is_followed_across_services_by_one_correlation(system: System, followed: str) -> None:
+    said = trace(system, followed)
+    assert said["found"] == [["transfer", followed]]
+    # What a customer asks for, what the ledger did, and what people were told.
+    told = [(line["service"], line["what"], line["name"]) for line in said["lines"]]
+    first = [("transfer", "command", "transfer.request"), ("transfer", "event", "transfer.settled")]
+    assert told[:3] == [*first, ("transfer", "entry", "transfer")]
+    assert {line["what"] for line in said["lines"][3:]} == {"notice", "attempt"}
+    assert said["correlations"] == ["order-4711"]
+    assert {line["correlation"] for line in said["lines"]} == {"order-4711"}
+    assert "王小明" not in json.dumps(said, ensure_ascii=False)
+    # Neither its event nor what others call it leads anywhere else.
+    for name in (f"{followed}.1", "order-4711"):
+        assert [line["about"] for line in trace(system, name)["lines"]] == [line["about"] for line in said["lines"]]
+
+
+def test_spans_of_both_services_are_one_trace_and_notices_carry_it_on(
+    system: System, followed: str, collector: Collector
+) -> None:
+    spans = wait_for(
+        lambda: {span.name: span for span in collector.of_trace(TRACE)} if len(collector.of_trace(TRACE)) > 1 else None,
+        what="spans of both services",
+    )
+    asked, told = spans["transfer.request process"], spans["transfer.settled process"]
+    assert (asked.service, asked.parent) == ("sluice-transfer", PARENT)
+    assert (told.service, told.parent) == ("sluice-notify", asked.id)
+    batches = [span for span in collector.spans if span.name == "batch"]
+    assert [span.service for span in batches if PARENT in span.links] == ["sluice-transfer"]
+    assert [span.service for span in batches if asked.id in span.links] == ["sluice-notify"]
+    reader = Reader(system.kafka, "notify.events")
+    try:
+        reader.read_until(lambda: len(of_transfer(reader, followed)) >= 2)
+        headers = of_transfer(reader, followed)
+    finally:
+        reader.close()
+    assert {one["ce_correlationid"] for one in headers} == {"order-4711"}
+    assert {one["traceparent"].split("-")[1] for one in headers} == {TRACE}
+    assert f"00-{TRACE}-{told.id}-01" in {one["traceparent"] for one in headers}
+
+
+def of_transfer(reader: Reader, transfer_id: str) -> list[dict[str, str]]:
+    return [headers for headers, value in reader.records if json.loads(value).get("event_id") == f"{transfer_id}.1"]
