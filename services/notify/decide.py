@@ -662,9 +662,13 @@ def read_erasure(subject: str) -> Erasure:
 
 def new_erasure(book: Book, customer_id: str, message: Message, case_id: UUID | None = None) -> Erasure:
     """Return an erasure that begins now, with what asks for it."""
-    deadline = as_text(book.now + timedelta(seconds=book.rules.policy.erasing.receipt_within_s))
     about = "" if case_id is None else str(case_id)
-    return Erasure(customer_id, message.id, deadline, about, message.correlation_id, message.traceparent)
+    cause = (message.correlation_id, message.traceparent)
+    return Erasure(customer_id, message.id, _receipt_until(book), about, *cause)
+
+
+def _receipt_until(book: Book) -> str:
+    return as_text(book.now + timedelta(seconds=book.rules.policy.erasing.receipt_within_s))
 
 
 def decide_erasure(book: Book, lane: Lane, erasure: Erasure, by: ErasedBy) -> None:
@@ -691,7 +695,7 @@ def go_on_erasing(book: Book, lane: Lane, erasure: Erasure) -> None:
         return
     if not erasure.case_id and erasure.customer_id in book.closing and _RECEIPT in book.rules.policy.events:
         # Their closing goes on, and will erase them: its receipt has its time from then on.
-        later = new_erasure(book, erasure.customer_id, erasure.cause)
+        later = erasure._replace(deadline=_receipt_until(book))
         book.timers.append(Timer(lane, ERASE_TIMER, later.subject(), book.now + _LOOK_AT_CLOSING_AGAIN))
         return
     pending = book.waiting.get(erasure.customer_id, ())
