@@ -59,6 +59,13 @@ def test_a_wallet_is_paid_out_and_ended_and_its_holder_forgotten(system: System,
     paid = receipt["transfer_id"]
     transfers.read_until(lambda: transfers.status(paid) == "settled")
     assert transfers.latest[paid]["case_id"] == case_id
+    # From the application to the last word about the wallet, in both services.
+    records = [*transfers.records, *cases.reader.records]
+    told = [
+        (headers["ce_type"], headers["ce_correlationid"]) for headers, value in records if case_id.encode() in value
+    ]
+    assert {"sluice.account.drained.v1", "sluice.account.closed.v1"} < {type_ for type_, _ in told}
+    assert len({correlation for _, correlation in told}) == 1
     late = system.request("top_up", "bank:ICBC:0", wallet, 5)
     transfers.read_until(lambda: transfers.status(late) == "refunded")
     bodies = [orjson.loads(value) for _, value in transfers.records]
