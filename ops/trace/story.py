@@ -16,7 +16,8 @@ What: TypeAlias = Literal[
 """What a line is about. A decision is what was decided without being told to anybody."""
 
 
-class Subject(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Subject:
     """Something that is traced: a transfer, a case, a window, a customer, …; a request is one to tell somebody."""
 
     kind: str

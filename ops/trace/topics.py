@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
@@ -34,7 +34,7 @@ _BEFORE: Final = timedelta(minutes=10)
 """A command may have waited before it was decided."""
 _AFTER: Final = timedelta(minutes=1)
 MOST_RECORDS: Final = 20_000
-"""So many records of a partition are read around each moment, the latest of them."""
+"""So many records of a topic are read around each moment, the latest of each partition."""
 _MOST_SPANS: Final = 6
 _ASKED_WITHIN_S: Final = 10.0
 _KEPT: Final = {topic.name: topic.retention for topic in TOPICS}
@@ -63,8 +63,10 @@ def read(running: Running, settings: RuntimeSettings, logs: Mapping[Place, Log],
         spans = _offsets(settings, logs, {place: _few(place, one, notes) for place, one in times.items()}, notes)
     else:
         spans = {place: [(logs[place].start, logs[place].end)] for place in times}
+    shares = Counter(place.topic for place in times)
     cut = {
-        place: [_cut(place, span, notes) for span in of_place if span[0] < span[1]] for place, of_place in spans.items()
+        place: [_cut(place, span, MOST_RECORDS // shares[place.topic], notes) for span in of_place if span[0] < span[1]]
+        for place, of_place in spans.items()
     }
     lines: list[Line] = []
     values: list[dict[str, Any]] = []
@@ -161,13 +163,12 @@ def _joined(times: Iterable[_Times]) -> list[_Times]:
     return joined
 
 
-def _cut(place: Place, span: tuple[int, int], notes: list[str]) -> tuple[int, int]:
+def _cut(place: Place, span: tuple[int, int], most: int, notes: list[str]) -> tuple[int, int]:
     first, last = span
-    if last - first > MOST_RECORDS:
-        notes.append(
-            f"{place.topic}/{place.partition}: the last {MOST_RECORDS:,} of {last - first:,} records were looked at."
-        )
-    return max(first, last - MOST_RECORDS), last
+    if last - first > most:
+        where = f"{place.topic}/{place.partition}"
+        notes.append(f"{where}: the last {most:,} of {last - first:,} records were looked at.")
+    return max(first, last - most), last
 
 
 def _rounds(spans: Mapping[Place, list[_T]]) -> list[dict[Place, _T]]:

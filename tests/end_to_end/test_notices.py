@@ -224,7 +224,7 @@ def _trace(system: System, id_: str) -> dict[str, Any] | None:
 
 def test_one_transfer_is_followed_across_services_by_one_correlation(system: System, followed: str) -> None:
     said = trace(system, followed)
-    assert said["found"] == [["transfer", followed]]
+    assert said["found"] == [{"kind": "transfer", "id": followed}]
     # What a customer asks for, what the ledger did, and what people were told.
     told = [(line["service"], line["what"], line["name"]) for line in said["lines"]]
     first = [("transfer", "command", "transfer.request"), ("transfer", "event", "transfer.settled")]
@@ -236,7 +236,7 @@ def test_one_transfer_is_followed_across_services_by_one_correlation(system: Sys
     # Its event and what others call it lead to the same.
     for name in (f"{followed}.1", "order-4711"):
         also = trace(system, name)
-        assert also["found"][0] == ["transfer", followed]
+        assert also["found"][0] == said["found"][0]
         assert {line["about"] for line in also["lines"]} >= {line["about"] for line in said["lines"]}
         assert also["correlations"] == ["order-4711"]
 
