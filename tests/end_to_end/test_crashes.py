@@ -6,6 +6,7 @@ import os
 import signal
 import uuid
 from collections import defaultdict
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,12 @@ def _publish(system: System, wallets: list[str]) -> list[str]:
     return requested
 
 
+def _kill(pid: int) -> None:
+    # What another kill has ended is not there any more, until the endpoints say so.
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+
+
 def _kill_while_it_works(system: System, reader: Reader) -> None:
     chance = dice(11)
     system.flush()
@@ -73,11 +80,11 @@ def _kill_while_it_works(system: System, reader: Reader) -> None:
     for number in range(KILLS):
         target = number * TRANSFERS // (2 * KILLS)
         reader.read_until(lambda: len(reader.latest) >= target and _is_alive(system), 120)  # noqa: B023 - used at once
-        os.kill(chance.choice(system.endpoints()["services"])["pid"], signal.SIGKILL)
+        _kill(chance.choice(system.endpoints()["services"])["pid"])
         if number == KILLS // 3:
-            os.kill(system.endpoints()["engines"]["kafka_pid"], signal.SIGKILL)
+            _kill(system.endpoints()["engines"]["kafka_pid"])
         if number == 2 * KILLS // 3:
-            os.kill(system.endpoints()["engines"]["postgres_pid"], signal.SIGKILL)
+            _kill(system.endpoints()["engines"]["postgres_pid"])
 
 
 def _is_alive(system: System) -> bool:
@@ -109,7 +116,7 @@ async def _check_report(system: System, reader: Reader, wallets: list[str]) -> N
     try:
         await wait_until(lambda: connection.fetchval("select count > 0 from account_report"))
         for service in system.endpoints()["services"]:
-            os.kill(service["pid"], signal.SIGKILL)
+            _kill(service["pid"])
         assert 0 < await connection.fetchval("select count from account_report") < len(wallets)
     finally:
         await connection.close()
