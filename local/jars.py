@@ -1,4 +1,4 @@
-"""Apache Kafka's own jars: fetched once from Maven Central or its mirror, checked against pinned checksums."""
+"""Apache Kafka's own jars, and the console's scripts: fetched once from Maven Central or its mirror, and checked."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import hashlib
 import os
 import shutil
 import sys
+import zipfile
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from xml.etree import ElementTree as ET
@@ -15,18 +17,44 @@ from xml.etree import ElementTree as ET
 from local.daemon import EngineError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from contextlib import AbstractContextManager
 
     from rich.progress import Progress
 
 VERSION: Final = "4.3.1"
-# Resolved one by one: together, the second's parent would choose versions for the first's dependencies.
-_ENDPOINTS: Final = (
-    f"org.apache.kafka:kafka_2.13:{VERSION}",
-    "org.apache.logging.log4j:log4j-slf4j-impl:2.25.2",
+SCRIPTS: Final = {
+    "htmx.js": ("htmx.org-2.0.10.jar", "META-INF/resources/webjars/htmx.org/2.0.10/dist/htmx.min.js"),
+    "sse.js": ("htmx-ext-sse-2.2.2.jar", "META-INF/resources/webjars/htmx-ext-sse/2.2.2/sse.js"),
+}
+"""Each script of the console by the name that pages call it: its jar, and where it lies in there."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Bundle:
+    """Jars that are fetched together: what they are, the folder that they go to, and where their checksums stand.
+
+    `endpoints` are resolved one by one: together, the first's parent would choose versions for another's dependencies.
+    """
+
+    what: str
+    folder: str
+    endpoints: Sequence[str]
+    checksums: Path
+
+
+_KAFKA: Final = _Bundle(
+    f"Apache Kafka {VERSION}",
+    f"kafka-{VERSION}",
+    (f"org.apache.kafka:kafka_2.13:{VERSION}", "org.apache.logging.log4j:log4j-slf4j-impl:2.25.2"),
+    Path(__file__).with_name("kafka_jars.sha256"),
 )
-_CHECKSUMS: Final = Path(__file__).with_name("kafka_jars.sha256")
+_SCRIPTS: Final = _Bundle(
+    "the console's scripts",
+    "scripts-2.0.10-2.2.2",
+    ("org.webjars.npm:htmx.org:2.0.10", "org.webjars.npm:htmx-ext-sse:2.2.2"),
+    Path(__file__).with_name("script_jars.sha256"),
+)
 _MIRRORS_OF_CENTRAL: Final = frozenset({"*", "central", "external:*"})
 
 
@@ -35,30 +63,54 @@ def jars() -> Path:
 
     Raises EngineError when they cannot be had, or one is not the file that was pinned.
     """
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sluice"
-    complete = home / f"kafka-{VERSION}"
+    return _fetched(_KAFKA)
+
+
+def scripts() -> Path:
+    """Return the folder of the jars with the console's scripts, fetching them the first time; raises EngineError."""
+    return _fetched(_SCRIPTS)
+
+
+def fetched_scripts() -> dict[str, bytes]:
+    """Return the console's scripts by name, without those that were not fetched: pages work without them."""
+    found = {}
+    for name, (jar, place) in SCRIPTS.items():
+        path = _home() / _SCRIPTS.folder / "jars" / jar
+        if path.exists():
+            with zipfile.ZipFile(path) as archive:
+                found[name] = archive.read(place)
+    return found
+
+
+def _home() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sluice"
+
+
+def _fetched(bundle: _Bundle) -> Path:
+    home = _home()
+    complete = home / bundle.folder
     if not complete.exists():
         home.mkdir(parents=True, exist_ok=True)
-        with _locked(home / "kafka.lock"):
+        with _locked(home / f"{bundle.folder.partition('-')[0]}.lock"):
             if not complete.exists():
-                _fetch(home / f"{complete.name}.part", complete)
+                _fetch(bundle, home / f"{complete.name}.part", complete)
     return complete
 
 
-def _fetch(half: Path, complete: Path) -> None:
+def _fetch(bundle: _Bundle, half: Path, complete: Path) -> None:
     shutil.rmtree(half, ignore_errors=True)
     folder = half / "jars"
     folder.mkdir(parents=True)
     try:
-        _download(half, folder)
+        _download(bundle, half, folder)
     except Exception as error:
-        raise EngineError(f"Kafka's jars could not be fetched from Maven Central: {error}") from error
-    _check(folder)
+        raise EngineError(f"The jars of {bundle.what} could not be fetched from Maven Central: {error}") from error
+    _check(bundle, folder)
     folder.rename(complete)
     shutil.rmtree(half)
 
 
-def _download(half: Path, folder: Path) -> None:
+def _download(bundle: _Bundle, half: Path, folder: Path) -> None:
     # Imported here: they take a moment, and are needed once.
     import truststore
     from jgo.env import EnvironmentBuilder
@@ -68,7 +120,7 @@ def _download(half: Path, folder: Path) -> None:
 
     # The system's certificates, like pip's: a network with an authority of its own works without a setting.
     truststore.inject_into_ssl()
-    sys.stderr.write(f"Fetching Apache Kafka {VERSION} from Maven Central, about 45 MB: less than a minute …\n")
+    sys.stderr.write(f"Fetching {bundle.what} from Maven Central: less than a minute …\n")
     columns = (TextColumn("  {task.description}"), BarColumn(), DownloadColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         # A repository of its own: what an interrupted download leaves behind goes with the half folder.
@@ -79,7 +131,7 @@ def _download(half: Path, folder: Path) -> None:
             timeout=60,
         )
         builder = EnvironmentBuilder(context=context, cache_dir=half / "environments")
-        for endpoint in _ENDPOINTS:
+        for endpoint in bundle.endpoints:
             for jar in Path(builder.from_endpoint(endpoint=endpoint).path).rglob("*.jar"):
                 jar.replace(folder / jar.name)
 
@@ -113,14 +165,15 @@ def _mirror(settings: Path) -> dict[str, str] | None:
     return None
 
 
-def _check(folder: Path) -> None:
-    pinned = {name: checksum for checksum, name in (line.split() for line in _CHECKSUMS.read_text().splitlines())}
+def _check(bundle: _Bundle, folder: Path) -> None:
+    lines = bundle.checksums.read_text().splitlines()
+    pinned = {name: checksum for checksum, name in (line.split() for line in lines)}
     found = {jar.name: jar for jar in folder.glob("*.jar")}
     if missing := pinned.keys() - found.keys():
-        raise EngineError(f"Kafka's jars are not complete: {', '.join(sorted(missing))} missing")
+        raise EngineError(f"The jars of {bundle.what} are not complete: {', '.join(sorted(missing))} missing")
     for name, jar in found.items():
         if pinned.get(name) != hashlib.sha256(jar.read_bytes()).hexdigest():
-            raise EngineError(f"{name} is not the file whose checksum stands in {_CHECKSUMS.name}")
+            raise EngineError(f"{name} is not the file whose checksum stands in {bundle.checksums.name}")
 
 
 @contextmanager
@@ -130,8 +183,19 @@ def _locked(path: Path) -> Iterator[None]:
         yield
 
 
-if __name__ == "__main__":
+def main() -> int:
+    """Fetch everything; the console's scripts are only missed, because its pages work without them."""
+    try:
+        scripts()
+    except EngineError as error:
+        sys.stderr.write(f"{error}; the console's pages work without them.\n")
     try:
         jars()
     except EngineError as error:
-        sys.exit(str(error))
+        sys.stderr.write(f"{error}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -47,13 +47,14 @@ _SMS_GATEWAYS: Final = ("sms-a", "sms-b")
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """The ports of a run's sandboxes and of the notifier's public side; a process that is replaced takes the same."""
+    """The ports of a run's sandboxes, the notifier's public side and the console; a replaced process takes the same."""
 
     smtp: int
     mail_http: int
     sms_http: int
     smpp: int
     public: int
+    console: int
 
     @property
     def public_url(self) -> str:
@@ -71,6 +72,7 @@ class Places:
             "SLUICE_SMS_SANDBOX_SMPP_PORT": str(self.smpp),
             "SLUICE_SMS_SANDBOX_SECRET": secret,
             "SLUICE_PUBLIC_PORT": str(self.public),
+            "SLUICE_CONSOLE_PORT": os.environ.get("SLUICE_CONSOLE_PORT") or str(self.console),
         }
         if not os.environ.get("SLUICE_PUBLIC_URL"):
             # Who reads a local run's mails does so on this machine.
@@ -91,4 +93,4 @@ class Places:
 
 def find_places() -> Places:
     """Return ports that are free now."""
-    return Places(*(free_port() for _ in range(5)))
+    return Places(*(free_port() for _ in range(6)))

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _DATA_NEED: Final = ("SLUICE_MASTER_KEY", "SLUICE_NAME_KEY")
-_NAMES: Final = (*_DATA_NEED, "SLUICE_SMS_SANDBOX_SECRET")
+CONSOLE_KEY: Final = "SLUICE_CONSOLE_KEY"
+_NAMES: Final = (*_DATA_NEED, "SLUICE_SMS_SANDBOX_SECRET", CONSOLE_KEY)
 _KEY_BYTES: Final = 32
 
 
@@ -29,7 +30,7 @@ def keys_of(home: Path) -> dict[str, str]:
     """
     path = home / "secrets.json"
     given = {name: value for name in _NAMES if (value := os.environ.get(name))}
-    kept = _read(path)
+    kept = kept_keys(home)
     missing = [name for name in _NAMES if name not in kept and name not in given]
     if (home / "data").exists() and (lost := [name for name in _DATA_NEED if name in missing]):
         raise KeysLost(
@@ -42,7 +43,9 @@ def keys_of(home: Path) -> dict[str, str]:
     return {name: given.get(name) or kept[name] for name in _NAMES}
 
 
-def _read(path: Path) -> dict[str, str]:
+def kept_keys(home: Path) -> dict[str, str]:
+    """Return the keys that lie beside a local run's data, none where it never ran; raises KeysLost."""
+    path = home / "secrets.json"
     try:
         kept = json.loads(path.read_text("utf-8"))
     except FileNotFoundError:

@@ -21,6 +21,7 @@ import psutil
 import typer
 from rich.markup import escape
 
+from local.console_users import ensure_user
 from local.daemon import EngineError
 from local.engines import Engines, start_engines
 from local.lifeline import die_with_parent
@@ -47,7 +48,8 @@ _WATCH_EVERY_S: Final = 0.5
 _REVIVE_AGAIN_AFTER_S: Final = 5.0
 _STOPS_WITHIN_S: Final = 120.0
 _MOST_WORKERS: Final = 64
-_MODULES: Final = {name: f"services.{name}" for name in WORKERS} | MODULES
+_CONSOLE: Final = "console"
+_MODULES: Final = {name: f"services.{name}" for name in WORKERS} | {_CONSOLE: "ops.web"} | MODULES
 
 
 _PAGES: Final = {"insight": "/metrics, /outcomes, /deliveries"}
@@ -68,12 +70,16 @@ class WrongPlace(UserError):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to start: `workers` are processes by service, one each where it says nothing; without `bank` no such one."""
+    """What to start: `workers` are processes by service, one each where it says nothing.
+
+    Without `bank` there is no such one, and without `console` nobody looks by a browser.
+    """
 
     endpoints: Path | None = None
     workers: Mapping[str, int] = field(default_factory=dict)
     movable_clock: bool = False
     bank: bool = True
+    console: bool = True
 
     @property
     def notifies(self) -> bool:
@@ -95,9 +101,10 @@ def up(
     bank: Annotated[
         bool, typer.Option("--bank/--no-bank", help="Run the sandbox bank; not where a bank's own connector answers.")
     ] = True,
+    console: Annotated[bool, typer.Option("--console/--no-console", help="Serve the console.")] = True,
 ) -> None:
-    """Start everything: engines, topics, tables, services and the sandboxes of the bank, mail and SMS."""
-    run(Plan(endpoints, _counts(workers or []), movable_clock, bank))
+    """Start everything: engines, topics, tables, services, the console and the sandboxes of the bank, mail and SMS."""
+    run(Plan(endpoints, _counts(workers or []), movable_clock, bank, console))
 
 
 def _counts(words: list[str]) -> dict[str, int]:
@@ -230,6 +237,7 @@ class _System:
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = asyncio.Event()
         self._is_ready = False
+        self._signing_in = ""
         self._prefix = os.environ.get("SLUICE_TOPIC_PREFIX", "")
         self._clock = os.environ.get("SLUICE_CLOCK") or "real"
 
@@ -269,12 +277,15 @@ class _System:
     def _start_processes(self) -> None:
         keys = keys_of(self._home)
         environment = dict(os.environ) | keys
+        if self._plan.console:
+            self._signing_in = ensure_user(self._home)
         environment |= self._ports.environment(self._home, keys["SLUICE_SMS_SANDBOX_SECRET"])
         environment |= {
             "KAFKA_BOOTSTRAP_SERVERS": self._engines.bootstrap,
             "DATABASE_URL": self._engines.dsn,
             "SLUICE_CLOCK": self._clock,
             "SLUICE_BANK_HOME": str(self._home),
+            "SLUICE_HOME": str(self._home),
             # Done above, once for all workers.
             "SLUICE_MIGRATE": "false",
             # Workers cannot share a port; the endpoints say which they have.
@@ -282,7 +293,7 @@ class _System:
             "PYTHONUNBUFFERED": "1",
         }
         for name, module in _MODULES.items():
-            if (name == BANK and not self._plan.bank) or (name in (MAIL, SMS) and not self._plan.notifies):
+            if not self._is_wanted(name):
                 continue
             count = self._plan.workers.get(name, 1)
             for number in range(1, count + 1):
@@ -292,6 +303,11 @@ class _System:
                 self._keepers.append(Keeper(slot, self._write_endpoints, _say))
         self._tasks = [asyncio.create_task(keeper.run()) for keeper in self._keepers]
         self._tasks.append(asyncio.create_task(self._watch_engines()))
+
+    def _is_wanted(self, name: str) -> bool:
+        if name in (MAIL, SMS):
+            return self._plan.notifies
+        return {BANK: self._plan.bank, _CONSOLE: self._plan.console}.get(name, True)
 
     async def _wait_until_ready(self) -> None:
         deadline = time.monotonic() + _READY_WITHIN_S
@@ -364,6 +380,7 @@ class _System:
         # A process that just ended stays listed until the next takes its place.
         announced = [slot.announced for slot in self._slots if slot.announced is not None]
         sandboxes = {said["service"]: said for said in announced if said["service"] in MODULES}
+        consoles = [said["http"] for said in announced if said["service"] == _CONSOLE]
         bank = sandboxes.get(BANK)
         kafka, postgres = self._engines.kafka, self._engines.postgres
         return {
@@ -383,6 +400,7 @@ class _System:
             "bank": {"pid": bank["pid"], "behaviour": bank["behaviour"]} if bank else None,
             **{name: sandboxes[name]["http"] for name in (MAIL, SMS) if name in sandboxes},
             **({"inbox": self._ports.public_url} if self._plan.notifies else {}),
+            **({_CONSOLE: consoles[0]} if consoles else {}),
             "sandboxes": {name: sandboxes[name] for name in (MAIL, SMS) if name in sandboxes},
             "topic_prefix": self._prefix,
             "clock": self._clock,
@@ -409,6 +427,9 @@ class _System:
                 rows.append((name.replace("_", " "), f"{found[name]}/messages shows the {what} that people got"))
         if "inbox" in found:
             rows.append(("inbox", f"{found['inbox']} is where people read what they are told in the app"))
+        if _CONSOLE in found:
+            rows.append((_CONSOLE, f"{found[_CONSOLE]} for people on call, {found[_CONSOLE]}/status for customers"))
+            rows.append(("", self._signing_in))
         if self._clock != "real":
             rows.append(("clock", f"{self._clock.removeprefix('file:')} holds the seconds to add"))
         rows += [("endpoints", f"{self._places[-1]}, with the database's address"), ("logs", str(self._logs))]
@@ -450,6 +471,7 @@ def started(
     closers: int = 1,
     insights: int = 0,
     movable_clock: bool = False,
+    console: bool = False,
     environment: Mapping[str, str] | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Run `sluice up` in a process of its own for as long as the context; yield its endpoints.
@@ -475,6 +497,8 @@ def started(
             command += ["--workers", f"{name}={count}"]
         if movable_clock:
             command.append("--movable-clock")
+        if not console:
+            command.append("--no-console")
         said = place / "up.log"
         with said.open("wb") as output:
             child = subprocess.Popen(  # noqa: S603 - our own command line

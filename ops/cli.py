@@ -24,11 +24,18 @@ GROUPS: Final = {
     "windows": "Maintenance windows: past, current and to come; plan, move and end them.",
     "cases": "Closings of wallets and loans: where each stands and why; decide on one that waits for a person.",
     "clearance": "Clearances of many wallets: how far each is, its money, what it cannot end; begin and pause them.",
+    "console": "Serve the console: pages for the people on call, and public ones for customers.",
+    "console user": "Who may sign in to the console, and what each may do.",
 }
-"""What the first word of a command of two words is about."""
+"""What the words before a command's last are about."""
 
-BY_ITSELF: Final = {"windows": "ops.windows:show", "cases": "ops.cases:show", "clearance": "ops.clearances:show"}
-"""What such a first word does when no second follows; the function looks whether one does."""
+BY_ITSELF: Final = {
+    "windows": "ops.windows:show",
+    "cases": "ops.cases:show",
+    "clearance": "ops.clearances:show",
+    "console": "ops.web.serving:show",
+}
+"""What such words do when no other follows; the function looks whether one does."""
 
 ABOUT: Final = {"cases": "--case", "clearance": "--clearance"}
 """The option that an id which stands alone after such a first word is for."""
@@ -68,6 +75,9 @@ COMMANDS: Final = {
     "dlq replay": ("ops.dlq.commands:replay", "Write dead letters to where they came from, each once."),
     "dlq discard": ("ops.dlq.commands:discard", "Set dead letters aside."),
     "acts": ("ops.acts:show", "Show what people on call did, to what, and why."),
+    "console user add": ("ops.web.user_commands:add", "Let somebody sign in, or give them another role or password."),
+    "console user remove": ("ops.web.user_commands:remove", "Take somebody out; their sessions end at once."),
+    "console user ls": ("ops.web.user_commands:ls", "Print who may sign in."),
     "topics create": ("local.setup:make_topics", "Create the topics that are missing."),
     "migrate": ("local.setup:make_tables", "Bring every service's tables up to date."),
 }  # fmt: skip
@@ -89,12 +99,13 @@ def build(words: Sequence[str]) -> typer.Typer:
         function = _load(place) if name in words[:1] else _listed
         groups[name].callback(invoke_without_command=True)(function)
     for command, (place, text) in COMMANDS.items():
-        *group, name = command.split()
-        is_asked_for = [*group, name] == list(words[: len(group) + 1])
+        group, _, name = command.rpartition(" ")
+        is_asked_for = command.split() == list(words[: command.count(" ") + 1])
         function = _load(place) if is_asked_for else _listed
-        (groups[group[0]] if group else app).command(name, help=text)(function)
-    for name, group_app in groups.items():
-        app.add_typer(group_app, name=name)
+        (groups[group] if group else app).command(name, help=text)(function)
+    for names, group_app in groups.items():
+        group, _, name = names.rpartition(" ")
+        (groups[group] if group else app).add_typer(group_app, name=name)
     return app
 
 

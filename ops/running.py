@@ -64,6 +64,12 @@ def running_from(endpoints: dict[str, Any]) -> Running:
     )
 
 
+def find_home() -> Path:
+    """Return where a local run in this folder or one above keeps its things, or would if there is none."""
+    places = _places()
+    return next((place for place in places if place.is_dir()), places[0])
+
+
 def _places() -> list[Path]:
     if home := os.environ.get("SLUICE_HOME"):
         return [Path(home)]

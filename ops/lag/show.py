@@ -104,12 +104,12 @@ def _drawn(rows: Sequence[Row], *, every: bool) -> RenderableType:
             _add(table, row, str(row.partition))
         well = [row for row in lines if row.verdict is Verdict.OK]
         if well and not every:
-            _add(table, _together(well), "all" if len(well) == len(lines) else f"{len(well)} others")
+            _add(table, together(well), "all" if len(well) == len(lines) else f"{len(well)} others")
     return table
 
 
-def _together(rows: Sequence[Row]) -> Row:
-    """Return one row for partitions that are all well."""
+def together(rows: Sequence[Row], worst: Row | None = None) -> Row:
+    """Return one row for several partitions of a group: all are well, unless the worst of them is given."""
     first = rows[0]
     return Row(
         first.group,
@@ -121,8 +121,8 @@ def _together(rows: Sequence[Row]) -> Row:
         rate_out=_sum([row.rate_out for row in rows]),
         eta_seconds=max((row.eta_seconds for row in rows if row.eta_seconds is not None), default=None),
         owner=None,
-        verdict=Verdict.OK,
-        why=next((row.why for row in rows if row.why), ""),
+        verdict=Verdict.OK if worst is None else worst.verdict,
+        why=next((row.why for row in rows if row.why), "") if worst is None else worst.why,
     )
 
 

@@ -1,0 +1,1 @@
+"""The console: pages for the people on call, and public ones for customers; made on the server, few scripts."""

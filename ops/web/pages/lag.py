@@ -1,0 +1,132 @@
+"""The lag board, live, and what the lag of one group was over the last hour."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from dataclasses import dataclass
+from itertools import groupby
+from typing import TYPE_CHECKING, Any, Final
+
+from starlette.responses import StreamingResponse
+
+from ops.lag.model import Verdict
+from ops.lag.show import together
+from ops.lag.verdict import duration
+from ops.web.charts import Chart, line
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+    from starlette.responses import Response
+
+    from ops.lag.model import Row
+    from ops.web.history import Point
+    from ops.web.visit import Visit
+
+_LOOK_EVERY_S: Final = 0.25
+_HEARTBEAT_S: Final = 10.0
+_STREAM_FOR_S: Final = 600.0
+_OLD_AFTER_S: Final = 30.0
+_MOST_LINES: Final = 200
+_SMALL: Final = (120, 28)
+_LARGE: Final = (640, 160)
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line of the board: a group in a topic, what stands for all its partitions, and those that are not well."""
+
+    row: Row
+    partitions: int
+    unwell: Sequence[Row]
+    chart: Chart | None
+    done_in: str
+
+
+async def board(visit: Visit) -> Response:
+    """Show every group, the worst first."""
+    return visit.page("lag.html.j2", **_board(visit))
+
+
+async def live(visit: Visit) -> Response:
+    """Stream the board to the browser, once now and once each time that the brokers have been looked at."""
+    return StreamingResponse(
+        _stream(visit), media_type="text/event-stream", headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    )
+
+
+async def group(visit: Visit) -> Response:
+    """Show one group in one topic: each partition, and an hour of it as lines."""
+    name, topic = visit.asked("group"), visit.asked("topic")
+    looked = visit.site.watch.newest
+    rows = [row for row in (() if looked is None else looked.rows) if (row.group, row.topic) == (name, topic)]
+    points = visit.site.history.of(name, topic)
+    return visit.page(
+        "lag_group.html.j2",
+        200 if rows else 404,
+        group=name,
+        topic=topic,
+        rows=sorted(rows, key=_urgency),
+        looked=looked,
+        charts={
+            "lag": line([(point.at, point.lag) for point in points], *_LARGE),
+            "wait": line([(point.at, point.lag_seconds) for point in points], *_LARGE),
+            "rate": line([(point.at, point.rate_out) for point in points], *_LARGE),
+        },
+        duration=duration,
+    )
+
+
+async def _stream(visit: Visit) -> AsyncIterator[str]:
+    site, seen, told = visit.site, float("-inf"), time.monotonic()
+    ends = told + _STREAM_FOR_S
+    # The browser comes again by itself; whether it still may is asked anew then.
+    while time.monotonic() < ends and not site.stopping.is_set():
+        looked = site.watch.newest
+        if looked is not None and looked.at > seen:
+            seen, told = looked.at, time.monotonic()
+            yield _event("board", visit.draw("lag_board.html.j2", **_board(visit)))
+        elif time.monotonic() - told > _HEARTBEAT_S:
+            told = time.monotonic()
+            yield ": nothing new\n\n"
+        await asyncio.sleep(_LOOK_EVERY_S)
+
+
+def _event(name: str, text: str) -> str:
+    return f"event: {name}\n" + "".join(f"data: {each}\n" for each in text.splitlines()) + "\n"
+
+
+def _board(visit: Visit) -> dict[str, Any]:
+    looked = visit.site.watch.newest
+    rows: Sequence[Row] = () if looked is None else looked.rows
+    lines = [_line(visit, list(found)) for _, found in groupby(rows, key=lambda row: (row.group, row.topic))]
+    lines.sort(key=lambda each: _urgency(each.row))
+    return {
+        "looked": looked,
+        "is_old": looked is not None and time.time() - looked.at > _OLD_AFTER_S,
+        "lines": lines[:_MOST_LINES],
+        "more": max(0, len(lines) - _MOST_LINES),
+        "counts": _counts(lines),
+        "verdicts": list(Verdict),
+    }
+
+
+def _counts(lines: Sequence[Line]) -> dict[Verdict, int]:
+    counts = Counter(each.row.verdict for each in lines)
+    return {verdict: counts[verdict] for verdict in reversed(Verdict) if counts[verdict]}
+
+
+def _line(visit: Visit, rows: list[Row]) -> Line:
+    unwell = sorted((row for row in rows if row.verdict is not Verdict.OK), key=_urgency)
+    shown = together(rows, unwell[0] if unwell else None)
+    points: Sequence[Point] = visit.site.history.of(shown.group, shown.topic)
+    chart = line([(point.at, point.lag_seconds) for point in points], *_SMALL)
+    done_in = duration(shown.eta_seconds) if shown.lag and shown.eta_seconds is not None else ""
+    return Line(shown, len(rows), unwell, chart, done_in)
+
+
+def _urgency(row: Row) -> tuple[int, float, str, str, int]:
+    """Return what rows are sorted by: the worst verdict first, then whoever waits longest."""
+    return -row.verdict.rank, -row.lag_seconds, row.group, row.topic, row.partition

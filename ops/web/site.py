@@ -1,0 +1,45 @@
+"""What all pages share: the system that they are about, who may sign in, and what the console has seen of it."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from ops.web.history import History
+from ops.web.sessions import Sessions
+from ops.web.tries import Tries
+from ops.web.users import UserFile
+from services.runtime.clock import clock_from_setting
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ops.lag.watching import Watch
+    from ops.running import Running
+    from ops.web.settings import ConsoleSettings
+    from services.runtime.clock import Clock
+
+
+@dataclass(frozen=True)
+class Site:
+    """One console; `scripts` are those that were fetched at installation, by name: pages work without any."""
+
+    running: Running
+    settings: ConsoleSettings
+    watch: Watch
+    scripts: Mapping[str, bytes]
+    users: UserFile
+    sessions: Sessions
+    clock: Clock
+    history: History = field(default_factory=History)
+    tries: Tries = field(default_factory=Tries)
+    stopping: threading.Event = field(default_factory=threading.Event)
+    """Set when the console is to end: what streams to browsers ends by itself."""
+
+
+def make_site(running: Running, settings: ConsoleSettings, watch: Watch, scripts: Mapping[str, bytes]) -> Site:
+    """Return a console for a system."""
+    users = UserFile(settings.users_file)
+    sessions = Sessions(settings.signing_key(), users)
+    return Site(running, settings, watch, scripts, users, sessions, clock_from_setting(running.clock))
