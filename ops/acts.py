@@ -23,6 +23,7 @@ from ops.running import find_running
 from services.runtime.database import load_queries
 
 if TYPE_CHECKING:
+    from ops.running import Running
     from services.runtime.database import Connection
 
 SCHEMA: Final = "ops"
@@ -69,7 +70,7 @@ def show(
     limit: Annotated[int, typer.Option(help="The newest only.", min=1, max=10_000)] = 30, *, as_json: Json = False
 ) -> None:
     """Print what people on call did, the newest first."""
-    acts = asyncio.run(_newest(limit))
+    acts = asyncio.run(newest_acts(find_running(), limit))
     if as_json:
         print_json(acts)
         return
@@ -83,7 +84,8 @@ def show(
     out.print(table)
 
 
-async def _newest(limit: int) -> list[dict[str, Any]]:
-    async with connect(find_running(), SCHEMA) as connection:
-        rows = await connection.fetch(_SQL.list_acts, limit)
+async def newest_acts(running: Running, limit: int, what: str | None = None) -> list[dict[str, Any]]:
+    """Return what people did, the newest first; only acts of one kind where it is named."""
+    async with connect(running, SCHEMA) as connection:
+        rows = await connection.fetch(_SQL.list_acts, limit, what)
     return [{**row, "detail": json.loads(row["detail"])} for row in rows]

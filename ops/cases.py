@@ -85,6 +85,18 @@ def show(
         _print_reopenings(console(), reopenings if is_all else ())
 
 
+async def read_cases(
+    running: Running,
+    case_id: uuid.UUID | None,
+    statuses: Sequence[Status],
+    limit: int,
+    clearance: uuid.UUID | None = None,
+) -> list[dict[str, Any]]:
+    """Return cases, the latest to be received first, without anybody's details; of one alone its steps, too."""
+    cases, _ = await _read(running, case_id, statuses, limit, clearance)
+    return cases
+
+
 async def _read(
     running: Running, case_id: uuid.UUID | None, statuses: Sequence[Status], limit: int, clearance: uuid.UUID | None
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -233,21 +245,34 @@ def reject(case: CaseId, reviewer: Reviewer, note: Note, *, as_json: Json = Fals
 
 
 def _decide(case_id: uuid.UUID, decision: str, reviewer: str, note: str, *, as_json: bool) -> None:
-    running = find_running()
-    data = {"case_id": str(case_id), "decision": decision, "reviewer": reviewer, "note": note}
-    command = Command("closure.review", data, frozenset(), f"`sluice cases {case_id}` says how it stands.")
-    value = encode(_DESK, command)
-    subject = asyncio.run(_read_one(running, case_id))["subject"]
-    ask(running, _DESK, command, subject, value)
-    case = asyncio.run(_read_one(running, case_id))
+    case = asyncio.run(decide(find_running(), case_id, decision, reviewer, note))
     if as_json:
         print_json(case)
         return
-    if case["status"] in IN_REVIEW and reviewer in case["approved_by"]:
+    if is_half_approved(case, reviewer):
         console().print(f"Case {case_id} is in review: another reviewer has to approve it, too.", soft_wrap=True)
         return
     waits = f"; it waits for {_waits(case)}" if case["waits_for"] else ""
     console().print(f"Case {case_id} is {case['status']}{waits}.", soft_wrap=True)
+
+
+def is_half_approved(case: Mapping[str, Any], reviewer: str) -> bool:
+    """Tell whether a case waits for somebody else after this reviewer's approval."""
+    return case["status"] in IN_REVIEW and reviewer in case["approved_by"]
+
+
+async def decide(running: Running, case_id: uuid.UUID, decision: str, reviewer: str, note: str) -> dict[str, Any]:
+    """Have the closing service take a person's decision, and return the case as it stands then.
+
+    Raises Wrong for what would be a dead letter, NoSuchCase, Refused, and NoAnswer where no answer comes.
+    """
+    data = {"case_id": str(case_id), "decision": decision, "reviewer": reviewer, "note": note}
+    command = Command("closure.review", data, frozenset(), f"`sluice cases {case_id}` says how it stands.")
+    value = encode(_DESK, command)
+    subject = (await _read_one(running, case_id))["subject"]
+    # In a thread: it waits for the answer, and has an event loop of its own.
+    await asyncio.to_thread(ask, running, _DESK, command, subject, value)
+    return await _read_one(running, case_id)
 
 
 async def _read_one(running: Running, case_id: uuid.UUID) -> dict[str, Any]:

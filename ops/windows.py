@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NamedTuple
 
 import typer
 from rich.markup import escape
@@ -93,7 +94,7 @@ def show(
     """Print windows, and what each held, refused, released and announced."""
     if context.invoked_subcommand is not None:
         return
-    found = asyncio.run(_read(find_running(), window, limit))
+    found = asyncio.run(read_windows(find_running(), window, limit))
     if window is not None and not found:
         raise NoSuchWindow(f"There is no window {window}.")
     if as_json:
@@ -102,7 +103,8 @@ def show(
         _print(console(), found)
 
 
-async def _read(running: Running, window_id: uuid.UUID | None, limit: int) -> list[dict[str, Any]]:
+async def read_windows(running: Running, window_id: uuid.UUID | None, limit: int) -> list[dict[str, Any]]:
+    """Return windows, the latest to start first, each with what it did; of one alone its steps, too."""
     async with connect(running, "maintenance") as connection:
         windows = await records.list_windows(connection, window_id, limit)
         steps = [] if window_id is None else await records.list_steps(connection, window_id)
@@ -185,6 +187,86 @@ def _closes(window: Mapping[str, Any]) -> str:
 # --- Changing ---
 
 
+class Reasons(NamedTuple):
+    """Why, in customers' words: in whichever of the two languages, and for who reads Chinese or English."""
+
+    either: str | None = None
+    chinese: str | None = None
+    english: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A plan as people say it: times in words, `now` for one that starts at once; without an id it gets a new one."""
+
+    title: str
+    reasons: Reasons
+    starts_at: str
+    ends_at: str
+    functions: Sequence[str]
+    treatment: str = "hold"
+    banks: Sequence[str] = ()
+    currencies: Sequence[str] = ()
+    alternatives: Sequence[Mapping[str, str]] = ()
+    waive_fees: int | None = None
+    window: uuid.UUID | None = None
+    confirmed: bool = False
+    drill: bool = False
+
+
+def planned(said: Plan, now: datetime) -> Command:
+    """Return the command that plans a window; raises NoMoment for a time that is none."""
+    start = now if said.starts_at == "now" else moment_of(said.starts_at)
+    data = {
+        "window_id": str(said.window or uuid.uuid4()),
+        "title": said.title,
+        **_why(said.reasons),
+        "starts_at": as_text(start),
+        "ends_at": as_text(moment_of(said.ends_at)),
+        "ends": "confirmed" if said.confirmed else "automatic",
+        "functions": list(said.functions),
+        "scope": {"banks": list(said.banks), "currencies": list(said.currencies)},
+        "treatment": said.treatment,
+        "alternatives": list(said.alternatives),
+        "drill": said.drill,
+        **({} if said.waive_fees is None else {"compensation": _waiver(said.waive_fees)}),
+    }
+    answers = set(_ANSWERS["window.schedule"] if said.window is None else _AS_IT_STANDS)
+    if start <= now:
+        # It starts at once: that it is planned is only half of the answer.
+        answers.discard("window.scheduled")
+    again = f"It is done once if you ask again: the same options with --window {data['window_id']}"
+    if said.starts_at == "now":
+        again += f" --from {data['starts_at']}"
+    return Command("window.schedule", data, frozenset(answers), f"{again}.")
+
+
+def changed(
+    type_: str,
+    window: uuid.UUID,
+    *,
+    reasons: Reasons = Reasons(),  # noqa: B008 - it cannot be changed
+    starts_at: datetime | None = None,
+    ends_at: str | None = None,
+) -> Command:
+    """Return the command of that type for a window; raises NoMoment for a time that is none."""
+    said = _why(reasons)
+    if starts_at is not None:
+        said["starts_at"] = as_text(starts_at)
+    if ends_at is not None:
+        said["ends_at"] = as_text(moment_of(ends_at))
+    again = f"`sluice windows --window {window}` says how it stands."
+    return Command(type_, {"window_id": str(window), **said}, frozenset(_ANSWERS[type_]), again)
+
+
+def send(running: Running, command: Command) -> Answer:
+    """Have the maintenance service do it, and return its answer; raises Refused or NoSuchWindow, or NoAnswer."""
+    answer = ask(running, command)
+    if answer.type == REFUSED:
+        raise _refusal(answer)
+    return answer
+
+
 def plan(
     title: Annotated[str, typer.Option(help="What operators call it; at most 140 characters.")],
     reason: Reason,
@@ -217,34 +299,27 @@ def plan(
 ) -> None:
     """Plan a window, and print what the maintenance service makes of it."""
     running = find_running()
-    now = clock_from_setting(running.clock).now()
-    start = now if starts_at == "now" else moment_of(starts_at)
-    data = {
-        "window_id": str(window or uuid.uuid4()),
-        "title": title,
-        **_why(reason, reason_zh, reason_en),
-        "starts_at": as_text(start),
-        "ends_at": as_text(moment_of(ends_at)),
-        "ends": "confirmed" if confirmed else "automatic",
-        "functions": function,
-        "scope": {"banks": bank or [], "currencies": currency or []},
-        "treatment": treatment,
-        "alternatives": [_alternative(text) for text in alternative or []],
-        "drill": drill,
-        **({} if waive_fees is None else {"compensation": _waiver(waive_fees)}),
-    }
-    answers = set(_ANSWERS["window.schedule"] if window is None else _AS_IT_STANDS)
-    if start <= now:
-        # It starts at once: that it is planned is only half of the answer.
-        answers.discard("window.scheduled")
-    again = f"It is done once if you ask again: the same options with --window {data['window_id']}"
-    if starts_at == "now":
-        again += f" --from {data['starts_at']}"
-    _send(running, Command("window.schedule", data, frozenset(answers), f"{again}."), as_json=as_json)
+    said = Plan(
+        title,
+        Reasons(reason, reason_zh, reason_en),
+        starts_at,
+        ends_at,
+        function,
+        treatment,
+        bank or (),
+        currency or (),
+        [_alternative(text) for text in alternative or []],
+        waive_fees,
+        window,
+        confirmed,
+        drill,
+    )
+    _send(running, planned(said, clock_from_setting(running.clock).now()), as_json=as_json)
 
 
-def _why(reason: str | None, chinese: str | None, english: str | None) -> dict[str, Any]:
-    said = {"zh-CN": chinese, "en": english}
+def _why(reasons: Reasons) -> dict[str, Any]:
+    reason = reasons.either
+    said = {"zh-CN": reasons.chinese, "en": reasons.english}
     translations = [{"locale": locale, "text": text} for locale, text in said.items() if text is not None]
     return {
         **({} if reason is None else {"reason": reason}),
@@ -278,13 +353,14 @@ def reschedule(
     """Move a window that is not over; one that has started opens until it starts anew."""
     running = find_running()
     start = clock_from_setting(running.clock).now() if starts_at == "now" else moment_of(starts_at)
-    times = {"starts_at": as_text(start), "ends_at": as_text(moment_of(ends_at))}
-    _change(running, "window.reschedule", window, {**times, **_why(reason, reason_zh, reason_en)}, as_json=as_json)
+    reasons = Reasons(reason, reason_zh, reason_en)
+    command = changed("window.reschedule", window, reasons=reasons, starts_at=start, ends_at=ends_at)
+    _send(running, command, as_json=as_json)
 
 
 def start(window: WindowId, *, as_json: Json = False) -> None:
     """Start a planned window at once."""
-    _change(find_running(), "window.start_now", window, {}, as_json=as_json)
+    _send(find_running(), changed("window.start_now", window), as_json=as_json)
 
 
 def extend(
@@ -297,13 +373,13 @@ def extend(
     as_json: Json = False,
 ) -> None:
     """Let a window that has started end later."""
-    data = {"ends_at": as_text(moment_of(ends_at)), **_why(reason, reason_zh, reason_en)}
-    _change(find_running(), "window.extend", window, data, as_json=as_json)
+    reasons = Reasons(reason, reason_zh, reason_en)
+    _send(find_running(), changed("window.extend", window, reasons=reasons, ends_at=ends_at), as_json=as_json)
 
 
 def end(window: WindowId, *, as_json: Json = False) -> None:
     """End a window that has started: what it held goes on."""
-    _change(find_running(), "window.end", window, {}, as_json=as_json)
+    _send(find_running(), changed("window.end", window), as_json=as_json)
 
 
 def cancel(
@@ -315,19 +391,12 @@ def cancel(
     as_json: Json = False,
 ) -> None:
     """Call off a window that has not started."""
-    _change(find_running(), "window.cancel", window, _why(reason, reason_zh, reason_en), as_json=as_json)
-
-
-def _change(running: Running, type_: str, window: uuid.UUID, said: Mapping[str, Any], *, as_json: bool) -> None:
-    again = f"`sluice windows --window {window}` says how it stands."
-    command = Command(type_, {"window_id": str(window), **said}, frozenset(_ANSWERS[type_]), again)
-    _send(running, command, as_json=as_json)
+    reasons = Reasons(reason, reason_zh, reason_en)
+    _send(find_running(), changed("window.cancel", window, reasons=reasons), as_json=as_json)
 
 
 def _send(running: Running, command: Command, *, as_json: bool) -> None:
-    answer = ask(running, command)
-    if answer.type == REFUSED:
-        raise _refusal(answer)
+    answer = send(running, command)
     if as_json:
         print_json({"type": answer.type, **answer.data})
         return

@@ -1,0 +1,135 @@
+"""Replays dead letters or sets them aside, each once, with who and why in the log of acts; tried first without."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from ops.acts import SCHEMA, record_act
+from ops.database import connect
+from ops.dlq.letters import Letter
+from ops.dlq.looking import read_selected
+from ops.dlq.marks import Mark, State, alone, load_marks, record_marks
+from ops.dlq.repairs import read_repairs
+from ops.dlq.replaying import Record, Replayer
+from ops.dlq.selection import state_of
+from ops.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from ops.dlq.selection import Selection
+    from ops.running import Running
+
+
+class Act(NamedTuple):
+    """Who acts, and why."""
+
+    who: str
+    why: str
+
+
+if TYPE_CHECKING:
+    Naming = Callable[[], Act]
+
+
+class NotWhole(UserError):
+    """A dead letter lost a part of its record because it was too large: there is nothing to replay."""
+
+    exit_code = 1
+
+
+class How(NamedTuple):
+    """How letters are replayed: mended by a file, at most so many a second, and also those that were before."""
+
+    repaired: Path | None = None
+    per_second: float = 100
+    forced: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayPlan:
+    """What a replay writes, and of how many letters it does nothing, because they were replayed or set aside before."""
+
+    records: Sequence[Record]
+    done: int
+
+    @property
+    def targets(self) -> Mapping[str, int]:
+        """How many records go to which topic."""
+        return dict(sorted(Counter(record.letter.original[0] for record in self.records).items()))
+
+
+async def replay_letters(
+    running: Running,
+    selection: Selection,
+    how: How,
+    act: Naming | None,
+    tell: Callable[[ReplayPlan], None] = lambda _plan: None,
+) -> ReplayPlan:
+    """Write letters to where they came from, having told the plan; without `act` only plan. Raises Busy or NotWhole."""
+    letters = await asyncio.to_thread(read_selected, running, selection)
+    async with connect(running, SCHEMA) as connection:
+        await alone(connection)
+        marks = await load_marks(connection, {letter.topic_id for letter in letters})
+        replayer = Replayer(running, connection)
+        cut_off = {letter: marks[letter.place] for letter in letters if state_of(letter, marks) is State.REPLAYING}
+        undone = set(cut_off) if act is None else await replayer.settle(cut_off)
+        waiting = [letter for letter in letters if state_of(letter, marks) is State.WAITING or letter in undone]
+        ready = letters if how.forced else waiting
+        plan = ReplayPlan(_records(ready, letters, how.repaired), len(letters) - len(ready))
+        tell(plan)
+        if act is None or not plan.records:
+            return plan
+        who, why = act()
+        async with connection.transaction():
+            detail = {"letters": [_digest(record) for record in plan.records], "forced": how.forced}
+            about = _about([record.letter for record in plan.records])
+            act_id = await record_act(connection, who=who, what="dlq replay", about=about, why=why, detail=detail)
+        await replayer.replay(plan.records, act_id, how.per_second, lambda _count: None)
+        return plan
+
+
+async def discard_letters(running: Running, selection: Selection, act: Naming | None) -> tuple[int, Sequence[Letter]]:
+    """Set letters aside; without `act` only say which. Returns how many were asked for, and those that waited."""
+    letters = await asyncio.to_thread(read_selected, running, selection)
+    async with connect(running, SCHEMA) as connection:
+        await alone(connection)
+        marks = await load_marks(connection, {letter.topic_id for letter in letters})
+        waiting = [letter for letter in letters if state_of(letter, marks) is State.WAITING]
+        if act is None or not waiting:
+            return len(letters), waiting
+        who, why = act()
+        async with connection.transaction():
+            detail = {"letters": [letter.id for letter in waiting]}
+            about = _about(waiting)
+            act_id = await record_act(connection, who=who, what="dlq discard", about=about, why=why, detail=detail)
+            await record_marks(connection, {letter: Mark(State.DISCARDED) for letter in waiting}, act_id)
+        return len(letters), waiting
+
+
+def _records(ready: Sequence[Letter], letters: Sequence[Letter], repaired: Path | None) -> list[Record]:
+    """Return what is to be written: mended records, or those that are whole as they were; raises NotWhole."""
+    if repaired is not None:
+        are_ready = set(ready)
+        return [record for record in read_repairs(repaired, letters) if record.letter in are_ready]
+    for letter in ready:
+        if letter.cut:
+            raise NotWhole(
+                f"{letter.id} was too large to be kept whole: its publisher must send it again. "
+                "`sluice dlq discard` sets it aside."
+            )
+    return [Record(letter, letter.value, letter.headers) for letter in ready]
+
+
+def _digest(record: Record) -> dict[str, str]:
+    """Return which letter it is and a hash of what is written: the log holds no personal data."""
+    return {"id": record.letter.id, "sha256": hashlib.sha256(record.value or b"").hexdigest()}
+
+
+def _about(letters: Sequence[Letter]) -> str:
+    return letters[0].id if len(letters) == 1 else f"{len(letters):,} dead letters"
