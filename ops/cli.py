@@ -78,6 +78,7 @@ COMMANDS: Final = {
     "console user add": ("ops.web.user_commands:add", "Let somebody sign in, or give them another role or password."),
     "console user remove": ("ops.web.user_commands:remove", "Take somebody out; their sessions end at once."),
     "console user ls": ("ops.web.user_commands:ls", "Print who may sign in."),
+    "follow": ("ops.web.follow_command:link", "Make a link by which a customer follows a transfer or closing."),
     "topics create": ("local.setup:make_topics", "Create the topics that are missing."),
     "migrate": ("local.setup:make_tables", "Bring every service's tables up to date."),
 }  # fmt: skip

@@ -20,6 +20,7 @@ from services.notify import records
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from ops.running import Running
     from services.notify.records import Accounting, Broadcast
 
 
@@ -42,7 +43,9 @@ def show(
     """Print how many notices stand where, and the latest with why and every attempt."""
     if event is not None and broadcast is not None:
         raise typer.BadParameter("name an event or a broadcast, not both", param_hint="--broadcast")
-    said, goes = asyncio.run(_read(event, broadcast, customer, limit))
+    running = find_running()
+    said = asyncio.run(read_notices(running, event or broadcast, customer, limit))
+    goes = None if broadcast is None else asyncio.run(_read_broadcast(running, broadcast))
     if broadcast is not None and goes is None:
         raise NoSuchNotice(f"There is no broadcast {broadcast!r}.")
     if not said.accepted and goes is None and (event is not None or customer is not None):
@@ -53,12 +56,15 @@ def show(
         _print(console(), said, goes)
 
 
-async def _read(
-    event: str | None, broadcast: str | None, customer: str | None, limit: int
-) -> tuple[Accounting, Broadcast | None]:
-    async with connect(find_running(), "notify") as connection:
-        said = await records.account(connection, event or broadcast, customer, limit)
-        return said, None if broadcast is None else await records.look_at_broadcast(connection, broadcast)
+async def read_notices(running: Running, event: str | None, customer: str | None, limit: int) -> Accounting:
+    """Return what became of the notices of an event, of a customer, of both, or of all."""
+    async with connect(running, "notify") as connection:
+        return await records.account(connection, event, customer, limit)
+
+
+async def _read_broadcast(running: Running, broadcast: str) -> Broadcast | None:
+    async with connect(running, "notify") as connection:
+        return await records.look_at_broadcast(connection, broadcast)
 
 
 def _print(out: Console, said: Accounting, goes: Broadcast | None) -> None:

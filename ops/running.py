@@ -31,6 +31,8 @@ class Running:
     topic_prefix: str
     clock: str
     services: tuple[dict[str, Any], ...] = ()
+    console: str = ""
+    """The address of the console that runs with it, empty where none does."""
 
 
 def find_running() -> Running:
@@ -61,6 +63,7 @@ def running_from(endpoints: dict[str, Any]) -> Running:
         endpoints["topic_prefix"],
         endpoints["clock"],
         tuple(endpoints["services"]),
+        endpoints.get("console", ""),
     )
 
 

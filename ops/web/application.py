@@ -29,6 +29,7 @@ def build(site: Site) -> Starlette:
         try:
             yield
         finally:
+            await site.audits.stop()
             task.cancel()
             with suppress(asyncio.CancelledError):
                 await task

@@ -6,7 +6,9 @@ import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from ops.web.auditing import Audits
 from ops.web.history import History
+from ops.web.known import Known
 from ops.web.sessions import Sessions
 from ops.web.tries import Tries
 from ops.web.users import UserFile
@@ -32,8 +34,10 @@ class Site:
     users: UserFile
     sessions: Sessions
     clock: Clock
+    audits: Audits
     history: History = field(default_factory=History)
     tries: Tries = field(default_factory=Tries)
+    windows: Known = field(default_factory=Known)
     stopping: threading.Event = field(default_factory=threading.Event)
     """Set when the console is to end: what streams to browsers ends by itself."""
 
@@ -42,4 +46,4 @@ def make_site(running: Running, settings: ConsoleSettings, watch: Watch, scripts
     """Return a console for a system."""
     users = UserFile(settings.users_file)
     sessions = Sessions(settings.signing_key(), users)
-    return Site(running, settings, watch, scripts, users, sessions, clock_from_setting(running.clock))
+    return Site(running, settings, watch, scripts, users, sessions, clock_from_setting(running.clock), Audits(running))

@@ -30,7 +30,9 @@ if TYPE_CHECKING:
 
 DEFAULT_WORDING: Final = Path(__file__).with_name("words")
 
-_BABEL: Final = {Locale.CHINESE: "zh_Hans_CN", Locale.ENGLISH: "en"}
+BABEL: Final = {Locale.CHINESE: "zh_Hans_CN", Locale.ENGLISH: "en"}
+"""What the library that writes amounts and moments calls the languages."""
+
 _STOP: Final = {Locale.CHINESE: "。", Locale.ENGLISH: "."}
 _ENDS: Final = (".", "!", "?", "。", "！", "？")
 _SHOWN: Final = 4
@@ -129,6 +131,15 @@ class Wording:
     def terms(self, locale: Locale, name: str) -> frozenset[str]:
         """Return the values of a field that a language has words for."""
         return frozenset(self._languages[locale].words.terms.get(name, ()))
+
+    def term(self, locale: Locale, name: str, value: str) -> str:
+        """Return a field's value in words; as it is where there are none."""
+        return self._languages[locale].words.terms.get(name, {}).get(value, value)
+
+    def because(self, locale: Locale, code: str) -> tuple[str, str]:
+        """Return why something did not happen and what to do, by the reason's code; empty where there are no words."""
+        told = self._languages[locale].words.reasons.get(code)
+        return ("", "") if told is None else (told.words, told.next)
 
     def told(self) -> frozenset[tuple[str, Role]]:
         """Return the event types and roles that at least one language has words for."""
@@ -254,7 +265,7 @@ def _compile_at(
 def _environment(locale: Locale, phrases: Mapping[str, str]) -> ImmutableSandboxedEnvironment:
     # Plain text: what is markup to a browser is escaped where pages and mails are made.
     environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False, loader=DictLoader(phrases))
-    environment.filters |= {"listed": partial(_listed, _BABEL[locale]), "sentence": partial(_sentence, _STOP[locale])}
+    environment.filters |= {"listed": partial(_listed, BABEL[locale]), "sentence": partial(_sentence, _STOP[locale])}
     return environment
 
 
@@ -312,10 +323,11 @@ def _in_own_language(fields: Mapping[str, Any], locale: Locale) -> Mapping[str, 
     A text without a translation is taken for Chinese where it has a Chinese character, and else for English.
     """
     texts = {name: fields[name] for name in _TRANSLATED & fields.keys() if isinstance(fields[name], str)}
-    return {**fields, **{name: _translated(text, fields.get(f"{name}_in", ()), locale) for name, text in texts.items()}}
+    return {**fields, **{name: translated(text, fields.get(f"{name}_in", ()), locale) for name, text in texts.items()}}
 
 
-def _translated(text: str, translations: Sequence[Mapping[str, str]], locale: Locale) -> str | None:
+def translated(text: str, translations: Sequence[Mapping[str, str]], locale: Locale) -> str | None:
+    """Return others' text in a language; None where they have not said it in that."""
     is_in_own = (_HAN.search(text) is not None) == (locale == Locale.CHINESE)
     said = {one["locale"]: one["text"] for one in translations}
     return said.get(locale, text if is_in_own else None)
@@ -339,7 +351,7 @@ class _Writer:
     @property
     def locale(self) -> str:
         """The language as babel calls it."""
-        return _BABEL[self.language]
+        return BABEL[self.language]
 
     def write(self, name: str, value: Any) -> Any:
         """Return a field's amount, moment, day, party or code as text, fields within it too; all else as it is."""
@@ -350,7 +362,7 @@ class _Writer:
         if (name.endswith("_minor") or name == "value") and self.currency is not None:
             return money(value, self.currency, self.locale)
         if isinstance(value, datetime):
-            return _moment(value, self.locale, self.time_zone)
+            return moment_in(value, self.locale, self.time_zone)
         if name.endswith("_on") or name == "until":
             return format_date(date.fromisoformat(value), "medium", locale=self.locale)
         if name in {"payer", "payee", "account_id", "subject"}:
@@ -392,7 +404,8 @@ def _reason(words: _File, reason: Mapping[str, Any], writer: _Writer) -> dict[st
 
 
 @lru_cache(maxsize=1_024)
-def _moment(moment: datetime, locale: str, time_zone: str) -> str:
+def moment_in(moment: datetime, locale: str, time_zone: str) -> str:
+    """Return a moment as people of a language (`zh_Hans_CN` or `en`) in a time zone write it."""
     # Most events of a batch are of one moment.
     local = moment.astimezone(ZoneInfo(time_zone))
     day, time = format_date(local, "medium", locale=locale), format_time(local, "short", locale=locale)

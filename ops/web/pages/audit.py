@@ -1,0 +1,36 @@
+"""Whether everything adds up: what the last audit found, and a new one in the background."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ops.acts import newest_acts
+from ops.web.auditing import ACT
+from services.runtime.log import mask
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from starlette.responses import Response
+
+    from ops.web.visit import Visit
+
+
+async def show(visit: Visit) -> Response:
+    """Show the last audit, of this console or an earlier one, and whether one runs."""
+    audits = visit.site.audits
+    earlier = await newest_acts(visit.site.running, 10, ACT)
+    ran = audits.newest
+    findings = [] if ran is None or ran.found is None else [_masked(f.rule, f.rows) for f in ran.found.findings]
+    return visit.page("audit.html.j2", ran=ran, findings=findings, earlier=earlier, is_running=audits.is_running)
+
+
+async def run(visit: Visit) -> Response:
+    """Begin an audit; the page shows when it has ended."""
+    visit.site.audits.start(visit.who)
+    return visit.see("/audit")
+
+
+def _masked(rule: str, rows: Sequence[Mapping[str, Any]]) -> tuple[str, list[str]]:
+    masked = (mask(None, "", dict(row)) for row in rows)
+    return rule, [", ".join(f"{name} {value}" for name, value in row.items()) for row in masked]

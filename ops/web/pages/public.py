@@ -1,0 +1,70 @@
+"""What anybody may read: maintenance now and to come, and by a signed link how one transfer or closing goes."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+from ops.web.following import follow, wording
+from ops.web.links import read_link
+from ops.windows import read_windows
+from services.maintenance.model import CLOSING, OVER, Status
+from services.notify.wording import translated
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from starlette.responses import Response
+
+    from ops.web.visit import Visit
+
+_MOST_WINDOWS: Final = 100
+_KEPT_S: Final = 3.0
+
+
+async def status(visit: Visit) -> Response:
+    """Show what is closed now, and what will be."""
+    windows = [window for window in await _windows(visit) if not window["drill"]]
+    now = [_told(visit, window) for window in windows if window["status"] in CLOSING]
+    coming = [_told(visit, window) for window in windows if window["status"] == Status.SCHEDULED]
+    coming.sort(key=lambda window: window["starts_at"])
+    response = visit.page("status.html.j2", now=now, coming=coming)
+    response.headers["Cache-Control"] = "no-cache"
+    response.headers["Vary"] = "Accept-Language, Cookie"
+    return response
+
+
+async def follow_one(visit: Visit) -> Response:
+    """Show how the transfer or closing goes that a link is about; one sentence for a link that is not good."""
+    followed = read_link(visit.site.settings.signing_key(), visit.request.path_params["token"])
+    course = None if followed is None else await follow(visit.site.running, followed, visit.language)
+    return visit.page("follow.html.j2", 200 if course is not None else 404, course=course)
+
+
+async def _windows(visit: Visit) -> Sequence[Mapping[str, Any]]:
+    known = visit.site.windows
+    if time.monotonic() - known.at > _KEPT_S:
+        found = await read_windows(visit.site.running, None, _MOST_WINDOWS)
+        known.windows = [window for window in found if window["status"] not in OVER]
+        known.at = time.monotonic()
+    return known.windows
+
+
+def _told(visit: Visit, window: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the visitor is told of a window, others' texts only in their language."""
+    language = visit.language
+    said = [translated(way["text"], way.get("text_in", ()), language) for way in window["alternatives"]]
+    return {
+        "starts_at": window["starts_at"],
+        "ends_at": window["ends_at"],
+        "is_overrun": window["status"] == Status.OVERRUN,
+        "confirmed": window["ends"] == "confirmed",
+        "treatment": window["treatment"],
+        "functions": [wording().term(language, "functions", name) for name in window["functions"]],
+        "scope": [
+            *(wording().term(language, "banks", bank) for bank in window["scope"].get("banks", ())),
+            *window["scope"].get("currencies", ()),
+        ],
+        "reason": translated(window["reason"], window["reason_in"], language),
+        "alternatives": [text for text in said if text],
+    }
