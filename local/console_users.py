@@ -23,7 +23,8 @@ def ensure_user(home: Path) -> str:
         return "whom SLUICE_CONSOLE_USERS names may sign in"
     users = UserFile(home / USERS_FILE)
     if not users.is_empty():
-        return f"sign in as {_NAME}: the password is in {home / _PASSWORD}; `sluice console user add` lets others in"
+        kept = f"; the password of {_NAME} is in {home / _PASSWORD}" if (home / _PASSWORD).exists() else ""
+        return f"`sluice console user ls` says who may sign in{kept}"
     password = secrets.token_urlsafe(12)
     # Whoever runs everything on one machine does everything; only four eyes takes a second one.
     users.put(_NAME, Role.REVIEWER, password)

@@ -75,7 +75,7 @@ def fetched_scripts() -> dict[str, bytes]:
     """Return the console's scripts by name, without those that were not fetched: pages work without them."""
     found = {}
     for name, (jar, place) in SCRIPTS.items():
-        path = _home() / _SCRIPTS.folder / "jars" / jar
+        path = _home() / _SCRIPTS.folder / jar
         if path.exists():
             with zipfile.ZipFile(path) as archive:
                 found[name] = archive.read(place)

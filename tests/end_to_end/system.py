@@ -141,6 +141,7 @@ def running_system(
     insights: int = 0,
     bank: Mapping[str, Any] | None = None,
     movable_clock: bool = False,
+    console: bool = False,
     environment: Mapping[str, str] | None = None,
 ) -> Iterator[System]:
     """Start a system whose data are in a directory, and stop it at the end."""
@@ -148,7 +149,8 @@ def running_system(
     if bank is not None:
         (home / "bank.json").write_text(json.dumps(bank))
     counts = {"workers": workers, "notifiers": notifiers, "maintainers": maintainers, "closers": closers}
-    with started(home, **counts, insights=insights, movable_clock=movable_clock, environment=environment) as endpoints:
+    more = {"insights": insights, "movable_clock": movable_clock, "console": console}
+    with started(home, **counts, **more, environment=environment) as endpoints:
         yield System(home, endpoints)
 
 
