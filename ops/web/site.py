@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -38,6 +39,8 @@ class Site:
     history: History = field(default_factory=History)
     tries: Tries = field(default_factory=Tries)
     windows: Known = field(default_factory=Known)
+    comparing: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))
+    """Lets so many passwords be compared at a time: each takes 64 MiB."""
     stopping: threading.Event = field(default_factory=threading.Event)
     """Set when the console is to end: what streams to browsers ends by itself."""
 

@@ -16,9 +16,6 @@ if TYPE_CHECKING:
     from ops.web.visit import Visit
 
 _LOG = structlog.stdlib.get_logger(__name__)
-_AT_ONCE: Final = asyncio.Semaphore(2)
-"""How many passwords are compared at a time: each takes 64 MiB."""
-
 _FIRST_PAGE: Final = "/lag"
 
 
@@ -41,7 +38,7 @@ async def sign_in(visit: Visit) -> Response:
         return response
     tries.begin(name, address, now)
     password = next(iter(visit.form.get("password", ())), "")
-    async with _AT_ONCE:
+    async with visit.site.comparing:
         user = await asyncio.to_thread(visit.site.users.sign_in, name, password)
     if user is None:
         _LOG.warning("sign_in_refused", address=address)

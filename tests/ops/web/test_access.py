@@ -1,0 +1,217 @@
+"""Who may have which page of the console, by the table of pages itself; forms, cookies and sessions."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
+
+from ops.web.gate import guarded
+from ops.web.table import PAGES
+from ops.web.tries import FOR_A_NAME, WITHIN_S, Tries
+from ops.web.users import Role
+from tests.ops.web.console import NAMES, PASSWORD, browser, make_console, signed_in, token_in
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from starlette.responses import Response
+    from starlette.testclient import TestClient
+
+    from ops.web.gate import Page
+    from ops.web.site import Site
+    from ops.web.visit import Visit
+
+HTTPS = "https://console.test"
+HEADERS = ("Content-Security-Policy", "X-Content-Type-Options", "Referrer-Policy", "Cache-Control")
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    return make_console(tmp_path)
+
+
+async def _reached(_visit: Visit) -> Response:
+    return PlainTextResponse("reached")
+
+
+@pytest.fixture
+def behind_the_gate(site: Site) -> Starlette:
+    """Every page of the table, each answered by one word."""
+    return Starlette(routes=[guarded(site, replace(page, answer=_reached)) for page in PAGES])
+
+
+def path_of(page: Page) -> str:
+    path = page.path
+    for name in ("window:uuid", "case:uuid"):
+        path = path.replace(f"{{{name}}}", str(uuid.UUID(int=1)))
+    return path.replace("{change}", "end").replace("{decision}", "approve").replace("{", "").replace("}", "")
+
+
+def ask(client: TestClient, site: Site, page: Page) -> tuple[int, str]:
+    if page.method == "GET":
+        answer = client.get(path_of(page))
+    else:
+        cookie = client.cookies.get("sluice_session") or ""
+        session = site.sessions.read(cookie)
+        client.cookies.set("sluice_door", "door")
+        token = site.sessions.form_token("door" if session is None else session.nonce)
+        answer = client.post(path_of(page), data={"form_token": token})
+    assert all(name in answer.headers for name in HEADERS)
+    return answer.status_code, answer.text
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: f"{page.method} {page.path}")
+def test_every_page_lets_in_whom_the_table_says_and_nobody_else(
+    site: Site, behind_the_gate: Starlette, page: Page
+) -> None:
+    for role in (None, *Role):
+        status, text = ask(signed_in(site, role, behind_the_gate), site, page)
+        is_let_in = page.role is None or (role is not None and role.may(page.role))
+        assert (text == "reached") == is_let_in
+        assert status == (200 if is_let_in else 303 if role is None else 403)
+
+
+def test_only_what_customers_need_is_open() -> None:
+    opened = {(page.method, page.path) for page in PAGES if page.role is None}
+    assert opened == {
+        ("GET", "/static/{name}"),
+        ("GET", "/status"),
+        ("GET", "/follow/{token}"),
+        ("GET", "/sign-in"),
+        ("POST", "/sign-in"),
+    }
+    acting = {page.path for page in PAGES if page.method == "POST" and page.role is Role.VIEWER}
+    assert acting == {"/sign-out"}
+    assert {page.role for page in PAGES if page.path.startswith("/cases/") and page.method == "POST"} == {Role.REVIEWER}
+
+
+@pytest.mark.parametrize(
+    ("form", "headers", "status"),
+    [
+        ({"none": ""}, {}, 403),
+        ({}, {}, 415),
+        ({"form_token": "0" * 64}, {}, 403),
+        ({"form_token": "another's"}, {}, 403),
+        ({"form_token": "own"}, {"Origin": "https://elsewhere.test"}, 403),
+        ({"form_token": "own"}, {"Origin": "null"}, 403),
+        ({"form_token": "own"}, {"Content-Type": "text/plain"}, 415),
+        ({"form_token": "own", "more": "x" * 200_000}, {}, 413),
+        ({"form_token": "own"}, {}, 200),
+        ({"form_token": "own"}, {"Origin": "http://console.test"}, 200),
+    ],
+)
+def test_a_form_that_was_not_made_for_this_browser_does_nothing(
+    site: Site, behind_the_gate: Starlette, form: dict[str, str], headers: dict[str, str], status: int
+) -> None:
+    mine, others = (signed_in(site, Role.OPERATOR, behind_the_gate) for _ in range(2))
+    tokens = {}
+    for name, client in (("own", mine), ("another's", others)):
+        session = site.sessions.read(client.cookies["sluice_session"])
+        assert session is not None
+        tokens[name] = site.sessions.form_token(session.nonce)
+    given = form.get("form_token")
+    data = form if given is None else form | {"form_token": tokens.get(given, given)}
+    answer = mine.post("/audit", data=data, headers=headers)
+    assert answer.status_code == status
+    assert (answer.text == "reached") == (status == 200)
+
+
+def sign_in(client: TestClient, name: str, password: str, there: str = "/acts") -> Response:
+    token = token_in(client.get("/sign-in").text)
+    form = {"form_token": token, "name": name, "password": password, "next": there}
+    return client.post("/sign-in", data=form)
+
+
+@pytest.mark.parametrize(("url", "name"), [("", "sluice_session"), (HTTPS, "__Host-sluice_session")])
+def test_a_session_is_a_cookie_that_scripts_cannot_read_and_other_sites_cannot_send(
+    tmp_path: Path, url: str, name: str
+) -> None:
+    site = make_console(tmp_path, url=url)
+    client = browser(site)
+    answer = sign_in(client, "li", PASSWORD)
+    assert (answer.status_code, answer.headers["Location"]) == (303, "/acts")
+    (cookie,) = [each for each in answer.headers.get_list("set-cookie") if each.startswith(name)]
+    flags = {flag.strip().lower() for flag in cookie.split(";")[1:]}
+    assert {"httponly", "samesite=strict", "path=/"} <= flags
+    assert ("secure" in flags) == bool(url)
+    assert ("Strict-Transport-Security" in answer.headers) == bool(url)
+    assert client.get("/lag").status_code == 200
+
+
+def test_what_signs_nobody_in(site: Site) -> None:
+    client = browser(site)
+    for name, password in (("li", "wrong"), ("nobody", PASSWORD), ("li", ""), ("LI", PASSWORD)):
+        assert sign_in(client, name, password).status_code == 403
+    assert client.get("/lag").status_code == 303
+
+
+def test_a_session_ends_with_sign_out_a_new_password_and_its_user(site: Site) -> None:
+    clients = {role: signed_in(site, role) for role in Role}
+    assert {client.get("/lag").status_code for client in clients.values()} == {200}
+    viewer = clients[Role.VIEWER]
+    copied = viewer.cookies["sluice_session"]
+    token = token_in(viewer.get("/lag").text)
+    assert viewer.post("/sign-out", data={"form_token": token}).headers["Location"] == "/sign-in"
+    viewer.cookies.set("sluice_session", copied)
+    site.users.put(NAMES[Role.OPERATOR], Role.OPERATOR, "another password")
+    site.users.remove(NAMES[Role.REVIEWER])
+    assert {client.get("/lag").status_code for client in clients.values()} == {303}
+
+
+def test_a_cookie_that_was_changed_is_nobodys(site: Site) -> None:
+    client = signed_in(site, Role.VIEWER)
+    cookie = client.cookies["sluice_session"]
+    client.cookies.set("sluice_session", cookie[:-1] + ("A" if cookie[-1] != "A" else "B"))
+    assert client.get("/lag").headers["Location"] == "/sign-in?next=%2Flag"
+
+
+def test_a_role_that_is_taken_away_is_away_at_once(site: Site, behind_the_gate: Starlette) -> None:
+    client = signed_in(site, Role.REVIEWER, behind_the_gate)
+    path = f"/cases/{uuid.UUID(int=1)}/approve"
+    session = site.sessions.read(client.cookies["sluice_session"])
+    assert session is not None
+    form = {"form_token": site.sessions.form_token(session.nonce)}
+    assert client.post(path, data=form).status_code == 200
+    text = site.settings.users_file.read_text().replace('"reviewer"', '"viewer"')
+    site.settings.users_file.write_text(text)
+    assert client.post(path, data=form).status_code == 403
+
+
+def test_after_some_wrong_passwords_even_the_right_one_has_to_wait(site: Site) -> None:
+    client = browser(site)
+    for _ in range(FOR_A_NAME):
+        assert sign_in(client, "wen", "wrong").status_code == 403
+    answer = sign_in(client, "wen", PASSWORD)
+    assert answer.status_code == 429
+    assert 0 < int(answer.headers["Retry-After"]) <= WITHIN_S + 1
+    assert sign_in(client, "li", PASSWORD).status_code == 303, "another name may"
+
+
+def test_tries_are_forgotten_in_time_and_when_one_was_good() -> None:
+    tries = Tries()
+    for second in range(FOR_A_NAME):
+        assert tries.wait_s("a", "1", second) == 0
+        tries.begin("a", "1", second)
+    assert tries.wait_s("a", "2", 10) == WITHIN_S - 10
+    assert tries.wait_s("b", "1", 10) == 0
+    assert tries.wait_s("a", "1", WITHIN_S + 1) == 0
+    tries.forget("a", "1")
+    assert tries.wait_s("a", "1", 10) == 0
+
+
+@pytest.mark.parametrize("there", ["https://elsewhere.test/", "//elsewhere.test", "/\\elsewhere.test", "", "lag"])
+def test_signing_in_leads_to_no_other_site(site: Site, there: str) -> None:
+    assert sign_in(browser(site), "wen", PASSWORD, there).headers["Location"] == "/lag"
+
+
+def test_an_address_that_is_none_is_a_page_with_the_same_headers(site: Site) -> None:
+    answer = browser(site).get("/nothing")
+    assert answer.status_code == 404
+    assert "There is no such page." in answer.text
+    assert "script-src 'self'" in answer.headers["Content-Security-Policy"]
+    assert "unsafe" not in answer.headers["Content-Security-Policy"]

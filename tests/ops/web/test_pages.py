@@ -1,0 +1,207 @@
+"""The console's pages on a real database and real brokers: in both languages, masked, and what forms refuse."""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+import uuid
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import asyncpg
+import pytest
+from confluent_kafka import Producer
+
+import ops.web.words
+from ops.running import Running
+from ops.web.application import build
+from ops.web.charts import line
+from ops.web.links import Followed, Kind, make_link
+from ops.web.table import PAGES
+from ops.web.users import Role
+from ops.web.words import preferred
+from services.notify.model import Locale
+from services.runtime.dead_letters import Rejected, dead_letter
+from services.runtime.message import Lane
+from tests.ops.web.console import browser, make_console, signed_in, token_in
+from tests.waiting import wait_for
+
+if TYPE_CHECKING:
+    from starlette.testclient import TestClient
+
+    from ops.web.site import Site
+
+WORDS = Path(ops.web.words.__file__).with_name("words")
+NOW = datetime(2026, 11, 23, 8, 30, tzinfo=UTC)
+LISTS = ["/lag", "/letters", "/windows", "/windows/plan", "/cases", "/trace", "/notices", "/audit", "/acts", "/status"]
+
+
+@pytest.fixture
+def site(kafka: str, topic_prefix: str, database: str, tmp_path: Path) -> Site:
+    """A console of brokers with one dead letter, and an empty database."""
+    value = json.dumps({"payer": "wallet:6222020000000001", "payee_name": "王小明", "amount_minor": 5}).encode()
+    detail = "wallet:6222020000000001 called 13812345678"
+    own = [("ce_id", b"1")]
+    rejected = Rejected("transfer.commands", 0, 4, b"wallet:6222020000000001", value, own, "malformed", detail)
+    letter = dead_letter(rejected, Lane("wallet", 0), "transfer", NOW, 1_000_000)
+    producer = Producer({"bootstrap.servers": kafka})
+    headers: Any = list(letter.headers)
+    producer.produce(topic_prefix + letter.topic, letter.value, letter.key, 0, headers=headers)
+    assert producer.flush(30) == 0
+    return make_console(tmp_path, Running(kafka, database, topic_prefix, "real"))
+
+
+def post(client: TestClient, path: str, **form: str) -> Any:
+    return client.post(path, data={"form_token": token_in(client.get("/acts").text), **form})
+
+
+async def test_every_page_is_there_in_both_languages_and_nothing_is_left_in_the_other(site: Site) -> None:
+    application = build(site)
+    english = signed_in(site, Role.REVIEWER, application)
+    # Topics that were just made may have no leader for a moment.
+    wait_for(lambda: english.get("/letters").status_code == 200, what="leaders")
+    for path in LISTS:
+        pages = {}
+        for language in ("en", "zh-CN"):
+            answer = english.get(path, params={"lang": language})
+            assert answer.status_code == 200, (path, answer.text)
+            pages[language] = answer.text
+            assert f'<html lang="{language}">' in answer.text
+            assert not re.search(r"<script(?![^>]* src=)|<[^>]+ (?:style|on\w+)=", answer.text)
+        assert not re.search(r"[一-鿿]", pages["en"].replace("中文", "")), path
+        assert re.search(r"[一-鿿]", pages["zh-CN"].replace("中文", "")), path
+    # In one database and one set of topics: making them takes most of the time.
+    await _dead_letters_are_masked_and_replayed_once(site, english)
+    await _a_customer_follows_without_names(site, application)
+
+
+async def _dead_letters_are_masked_and_replayed_once(site: Site, client: TestClient) -> None:
+    id_ = "transfer.commands.dlq/0/0"
+    for text in (client.get("/letters").text, client.get("/letters/one", params={"id": id_}).text):
+        assert id_ in text
+        for secret in ("6222020000000001", "13812345678", "王小明"):
+            assert secret not in text
+    assert post(client, "/letters/replay").status_code == 422, "nothing is chosen"
+    assert post(client, "/letters/replay", scope="all").status_code == 422, "everything is not in particular"
+    tried = post(client, "/letters/replay", id=id_)
+    assert "This writes 1 records" in tried.text
+    assert "Say why" in post(client, "/letters/replay", id=id_, sure="yes").text
+    assert "Nobody has done anything yet." in client.get("/acts").text
+    done = post(client, "/letters/replay", id=id_, sure="yes", why="the publisher was mended")
+    assert (done.status_code, done.headers["Location"]) == (303, "/letters?state=replayed&done=replayed")
+    again = post(client, "/letters/replay", id=id_)
+    assert "There is nothing to do." in again.text
+    acts = client.get("/acts").text
+    assert acts.count("dlq replay") == 1
+    assert "wang" in acts
+    assert "the publisher was mended" in acts
+
+
+async def _a_customer_follows_without_names(site: Site, application: Any) -> None:
+    transfer_id = uuid.uuid4()
+    await _add_transfer(site.running.database, transfer_id)
+    key, week = site.settings.signing_key(), timedelta(days=7)
+    path = make_link(key, "", Followed(Kind.TRANSFER, transfer_id), week)
+    client = browser(site, application, "en-GB")
+    answer = client.get(path)
+    assert answer.status_code == 200
+    for part in ("delayed", "CN¥123.45", "ending 1234"):
+        assert part in answer.text
+    for secret in ("wallet:alice", "62220200", "alice", "Person"):
+        assert secret not in answer.text
+    assert "尾号 1234" in client.get(path, params={"lang": "zh"}).text
+    over = make_link(key, "", Followed(Kind.TRANSFER, transfer_id), -week)
+    gone = make_link(key, "", Followed(Kind.CASE, transfer_id), week)
+    for wrong in (over, gone, path[:-3]):
+        assert client.get(wrong).status_code == 404
+
+
+async def _add_transfer(dsn: str, transfer_id: uuid.UUID) -> None:
+    event = json.dumps({"status": "delayed", "payer": "wallet:alice"}).encode()
+    connection = await asyncpg.connect(dsn, server_settings={"search_path": "transfer"})
+    try:
+        columns = await connection.fetch(_COLUMNS)
+        known = {
+            "transfer_id": transfer_id,
+            "kind": "withdrawal",
+            "payer": "wallet:alice",
+            "payee": "bank:ICBC:6222020000001234",
+            "amount_minor": 12_345,
+            "currency": "CNY",
+            "status": "delayed",
+            "event_type": "transfer.delayed",
+            "event_body": event,
+        }
+        values = {row["name"]: known.get(row["name"], _FILLER[row["type"]]) for row in columns if row["needed"]} | known
+        names = ", ".join(values)
+        places = ", ".join(f"${number}" for number in range(1, len(values) + 1))
+        await connection.execute("set session_replication_role = replica")
+        await connection.execute(f"insert into transfer ({names}) values ({places})", *values.values())
+    finally:
+        await connection.close()
+
+
+_COLUMNS = """
+select column_name as name, data_type as type, is_nullable = 'NO' and column_default is null as needed
+from information_schema.columns where table_schema = 'transfer' and table_name = 'transfer'
+"""
+_FILLER = {
+    "bigint": 0,
+    "integer": 1,
+    "smallint": 1,
+    "text": "x",
+    "bytea": b"x" * 32,
+    "boolean": False,
+    "timestamp with time zone": NOW,
+    "uuid": uuid.UUID(int=1),
+    "date": NOW.date(),
+    "jsonb": "{}",
+}
+
+
+def test_both_languages_say_the_same_things() -> None:
+    english, chinese = (tomllib.loads((WORDS / f"{name}.toml").read_text("utf-8")) for name in ("en", "zh-CN"))
+    assert dict(_texts(english)).keys() == dict(_texts(chinese)).keys()
+    for name, text in _texts(english):
+        assert text.count("{}") == dict(_texts(chinese))[name].count("{}"), name
+
+
+def _texts(words: dict[str, Any], before: str = "") -> list[tuple[str, str]]:
+    found = []
+    for name, value in words.items():
+        found += _texts(value, f"{before}{name}.") if isinstance(value, dict) else [(before + name, value)]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("accepted", "language"),
+    [
+        ("", Locale.CHINESE),
+        ("fr", Locale.CHINESE),
+        ("en-GB,en;q=0.9,zh;q=0.8", Locale.ENGLISH),
+        ("zh-TW,en;q=0.9", Locale.CHINESE),
+        ("en;q=0.1,zh;q=0.2", Locale.CHINESE),
+        ("en;q=0,zh;q=x", Locale.CHINESE),
+    ],
+)
+def test_the_language_is_the_one_that_the_browser_wants_most(accepted: str, language: Locale) -> None:
+    assert preferred(accepted) == language
+
+
+def test_a_chart_loses_no_peak_however_many_points_there_are() -> None:
+    assert line([(0, 1.0)], 100, 10) is None
+    chart = line([(second, 900.0 if second == 617 else 1.0) for second in range(1_000)], 100, 11)
+    assert chart is not None
+    assert (chart.largest, chart.newest, chart.last_at) == (900.0, 1.0, 999)
+    heights = [float(point.partition(",")[2]) for point in chart.points.split()]
+    assert len(heights) <= 200
+    assert min(heights) == 1.0
+    flat = line([(0, 0.0), (1, 0.0)], 100, 11)
+    assert flat is not None
+    assert flat.points == "0.0,10.0 100.0,10.0"
+
+
+def test_no_two_pages_have_one_address() -> None:
+    assert len({(page.method, page.path) for page in PAGES}) == len(PAGES)
