@@ -1,4 +1,4 @@
-"""The console in a real browser against a running system: by the keyboard alone, in both languages, phone and desktop."""
+"""The console in a real browser: by the keyboard alone, in both languages, on a phone and on a desktop."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def test_a_dead_letter_is_replayed_once_it_can_be_taken(chromium: Browser, scene
         page.keyboard.press("Space")
         tab_to(page, "button.main")
         page.keyboard.press("Enter")
-        expect(page.get_by_text("This writes 1 records")).to_be_visible()
+        expect(page.get_by_text("with the key and id that they had: 1.")).to_be_visible()
         write(page, "#why", "the broadcast is known by now")
         page.keyboard.press("Enter")
         expect(page.get_by_role("status").first).to_have_text("Replayed.")

@@ -67,7 +67,7 @@ async def replay(visit: Visit) -> Response:
     if not visit.given("sure"):
         plan = await replay_letters(visit.site.running, selection, How(), None)
         ids = [record.letter.id for record in plan.records]
-        return _confirm(visit, "replay", ids, targets=plan.targets, done=plan.done)
+        return _confirm(visit, "replay", ids, targets=plan.targets, left_alone=plan.done)
     act = Act(visit.who, given_why(visit))
     await replay_letters(visit.site.running, selection, How(), lambda: act)
     return visit.see("/letters", state=State.REPLAYED, done="replayed")
@@ -79,7 +79,7 @@ async def discard(visit: Visit) -> Response:
     if not visit.given("sure"):
         asked, waiting = await discard_letters(visit.site.running, selection, None)
         ids = [letter.id for letter in waiting]
-        return _confirm(visit, "discard", ids, targets={}, done=asked - len(waiting))
+        return _confirm(visit, "discard", ids, targets={}, left_alone=asked - len(waiting))
     act = Act(visit.who, given_why(visit))
     await discard_letters(visit.site.running, selection, lambda: act)
     return visit.see("/letters", state=State.DISCARDED, done="discarded")

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from functools import cache
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from argon2 import PasswordHasher
 from pydantic import SecretStr
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
@@ -20,7 +20,10 @@ from ops.running import Running
 from ops.web.application import build
 from ops.web.settings import ConsoleSettings
 from ops.web.site import Site, make_site
-from ops.web.users import Role, UserFile
+from ops.web.users import Role
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 KEY = "Zm9yIHRlc3RzIG9ubHksIDMyIGJ5dGVzIG9mIGtleSE="
 PASSWORD = "correct horse battery"
@@ -46,12 +49,9 @@ def make_console(folder: Path, running: Running | None = None, url: str = "") ->
 
 @cache
 def _users() -> str:
-    """Return the file of users: a hash takes long on purpose, and all tests can have the same."""
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / "users.json"
-        for role, name in NAMES.items():
-            UserFile(path).put(name, role, PASSWORD)
-        return path.read_text()
+    """Return the file of users, with hashes that take no time: what they are compared at stands in each."""
+    quick = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1).hash(PASSWORD)
+    return json.dumps({name: {"role": str(role), "password": quick} for role, name in NAMES.items()})
 
 
 def browser(site: Site, application: Starlette | None = None, language: str = "en") -> TestClient:
