@@ -180,6 +180,7 @@ def test_two_reviewers_approve_a_case_each_in_their_own_name(chromium: Browser, 
             sign_in(page, name, "/cases")
             tab_to(page, f"a[href='/cases/{scene.case_id}']")
             page.keyboard.press("Enter")
+            page.wait_for_url(f"**/cases/{scene.case_id}")
             write(page, "#note", "The account is hers.")
             page.keyboard.press("Enter")
             expect(page.get_by_role("status").first).to_contain_text(says)
