@@ -3,7 +3,7 @@
 PYTHON := $(or $(shell command -v python3.11),$(shell command -v python3))
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-tools soak check bench bench-notify bench-windows bench-closings schemas lock clean
+.PHONY: help install demo test test-tools soak check bench bench-notify bench-windows bench-closings bench-lag schemas lock clean
 
 help: ## Say what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -41,6 +41,9 @@ bench-windows: .venv/installed ## Measure the gate with windows in force, and th
 
 bench-closings: .venv/installed ## Measure the clearance of 100,000 wallets against the bare cost of its payouts (some minutes)
 	@$(BIN)/python -m benchmarks.closings
+
+bench-lag: .venv/installed ## Measure how soon the lag of 1,000 groups is seen, and what the exporter weighs (some minutes)
+	@$(BIN)/python -m benchmarks.lag
 
 schemas: .venv/packages ## Write the generated JSON Schema files and the AsyncAPI document
 	@$(BIN)/python -m schemas.generate

@@ -6,19 +6,27 @@ import time
 from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final
+from sys import intern
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from confluent_kafka import ConsumerGroupTopicPartitions, IsolationLevel, KafkaException, TopicPartition
+from confluent_kafka import (
+    ConsumerGroupTopicPartitions,
+    IsolationLevel,
+    KafkaError,
+    KafkaException,
+    TopicCollection,
+    TopicPartition,
+)
 from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType  # type: ignore[attr-defined]
 from confluent_kafka.admin._listoffsets import OffsetSpec
 
 from ops.lag.model import Position, Row, Sample
-from ops.lag.oldest import OldestRecords, Spot
+from ops.lag.oldest import Log, OldestRecords, Spot
 from ops.lag.verdict import Limits, is_certain, judge
 from services.runtime.kafka import admin_options
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
     from concurrent.futures import Future
 
     from services.runtime.settings import RuntimeSettings
@@ -27,6 +35,7 @@ _REQUEST_TIMEOUT_S: Final = 10.0
 _ANSWER_TIMEOUT_S: Final = 15.0
 _AT_ONCE: Final = 100
 _REMEMBERED_S: Final = 60.0
+_SPACED_S: Final = 4.0
 _CONFIG_FOR_S: Final = 300.0
 
 Place = tuple[str, int]
@@ -42,21 +51,39 @@ class _Group:
     committed: Mapping[Place, int]
 
 
+class _Topic(NamedTuple):
+    """A topic as it is now: one that was made again has another id."""
+
+    topic_id: str
+    partitions: int
+
+
 class Collector:
     """Looks at every group again and again; what it saw in the last minute is what rates and verdicts are made of.
 
-    `expected` are the topics on the wire by group of those that should always have a member.
+    `expected` are the topics on the wire by group of those that should always have a member; `paused` says why groups
+    stand still that a person has paused. Groups whose names do not contain `only` are not asked about.
     """
 
     def __init__(
-        self, settings: RuntimeSettings, expected: Mapping[str, Collection[str]], limits: Limits | None = None
+        self,
+        settings: RuntimeSettings,
+        expected: Mapping[str, Collection[str]],
+        limits: Limits | None = None,
+        *,
+        only: str = "",
+        paused: Callable[[], Mapping[str, str]] = dict,
     ) -> None:
         options: dict[str, Any] = {**admin_options(settings, "sluice.lag"), "log_level": 0}
         self._admin = AdminClient(options)
         self._oldest = OldestRecords(options)
-        self._expected = expected
+        self._only = only
+        self._expected = {name: topics for name, topics in expected.items() if only in name}
         self._limits = limits or Limits()
+        self._paused = paused
         self._seen: dict[Position, deque[Sample]] = {}
+        self._groups_seen: dict[str, _Group] = {}
+        self._topic_ids: dict[str, str] = {}
         self._retention: dict[str, float | None] = {}
         self._retention_read_at = float("-inf")
         self.looked_at = float("-inf")
@@ -66,34 +93,42 @@ class Collector:
         """Look once, and return a row a position, by group, topic and partition; KafkaException without an answer."""
         samples = self._look()
         for position in self._seen.keys() - samples.keys():
-            del self._seen[position]
+            # A partition that has no leader for a moment keeps its history.
+            if self.looked_at - self._seen[position][-1].at > _REMEMBERED_S:
+                del self._seen[position]
         for position, sample in samples.items():
             seen = self._seen.setdefault(position, deque())
+            if len(seen) > 1 and seen[-1].at - seen[-2].at < _SPACED_S:
+                # Who looks often keeps no more of the past.
+                seen.pop()
             seen.append(sample)
             while sample.at - seen[0].at > _REMEMBERED_S:
                 seen.popleft()
         return [judge(position, list(self._seen[position]), self._limits) for position in sorted(samples)]
 
-    @property
-    def is_certain(self) -> bool:
-        """Whether another look could hardly change a verdict."""
-        return all(is_certain(list(seen), self._limits) for seen in self._seen.values())
+    def is_certain(self, rows: Iterable[Row]) -> bool:
+        """Tell whether another look could hardly change the verdicts of rows that it returned last."""
+        return all(
+            is_certain(list(self._seen[Position(row.group, row.topic, row.partition)]), self._limits) for row in rows
+        )
 
     def _look(self) -> dict[Position, Sample]:
         groups = self._groups()
         # Before the logs' ends, so that nothing seems to be committed beyond them.
         self.looked_at = at = time.time()
-        counts = {
-            name: len(topic.partitions)
-            for name, topic in self._admin.list_topics(timeout=_ANSWER_TIMEOUT_S).topics.items()
-        }
+        topics = self._topics({topic for name, group in groups.items() for topic in self._topics_of(name, group)})
+        self._forget_what_was_made_again(topics)
         positions = [
-            Position(name, *place) for name, group in groups.items() for place in self._places_of(name, group, counts)
+            Position(name, topic, partition)
+            for name, group in groups.items()
+            for topic in self._topics_of(name, group) & topics.keys()
+            # A topic's other partitions too: they may have been added, or nobody may have them.
+            for partition in range(topics[topic].partitions)
         ]
         places = {(position.topic, position.partition) for position in positions}
         starts, ends = self._offsets(places, OffsetSpec.earliest()), self._offsets(places, OffsetSpec.latest())
         retention = self._retention_of({topic for topic, _ in places})
-        samples = {}
+        paused, samples = self._paused(), {}
         for position in positions:
             place, group = (position.topic, position.partition), groups[position.group]
             if place in starts and place in ends:
@@ -106,12 +141,13 @@ class Collector:
                     members=group.members,
                     retention_s=retention.get(position.topic),
                     is_expected=position.group in self._expected,
+                    paused=paused.get(position.group),
                 )
-        return self._with_ages(samples)
+        return self._with_ages(samples, topics)
 
-    def _with_ages(self, samples: Mapping[Position, Sample]) -> dict[Position, Sample]:
+    def _with_ages(self, samples: Mapping[Position, Sample], topics: Mapping[str, _Topic]) -> dict[Position, Sample]:
         spots = {
-            position: Spot(position.topic, position.partition, sample.next_offset)
+            position: Spot(Log(topics[position.topic].topic_id, position.topic, position.partition), sample.next_offset)
             for position, sample in samples.items()
             if sample.next_offset < sample.end
         }
@@ -122,40 +158,71 @@ class Collector:
             for position, sample in samples.items()
         }
 
-    def _places_of(self, name: str, group: _Group, counts: Mapping[str, int]) -> Iterable[Place]:
+    def _topics_of(self, name: str, group: _Group) -> set[str]:
         """Return what a group reads: what it committed, what its members have, and what we know it should read."""
-        places = group.committed.keys() | group.owners.keys()
-        topics = {topic for topic, _ in places} | set(self._expected.get(name, ()))
-        # A topic's other partitions too: they may have been added, or nobody may have them.
-        return {(topic, partition) for topic in topics for partition in range(counts.get(topic, 0))}
+        return {topic for topic, _ in group.committed.keys() | group.owners.keys()} | set(self._expected.get(name, ()))
+
+    def _topics(self, names: Collection[str]) -> dict[str, _Topic]:
+        """Return those of the topics that exist; a group may have committed in one that was deleted since."""
+        found = {}
+        futures = self._admin.describe_topics(TopicCollection(sorted(names)), request_timeout=_REQUEST_TIMEOUT_S)
+        for name, future in futures.items():
+            try:
+                topic = future.result(_ANSWER_TIMEOUT_S)
+            except KafkaException as error:
+                if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
+                    raise
+            else:
+                found[name] = _Topic(str(topic.topic_id), len(topic.partitions))
+        return found
+
+    def _forget_what_was_made_again(self, topics: Mapping[str, _Topic]) -> None:
+        anew = {name for name, topic in topics.items() if self._topic_ids.get(name, topic.topic_id) != topic.topic_id}
+        if anew:
+            self._seen = {position: seen for position, seen in self._seen.items() if position.topic not in anew}
+            self._retention_read_at = float("-inf")
+        seen = {position.topic for position in self._seen}
+        self._topic_ids = {name: id_ for name, id_ in self._topic_ids.items() if name in seen}
+        self._topic_ids |= {name: topic.topic_id for name, topic in topics.items()}
 
     def _groups(self) -> dict[str, _Group]:
         listed = self._admin.list_consumer_groups(request_timeout=_REQUEST_TIMEOUT_S).result(_ANSWER_TIMEOUT_S)
-        names = sorted({found.group_id for found in listed.valid})
-        committed = self._committed(names)
-        groups = {}
-        for name, (members, owners) in self._members(names).items():
-            groups[name] = _Group(members, owners, committed.get(name, {}))
-        return {name: _Group(0, {}, {}) for name in self._expected} | groups
-
-    def _members(self, names: list[str]) -> dict[str, tuple[int, dict[Place, str]]]:
-        """Return how many members each group has, and which of them has which partition."""
+        names = {found.group_id for found in listed.valid}
+        if listed.errors:
+            # A broker that is away does not name the groups that it coordinates.
+            names |= self._groups_seen.keys()
+        names = {name for name in names if self._only in name}
         found = {}
+        members, committed = self._members(sorted(names)), self._committed(sorted(names))
+        for name in names & members.keys() & committed.keys():
+            found[name] = _Group(*members[name], committed[name])
+        self._groups_seen = found
+        return {name: _Group(0, {}, {}) for name in self._expected} | found
+
+    def _members(self, names: list[str]) -> dict[str, tuple[int, Mapping[Place, str]]]:
+        """Return how many members each group has, and which of them has which partition."""
+        found: dict[str, tuple[int, Mapping[Place, str]]] = {}
         futures = self._admin.describe_consumer_groups(names, request_timeout=_REQUEST_TIMEOUT_S) if names else {}
         for name, future in futures.items():
-            # A group that ended meanwhile has no description any more.
-            with suppress(KafkaException):
+            try:
                 members = future.result(_ANSWER_TIMEOUT_S).members
+            except KafkaException as error:
+                # One that ended meanwhile is gone; of one whose broker is away, what was known a moment ago is told.
+                if error.args[0].code() != KafkaError.GROUP_ID_NOT_FOUND and (seen := self._groups_seen.get(name)):
+                    found[name] = (seen.members, seen.owners)
+            else:
+                # One text for all that are the same: it stays in what was seen.
+                named = [(intern(f"{each.client_id}@{each.host.removeprefix('/')}"), each) for each in members]
                 owners = {
-                    (place.topic, place.partition): f"{member.client_id}@{member.host.removeprefix('/')}"
-                    for member in members
+                    (place.topic, place.partition): name
+                    for name, member in named
                     for place in member.assignment.topic_partitions
                 }
                 found[name] = (len(members), owners)
         return found
 
-    def _committed(self, names: Sequence[str]) -> dict[str, dict[Place, int]]:
-        found = {}
+    def _committed(self, names: Sequence[str]) -> dict[str, Mapping[Place, int]]:
+        found: dict[str, Mapping[Place, int]] = {}
         # The client asks about one group a call; some at once, so that nobody waits for each.
         for part in batched(names, _AT_ONCE):
             futures: dict[str, Future[Any]] = {}
@@ -163,8 +230,12 @@ class Collector:
                 asked = [ConsumerGroupTopicPartitions(name)]
                 futures |= self._admin.list_consumer_group_offsets(asked, request_timeout=_REQUEST_TIMEOUT_S)
             for name, future in futures.items():
-                with suppress(KafkaException):
+                try:
                     places = future.result(_ANSWER_TIMEOUT_S).topic_partitions
+                except KafkaException:
+                    if seen := self._groups_seen.get(name):
+                        found[name] = seen.committed
+                else:
                     found[name] = {(each.topic, each.partition): each.offset for each in places if each.offset >= 0}
         return found
 

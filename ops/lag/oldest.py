@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from array import array
+from bisect import bisect_right
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
     from confluent_kafka import Message
 
@@ -16,6 +18,9 @@ _CHUNK: Final = 1_000
 _POLL_S: Final = 0.2
 _SKIP_FROM: Final = 400
 """From how many records on a seek is quicker than reading over them."""
+
+_MOST_RUNS: Final = 500_000
+"""How many runs are remembered of all partitions together: twelve megabytes."""
 
 _OPTIONS: Final = {
     # Without a group: nothing is committed, and nobody is moved.
@@ -29,69 +34,168 @@ _OPTIONS: Final = {
     "log_level": 0,
 }
 
-Partition = tuple[str, int]
+
+class Log(NamedTuple):
+    """A partition of a topic, by the topic's name on the wire; one that is made again has another id."""
+
+    topic_id: str
+    topic: str
+    partition: int
 
 
 class Spot(NamedTuple):
-    """An offset of a partition, by the topic's name on the wire."""
+    """An offset of a partition."""
 
-    topic: str
-    partition: int
+    log: Log
     offset: int
 
 
 class OldestRecords:
-    """Remembers what it read: a group that has not moved is asked about again for nothing."""
+    """Remembers what it read: what groups have not moved beyond is not read again."""
 
     def __init__(self, options: Mapping[str, str | int | float | bool], within_s: float = 60.0) -> None:
         self._options = {**options, **_OPTIONS}
         self._within_s = within_s
-        self._known: dict[Spot, float] = {}
+        self._known: dict[Log, Runs] = {}
 
     def timestamps(self, spots: Collection[Spot]) -> dict[Spot, float]:
         """Return when the first record at or after each offset was written, in seconds since 1970.
 
         A spot that has no record behind it is missing, as is one that could not be read in time.
         """
-        wanted = set(spots)
-        self._known = {spot: at for spot, at in self._known.items() if spot in wanted}
-        if unknown := wanted - self._known.keys():
-            self._read(unknown)
-        return dict(self._known)
+        wanted: dict[Log, list[int]] = {}
+        for spot in sorted(set(spots), reverse=True):
+            wanted.setdefault(spot.log, []).append(spot.offset)
+        self._forget_before({log: offsets[-1] for log, offsets in wanted.items()})
+        unknown = {
+            log: [offset for offset in offsets if self._known[log].at(offset) is None]
+            for log, offsets in wanted.items()
+        }
+        if any(unknown.values()):
+            self._read({log: offsets for log, offsets in unknown.items() if offsets})
+        found = {spot: self._known[spot.log].at(spot.offset) for spot in spots}
+        return {spot: at for spot, at in found.items() if at is not None}
 
-    def _read(self, spots: Collection[Spot]) -> None:
-        waiting: dict[Partition, list[int]] = {}
-        for spot in sorted(spots, reverse=True):
-            waiting.setdefault((spot.topic, spot.partition), []).append(spot.offset)
+    def _forget_before(self, lowest: Mapping[Log, int]) -> None:
+        if sum(map(len, self._known.values())) > _MOST_RUNS:
+            self._known = {}
+        self._known = {log: self._known.get(log, Runs()) for log in lowest}
+        for log, offset in lowest.items():
+            self._known[log].forget_before(offset)
+
+    def _read(self, offsets: Mapping[Log, list[int]]) -> None:
+        """Read on from each wanted offset to the next; those of a partition are the lowest last."""
+        reading = {(log.topic, log.partition): _Reading(self._known[log], offsets[log]) for log in offsets}
         consumer = Consumer(self._options)
         try:
-            consumer.assign([TopicPartition(*place, offsets[-1]) for place, offsets in waiting.items()])
+            consumer.assign([TopicPartition(*place, found.wanted[-1]) for place, found in reading.items()])
             deadline = time.monotonic() + self._within_s
-            while waiting and time.monotonic() < deadline:
-                self._take(consumer, consumer.consume(_CHUNK, _POLL_S), waiting)
+            while reading and time.monotonic() < deadline:
+                _take(consumer, consumer.consume(_CHUNK, _POLL_S), reading)
         finally:
             consumer.close()
 
-    def _take(self, consumer: Consumer, messages: Collection[Message], waiting: dict[Partition, list[int]]) -> None:
-        """Take what was read, then go on at each partition's next wanted offset; the lists are lowest offset last."""
-        read_to: dict[Partition, int] = {}
-        for message in messages:
-            place = (message.topic() or "", message.partition() or 0)
-            if place not in waiting:
-                continue
-            if (error := message.error()) is not None:
-                if error.code() != KafkaError._TRANSPORT:  # noqa: SLF001 - the client's own name; it connects again
-                    # The log's end, or a partition that is not there: nothing is behind what is wanted.
-                    del waiting[place]
-                continue
-            offset = message.offset() or 0
-            read_to[place] = offset
-            wanted = waiting[place]
-            while wanted and wanted[-1] <= offset:
-                self._known[Spot(*place, wanted.pop())] = message.timestamp()[1] / 1000
-            if not wanted:
-                del waiting[place]
-                consumer.incremental_unassign([TopicPartition(*place)])
-        for place, offset in read_to.items():
-            if place in waiting and waiting[place][-1] - offset > _SKIP_FROM:
-                consumer.seek(TopicPartition(*place, waiting[place][-1]))
+
+class Runs:
+    """When records of one partition were written: what was read, as runs of offsets that lead to one moment.
+
+    A run ends at a record; its other offsets are records of the same moment, or places where there is none any more.
+    """
+
+    def __init__(self) -> None:
+        self._firsts = array("q")
+        self._lasts = array("q")
+        self._moments = array("d")
+
+    def __len__(self) -> int:
+        """Return how many runs there are."""
+        return len(self._firsts)
+
+    def at(self, offset: int) -> float | None:
+        """Return when the first record at or after an offset was written; None where that was not read."""
+        place = bisect_right(self._firsts, offset) - 1
+        return self._moments[place] if place >= 0 and offset <= self._lasts[place] else None
+
+    def add(self, first: int, last: int, moment: float) -> None:
+        """Note that whoever reads on from `first` meets records of this moment up to `last`, and no others."""
+        place = bisect_right(self._firsts, first) - 1
+        if place >= 0:
+            first = max(first, self._lasts[place] + 1)
+        if place + 1 < len(self):
+            # What is noted already says the same of what is left out here.
+            last = min(last, self._firsts[place + 1] - 1)
+        if first > last:
+            return
+        if place >= 0 and self._lasts[place] == first - 1 and self._moments[place] == moment:
+            self._lasts[place] = last
+            return
+        self._firsts.insert(place + 1, first)
+        self._lasts.insert(place + 1, last)
+        self._moments.insert(place + 1, moment)
+
+    def forget_before(self, offset: int) -> None:
+        """Forget the runs that end before an offset."""
+        count = bisect_right(self._lasts, offset - 1)
+        for column in (self._firsts, self._lasts, self._moments):
+            del column[:count]
+
+
+class _Reading:
+    """One partition that is being read: what is still wanted of it, the lowest last, and the run at hand."""
+
+    def __init__(self, runs: Runs, wanted: list[int]) -> None:
+        self.wanted = wanted
+        self._runs = runs
+        self._first = self._next = wanted[-1]
+        self._moment: float | None = None
+
+    @property
+    def next_offset(self) -> int:
+        """The offset behind the newest record."""
+        return self._next
+
+    def note(self, offset: int, moment: float) -> None:
+        """Take note of the next record."""
+        if moment != self._moment:
+            self.end_run()
+            self._moment = moment
+        self._next = offset + 1
+        while self.wanted and self.wanted[-1] <= offset:
+            self.wanted.pop()
+
+    def end_run(self) -> None:
+        """Keep the run at hand."""
+        if self._moment is not None and self._next > self._first:
+            self._runs.add(self._first, self._next - 1, self._moment)
+        self._first = self._next
+
+    def skip_to(self, offset: int) -> None:
+        """Go on at another place, beyond records that are not read."""
+        self.end_run()
+        self._first = self._next = offset
+        self._moment = None
+
+
+def _take(consumer: Consumer, messages: Iterable[Message], reading: dict[tuple[str, int], _Reading]) -> None:
+    """Take what was read; go on at each partition's next wanted offset where that is far."""
+    touched: dict[tuple[str, int], _Reading] = {}
+    for message in messages:
+        place = (message.topic() or "", message.partition() or 0)
+        if (found := reading.get(place)) is None:
+            continue
+        if (error := message.error()) is not None:
+            if error.code() != KafkaError._TRANSPORT:  # noqa: SLF001 - the client's own name; it connects again
+                # The log's end, or a partition that is not there: nothing is behind what is wanted.
+                found.end_run()
+                del reading[place]
+            continue
+        touched[place] = found
+        found.note(message.offset() or 0, message.timestamp()[1] / 1000)
+        if not found.wanted:
+            found.end_run()
+            del reading[place]
+            consumer.incremental_unassign([TopicPartition(*place)])
+    for place, found in touched.items():
+        if place in reading and found.wanted[-1] - found.next_offset >= _SKIP_FROM:
+            found.skip_to(found.wanted[-1])
+            consumer.seek(TopicPartition(*place, found.wanted[-1]))

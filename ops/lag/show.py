@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
+from contextlib import suppress
 from itertools import groupby
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -14,10 +16,12 @@ from rich.table import Table
 from local.settings import runtime_settings
 from ops.brokers import asking
 from ops.console import Json, console, print_json
+from ops.errors import UserError
 from ops.lag.collector import Collector
 from ops.lag.expected import expected_groups
 from ops.lag.model import Row, Verdict
 from ops.lag.verdict import duration
+from ops.pausing import load_pauses, paused_groups
 from ops.running import find_running
 from ops.stopping import ending_in_order
 
@@ -50,12 +54,18 @@ def show(
     Rates need two looks, and that something stands still some seconds more: it looks for up to 16 s where it must.
     """
     running = find_running()
-    collector = Collector(runtime_settings(running.kafka, running.database), expected_groups(running.topic_prefix))
+    pauses: dict[str, str] = {}
+    settings, expected = runtime_settings(running.kafka, running.database), expected_groups(running.topic_prefix)
+    collector = Collector(settings, expected, only=group or "", paused=lambda: pauses)
 
     def look() -> list[Row]:
+        # Lag is known without the database, too.
+        with suppress(UserError):
+            found = asyncio.run(load_pauses(running))
+            pauses.clear()
+            pauses.update(paused_groups(running.topic_prefix, found))
         with asking(running):
-            rows = collector.collect()
-        return [row for row in rows if group is None or group in row.group]
+            return collector.collect()
 
     if watch:
         _watch(look, every=every)
@@ -72,7 +82,7 @@ def show(
 def _look_until_certain(collector: Collector, look: Callable[[], list[Row]]) -> list[Row]:
     deadline = time.monotonic() + _AT_MOST_S
     rows = look()
-    while not collector.is_certain and time.monotonic() < deadline:
+    while not collector.is_certain(rows) and time.monotonic() < deadline:
         time.sleep(_LOOK_EVERY_S)
         rows = look()
     return rows

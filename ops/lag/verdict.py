@@ -52,7 +52,7 @@ def judge(position: Position, seen: Sequence[Sample], limits: Limits) -> Row:
 def is_certain(seen: Sequence[Sample], limits: Limits) -> bool:
     """Tell whether looking longer could hardly change the verdict: there is progress, no work, or it stood still."""
     now = seen[-1]
-    if now.lag == 0 or _gap(now) is not None or (now.members == 0 and not _moved(seen)):
+    if now.lag == 0 or now.paused is not None or _gap(now) is not None or (now.members == 0 and not _moved(seen)):
         return True
     return len(seen) > 1 and (_moved(seen) or _span(seen) >= limits.still_s)
 
@@ -64,7 +64,9 @@ def _verdict(seen: Sequence[Sample], limits: Limits) -> tuple[Verdict, str]:
     if now.members == 0 and not _moved(seen) and (now.lag > 0 or now.is_expected):
         return Verdict.STOPPED, "no member in the group" + _since_when(now)
     if now.lag == 0:
-        return Verdict.OK, "" if now.members else "no member, and nothing to do"
+        return Verdict.OK, now.paused or ("" if now.members else "no member, and nothing to do")
+    if now.paused is not None:
+        return Verdict.BEHIND, f"{now.paused}; its oldest record has waited for {duration(now.lag_seconds)}"
     if _stood_still(seen, limits):
         return Verdict.STALLED, _why_still(seen, limits)
     if now.lag_seconds < limits.behind_s:

@@ -64,7 +64,7 @@ async def _work(settings: RuntimeSettings, policy: Policy) -> int:
     streams = Streams(app, policy, clock_from_setting(settings.clock), settings.topic_prefix, shapes)
     app.on_rebalance_complete.connect(_told(streams), weak=False)
     watch = Watch(app, streams, settings)
-    async with serve(settings.http_host, settings.http_port, None, watch.why_not_ready, pages(streams)) as address:
+    async with serve(settings.http_host, settings.http_port, None, watch, pages(streams)) as address:
         sys.stdout.write(json.dumps({"service": NAME, "pid": os.getpid(), "health": address}) + "\n")
         sys.stdout.flush()
         return await _run_until_told(app, watch, stopping, settings.shutdown_timeout_s)

@@ -38,7 +38,10 @@ class Watch:
         self._progress = Progress(settings.stall_timeout_s)
         self._assigned_at = self._looked_at = time.monotonic()
 
-    def why_not_ready(self) -> list[str]:
+    pause: Final = None
+    """It counts what others did: nobody has to stop it."""
+
+    def reasons_not_ready(self) -> list[str]:
         """Return why nothing is counted just now; nothing when it is."""
         if self._app.rebalancing or not assigned(self._app):
             return [_NO_PARTITIONS]
@@ -49,7 +52,7 @@ class Watch:
         while True:
             if self._app.crashed or self._app.should_stop:
                 raise Hopeless("the application has ended by itself") from self._app.crash_reason
-            why = self.why_not_ready()
+            why = self.reasons_not_ready()
             self._look_for_partitions(why)
             if not why:
                 await self._streams.look_at_clock()

@@ -28,6 +28,24 @@ class Audit:
     findings: list[Finding]
 
 
+@dataclass(frozen=True, slots=True)
+class InForce:
+    """A window that closes something now; an empty list closes all of its kind."""
+
+    window_id: UUID
+    functions: list[str]
+    banks: list[str]
+
+    def closes(self) -> list[tuple[str, str]]:
+        """Return each function and bank that it closes, '*' for all of either."""
+        return [(function, bank) for function in self.functions or ["*"] for bank in self.banks or ["*"]]
+
+
+async def list_in_force(connection: Connection) -> list[InForce]:
+    """Return the windows that close something now; rehearsals close nothing."""
+    return [InForce(**row) for row in await connection.fetch(_QUERIES.list_in_force)]
+
+
 async def list_windows(connection: Connection, window_id: UUID | None, limit: int) -> list[dict[str, Any]]:
     """Return windows, the latest to start first: `plan` as it was published, times aware."""
     rows = await connection.fetch(_QUERIES.list_windows, window_id, limit)

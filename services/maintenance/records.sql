@@ -36,6 +36,16 @@ where $1::uuid is null or maintenance_window.window_id = $1
 order by starts_at desc, maintenance_window.window_id
 limit $2
 
+-- Windows that close something now.
+-- name: list_in_force
+select
+    window_id,
+    array(select jsonb_array_elements_text(plan -> 'functions')) as functions,
+    array(select jsonb_array_elements_text(plan -> 'scope' -> 'banks')) as banks
+from maintenance_window
+where status in ('started', 'extended', 'overrun') and not (plan ->> 'drill')::boolean
+order by starts_at, window_id
+
 -- What was said of a window, in order.
 -- name: list_steps
 select revision, type, status, occurred_at, body

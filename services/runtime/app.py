@@ -76,14 +76,14 @@ async def _work(service: Service, settings: RuntimeSettings) -> int:
         _LOG.error("database_unreachable", **error_fields(error))
         return EXIT_FAILED
     dsn = settings.database_url.get_secret_value()
-    # One connection for the batch, one for the watch, one for the lead, one for `/readyz`.
-    size = 4 + SCRUBBING_CONNECTIONS + service.companion_connections
+    # One connection for the batch, one for the watch, one for the lead, one for the pause, one for `/readyz`.
+    size = 5 + SCRUBBING_CONNECTIONS + service.companion_connections
     pool = await create_pool(dsn, service.schema, f"sluice.{service.name}", size=size)
     tracing = start_tracing(settings, service.name)
     try:
         surroundings = Surroundings(settings, pool, clock_from_setting(settings.clock), stopping)
         consumer = Consumer(service, settings, pool, surroundings.clock, stopping, tracing)
-        async with serve(settings.http_host, settings.http_port, pool, consumer.reasons_not_ready) as address:
+        async with serve(settings.http_host, settings.http_port, pool, consumer) as address:
             _announce(service, address)
             return await _run_until_told(surroundings, consumer, (keep_scrubbed, *service.companions))
     finally:

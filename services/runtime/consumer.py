@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple
@@ -23,6 +24,7 @@ from services.runtime.lead import Lead
 from services.runtime.liveness import Hopeless, Orphaned, Progress, Stalled
 from services.runtime.log import error_fields
 from services.runtime.offsets import Fenced, advance, load_next_offsets
+from services.runtime.pausing import load_pause
 from services.runtime.session import Assignment, Revoked, Session
 from services.runtime.topics import TopicMissing, Topics, places_of
 from services.runtime.work import LetterPolicy, RecordWork, SkipWork, TimerWork
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from services.runtime.intake import Record, Taken
     from services.runtime.message import Lane, Outgoing, Timer
     from services.runtime.offsets import OutboxKey
+    from services.runtime.pausing import Pause
     from services.runtime.service import Service
     from services.runtime.settings import RuntimeSettings
     from services.runtime.topics import Log, Place
@@ -57,6 +60,7 @@ _NOT_BUGS: tuple[type[Exception], ...] = (*_PASSING, Braked)
 _UNREACHABLE: tuple[type[Exception], ...] = (*TRANSIENT, KafkaException, TopicMissing)
 _CRASHES_ALLOWED = 5
 _BACKOFF_MAX_S = 5.0
+_PAUSE_LOOK_EVERY_S = 0.5
 _WORTH_READING_AHEAD = 200
 # Records decoded in one go, a millisecond's work: what is no message may cost twenty as soon as it is large.
 _SLICE = 64
@@ -127,7 +131,8 @@ class Consumer:
             pool,
             [subscription for subscription in service.subscriptions if subscription.leads],
         )
-        self._is_held_back = False
+        self._paused: Pause | None = None
+        self._only: frozenset[str] | None = None
         self._ahead: _Ahead | None = None
         self._next_due: Timer | None = None
         self._next_look_s = 0.0
@@ -147,9 +152,14 @@ class Consumer:
         if not session.is_claimed:
             waits_for = "taking over" if session.places is not None else "waiting for the group to assign"
             reasons.append(f"{waits_for} partitions")
-        if self._is_held_back:
+        if self._only and self._paused is None:
             reasons.append(f"waiting until what {', '.join(sorted(self._lead.names))} said is handled")
         return [*reasons, *filter(None, (self._database_trouble, self._kafka_trouble))]
+
+    @property
+    def pause(self) -> Pause | None:
+        """The pause that keeps this worker from taking anything, as it was read last."""
+        return self._paused
 
     async def run(self) -> None:
         """Hold a session for as long as it works, then another one; return once told to stop.
@@ -172,8 +182,11 @@ class Consumer:
     async def _hold_session(self) -> None:
         async with Session(self._service, self._settings, self._pool, self._topics) as session:
             self._session = session
+            # Before anything is taken: a pause outlives the worker that it stopped.
+            await self._look_for_pause()
             try:
                 beside = [self._lead.follow()] if self._lead.names else []
+                beside.append(self._follow_pause())
                 await _first_of(self._consume(session), self._watch(session), *beside)
             finally:
                 await self._drop_ahead()
@@ -215,7 +228,7 @@ class Consumer:
         while not self._stopping.is_set():
             try:
                 await session.take_over()
-                await self._follow_lead(session)
+                await self._hold_back(session)
                 if work := await self._take(session) or await self._passed_over(session):
                     await self._settle(session, work)
                 await self._run_timers(session)
@@ -225,18 +238,43 @@ class Consumer:
                 await self._drop_ahead()
                 session.rewind()
 
-    async def _follow_lead(self, session: Session) -> None:
-        """Decide nothing else while there may be something that leads, and is not handled yet."""
-        if self._lead.is_fresh:
-            if self._is_held_back:
+    async def _hold_back(self, session: Session) -> None:
+        """Read nothing but what may be taken now."""
+        only = self._what_may_be_taken()
+        if only != self._only:
+            if only is None or self._only is not None:
                 session.let_on()
-            self._is_held_back = False
-            return
-        if not self._is_held_back:
-            self._is_held_back = True
-            await self._drop_ahead()
-            session.rewind()
-        session.hold_back(self._lead.names)
+            if only is not None:
+                await self._drop_ahead()
+                session.rewind()
+            self._only = only
+        if only is not None:
+            session.hold_back(only)
+
+    def _what_may_be_taken(self) -> frozenset[str] | None:
+        """Return the topics whose records and timers may be taken now; None for all.
+
+        A person's pause comes before all else. Nothing else is decided while there may be something that leads, and is
+        not handled yet.
+        """
+        if self._paused is not None:
+            return frozenset()
+        return None if self._lead.is_fresh else self._lead.names
+
+    async def _look_for_pause(self) -> None:
+        async with self._pool.acquire() as connection:
+            found = await load_pause(connection)
+        if found != self._paused:
+            _LOG.warning("paused" if found else "resumed", who=found.who if found else None)
+        self._paused = found
+        metrics.PAUSED.set(found is not None)
+
+    async def _follow_pause(self) -> None:
+        while True:
+            await asyncio.sleep(_PAUSE_LOOK_EVERY_S)
+            # The watch says what is wrong with the database; until it answers, what was read last holds.
+            with contextlib.suppress(*TRANSIENT):
+                await self._look_for_pause()
 
     async def _take(self, session: Session) -> RecordWork | None:
         """Return the batch that was read ahead, or else wait for one."""
@@ -348,8 +386,8 @@ class Consumer:
 
     async def _transact_counted(self, session: Session, work: Work, number: int) -> _Settled:
         session.require_claim()
-        if not self._lead.is_fresh and not self._lead.is_among(work.lanes):
-            # Something has been said meanwhile: this is read again once that is handled.
+        if self._paused is not None or not (self._lead.is_fresh or self._lead.is_among(work.lanes)):
+            # Something has been said meanwhile: this is read again once that is handled, or the pause has ended.
             raise Revoked
         try:
             settled = await self._transact(session, work)
@@ -435,7 +473,7 @@ class Consumer:
         limit, now = self._settings.batch_size, self._clock.now()
         try:
             async with self._pool.acquire() as connection:
-                lanes = session.lanes_among(self._lead.names) if self._is_held_back else session.lanes
+                lanes = session.lanes if self._only is None else session.lanes_among(self._only)
                 earliest = await timers.load_next(connection, lanes, limit, now)
         except TRANSIENT as error:
             self._blame_database(error)
@@ -509,9 +547,9 @@ class Consumer:
         ends = {where: log.end for where, log in logs.items()}
         self._suspect(session, held, logs)
         self._show_lag(held, ends)
-        if self._is_held_back:
-            # What is held back stands still for a reason; what leads has none.
-            next_offsets = {where: at for where, at in next_offsets.items() if where.topic in self._lead.names}
+        if self._only is not None:
+            # What is held back stands still for a reason; what may be taken has none.
+            next_offsets = {where: at for where, at in next_offsets.items() if where.topic in self._only}
         if self._database_trouble is not None:
             progress.excuse()
         elif stalled := progress.observe(time.monotonic(), next_offsets, ends):

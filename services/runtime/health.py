@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -13,11 +13,22 @@ from services.runtime.database import TRANSIENT
 from services.runtime.metrics import REGISTRY
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncIterator, Sequence
 
     from services.runtime.database import Pool
 
 _DATABASE_TIMEOUT_S = 2.0
+
+
+class Worker(Protocol):
+    """What is asked about a worker."""
+
+    def reasons_not_ready(self) -> Sequence[str]:
+        """Say what keeps it from consuming."""
+
+    @property
+    def pause(self) -> object | None:
+        """The pause that a person has ordered, which can be written as text."""
 
 
 @asynccontextmanager
@@ -25,7 +36,7 @@ async def serve(
     host: str,
     port: int,
     pool: Pool | None,
-    reasons_not_ready: Callable[[], Sequence[str]],
+    worker: Worker,
     pages: Sequence[web.RouteDef] = (),
 ) -> AsyncIterator[str]:
     """Answer while the context lasts; yields the address, with the port that was free when `port` is 0.
@@ -36,7 +47,7 @@ async def serve(
     application.add_routes(
         [
             web.get("/healthz", _healthz),
-            web.get("/readyz", lambda _request: _readyz(pool, reasons_not_ready)),
+            web.get("/readyz", lambda _request: _readyz(pool, worker)),
             web.get("/metrics", _metrics),
             *pages,
         ]
@@ -55,12 +66,16 @@ async def _healthz(_request: web.Request) -> web.Response:
     return web.json_response({"status": "alive"})
 
 
-async def _readyz(pool: Pool | None, reasons_not_ready: Callable[[], Sequence[str]]) -> web.Response:
-    reasons = list(reasons_not_ready())
+async def _readyz(pool: Pool | None, worker: Worker) -> web.Response:
+    reasons = list(worker.reasons_not_ready())
     if pool is not None and not await _is_reachable(pool):
         reasons.append("the database does not answer")
-    body = {"status": "not ready", "reasons": reasons} if reasons else {"status": "ready"}
-    return web.json_response(body, status=503 if reasons else 200)
+    if reasons:
+        return web.json_response({"status": "not ready", "reasons": reasons}, status=503)
+    if (pause := worker.pause) is not None:
+        # Not an error: nobody should put another worker in the place of one that waits for a person.
+        return web.json_response({"status": "paused", "why": str(pause)})
+    return web.json_response({"status": "ready"})
 
 
 async def _is_reachable(pool: Pool) -> bool:

@@ -52,6 +52,7 @@ TIMERS_PARKED = Gauge("sluice_timers_parked", "Timers put aside, in the whole se
 TIMER_DELAY = Gauge("sluice_timer_delay_seconds", "How late the earliest timer of the lanes is.", registry=REGISTRY)
 OUTBOX_AGE = Gauge("sluice_outbox_age_seconds", "Age of the oldest batch not yet published.", registry=REGISTRY)
 BRAKED = Gauge("sluice_braked", "1 once the brake has stopped the consumer.", registry=REGISTRY)
+PAUSED = Gauge("sluice_paused", "1 while a person has paused the service.", registry=REGISTRY)
 
 
 @contextmanager

@@ -254,3 +254,19 @@ select set_config('transaction_timeout', '0', false), set_config('lock_timeout',
 -- name: leave_log_segment
 -- Leave the segment of the log that is written to, so that a checkpoint can delete it.
 select pg_switch_wal();
+
+
+-- name: load_pause
+-- Read whether a person has paused the service.
+select who, why, since from pause;
+
+-- name: begin_pause
+-- Pause the service.
+insert into pause (who, why)
+values ($1, $2)
+on conflict (is_on) do nothing
+returning since;
+
+-- name: end_pause
+-- Let the service go on.
+delete from pause returning who, why, since;

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from services.runtime.audit import find_broken
+from services.runtime.calendar import business_date
 from services.runtime.database import load_queries
 
 if TYPE_CHECKING:
@@ -50,6 +51,12 @@ class Audit:
     def clean(self) -> bool:
         """Tell whether everything adds up."""
         return not self.findings
+
+
+async def count_overdue(connection: Connection, now: datetime) -> int:
+    """Count the payouts and refunds that their bank has not ended by the day on which the money should be back."""
+    count: int = await connection.fetchval(_QUERIES.count_overdue, business_date(now))
+    return count
 
 
 async def read_account(connection: Connection, account_id: str) -> Row | None:

@@ -201,6 +201,21 @@ from timer
 where subject = any($1::text[])
 order by due_at
 
+-- What a bank is silent about has a timer for as long as it is asked.
+-- name: count_overdue
+select count(*)
+from (
+    select
+    from timer
+    join transfer on transfer.transfer_id = timer.subject::uuid
+    where timer.kind = 'payout' and transfer.refund_due_on < $1
+    union all
+    select
+    from timer
+    join refund on refund.refund_id = timer.subject::uuid
+    where timer.kind = 'payout' and refund.due_on < $1
+) as overdue
+
 -- The audit. Each of the following returns the rows that break one rule: none, when all is well.
 
 -- name: count_everything

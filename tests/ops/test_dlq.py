@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
-from contextlib import redirect_stderr, redirect_stdout
 from datetime import UTC, datetime, timedelta
-from io import StringIO
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import asyncpg
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from ops.cli import main
 from services.runtime.dead_letters import Rejected, dead_letter
 from services.runtime.message import Lane
+from tests.ops.in_process import Done, run
 from tests.waiting import wait_for
 
 if TYPE_CHECKING:
@@ -52,33 +49,9 @@ def publish(producer: Producer, prefix: str, number: int, value: bytes) -> None:
     producer.produce(*where, headers=headers)
 
 
-class Done(NamedTuple):
-    """What a command printed, and how it ended."""
-
-    returncode: int
-    stdout: str
-    stderr: str
-
-
 def sluice(environment: dict[str, str], words: Sequence[str]) -> Done:
-    """Run `sluice dlq` in this process: a new one for each would take most of the time."""
+    """Run `sluice dlq`."""
     return run(environment, ["dlq", *words])
-
-
-def run(environment: dict[str, str], words: Sequence[str]) -> Done:
-    with (
-        pytest.MonkeyPatch.context() as patch,
-        redirect_stdout(StringIO()) as stdout,
-        redirect_stderr(StringIO()) as stderr,
-    ):
-        for name, value in (environment | {"COLUMNS": "200"}).items():
-            patch.setenv(name, value)
-        patch.setattr(sys, "argv", ["sluice", *words])
-        try:
-            main()
-        except SystemExit as ended:
-            return Done(int(ended.code or 0), stdout.getvalue(), stderr.getvalue())
-    return Done(0, stdout.getvalue(), stderr.getvalue())
 
 
 def told(environment: dict[str, str], *words: str) -> list[dict[str, Any]]:

@@ -16,6 +16,7 @@ from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-def
 from local.settings import runtime_settings
 from ops.lag.collector import Collector
 from ops.lag.model import Row, Verdict
+from ops.lag.verdict import Limits
 from tests.waiting import wait_for
 
 if TYPE_CHECKING:
@@ -83,8 +84,8 @@ def produced(brokers: str, topic: str, interval_s: float) -> Iterator[None]:
         thread.join()
 
 
-def make_topic(brokers: str, partitions: int) -> str:
-    topic = f"lag-{uuid.uuid4().hex[:8]}"
+def make_topic(brokers: str, partitions: int, name: str | None = None) -> str:
+    topic = name or f"lag-{uuid.uuid4().hex[:8]}"
     options = {"message.timestamp.type": "LogAppendTime"}
     admin = AdminClient({"bootstrap.servers": brokers})
     admin.create_topics([NewTopic(topic, partitions, 1, config=options)])[topic].result(30)
@@ -222,3 +223,63 @@ def test_groups_at_offsets_of_their_own_have_the_ages_of_their_own_records(kafka
         assert abs(row.lag_seconds - truth) < 1
     ages = {row.lag_seconds for row in rows.values()}
     assert len(ages) > 10, "the records were not all written at once"
+
+
+def test_members_of_every_kind_are_seen_and_a_topic_that_is_made_again_starts_anew(kafka: str) -> None:
+    topic = make_topic(kafka, 1)
+    _produce(kafka, topic, 8)
+    options = {"bootstrap.servers": kafka, "auto.offset.reset": "earliest", "enable.auto.commit": False}
+    new = Consumer({**options, "group.id": f"{topic}-new", "group.protocol": "consumer", "client.id": "new"})
+    static = Consumer({**options, "group.id": f"{topic}-static", "group.instance.id": "one", "client.id": "static"})
+    commit(kafka, topic, {f"{topic}-gone": [5]})
+    watcher = Collector(runtime_settings(kafka, "postgresql://unused"), {}, only=topic)
+
+    def rows() -> dict[str, Row]:
+        for member in (new, static):
+            member.poll(0.05)
+        return {row.group.removeprefix(f"{topic}-"): row for row in watcher.collect()}
+
+    for member in (new, static):
+        member.subscribe([topic])
+    found = wait_for(lambda: rows() if len(rows()) == 3 else None, what="members of both kinds")
+    assert found["new"].owner == "new@127.0.0.1"
+    assert found["static"].owner == "static@127.0.0.1"
+    assert found["new"].lag == found["static"].lag == 8
+    assert (found["gone"].lag, found["gone"].verdict) == (3, Verdict.STOPPED)
+    old_age = found["new"].lag_seconds
+    for member in (new, static):
+        member.close()
+    admin = AdminClient({"bootstrap.servers": kafka})
+    admin.delete_topics([topic])[topic].result(30)
+    # What was committed in it goes with it, and nothing is told of what is not there.
+    wait_for(lambda: not watcher.collect(), what="nothing to tell")
+    make_topic(kafka, 1, topic)
+    _produce(kafka, topic, 8)
+    commit(kafka, topic, {f"{topic}-gone": [5]})
+    again = wait_for(watcher.collect, what="the group in the new topic")
+    assert (again[0].lag, again[0].rate_out) == (3, None)
+    assert again[0].lag_seconds < old_age + 1
+
+
+def _produce(brokers: str, topic: str, count: int) -> None:
+    producer = Producer({"bootstrap.servers": brokers})
+    for _ in range(count):
+        producer.produce(topic, b"x")
+    assert producer.flush(10) == 0
+
+
+def test_a_service_that_a_person_has_paused_is_behind_and_says_why(kafka: str) -> None:
+    topic = make_topic(kafka, 1)
+    _produce(kafka, topic, 3)
+    group = f"{topic}-paused"
+    with consumer(kafka, topic, group, commits="no"):
+        watcher = Collector(
+            runtime_settings(kafka, "postgresql://unused"),
+            {},
+            Limits(still_s=0.0),
+            only=topic,
+            paused=lambda: {group: "paused by somebody: the bank asked"},
+        )
+        [row] = watcher.collect()
+    assert row.verdict is Verdict.BEHIND
+    assert row.why.startswith("paused by somebody: the bank asked; its oldest record has waited")

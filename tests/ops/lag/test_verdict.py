@@ -56,6 +56,24 @@ CASES = {
         Verdict.STALLED,
         "no member of the group has the partition",
     ),
+    "paused, and stands still": (
+        [
+            sample(60, 200, 900, 400, paused="paused by somebody: why"),
+            sample(0, 200, 900, 460, paused="paused by one: x"),
+        ],
+        Verdict.BEHIND,
+        "paused by one: x; its oldest record has waited for",
+    ),
+    "paused, and nothing to do": (
+        [sample(0, 500, 500, None, paused="paused by one: x")],
+        Verdict.OK,
+        "paused by one: x",
+    ),
+    "paused, without workers": (
+        [sample(0, 200, 900, 60, members=0, owner=None, paused="paused by one: x")],
+        Verdict.STOPPED,
+        "no member in the group",
+    ),
     "no member": ([sample(0, 200, 900, 60, members=0, owner=None)], Verdict.STOPPED, "no member in the group; its"),
     "no member that ever committed": ([sample(0, None, 900, 60, members=0, owner=None)], Verdict.STOPPED, "no member"),
     "no member, no work": ([sample(0, 900, 900, None, members=0, owner=None)], Verdict.OK, "nothing to do"),

@@ -1,0 +1,122 @@
+"""`sluice monitor`: the lag of every group and the state of the system, at /metrics, /lag and /healthz."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+import time
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+
+from local.settings import runtime_settings
+from ops.console import plain_json
+from ops.lag.collector import Collector
+from ops.lag.expected import expected_groups
+from ops.lag.metrics import lag_text
+from ops.lag.watching import Watch
+from ops.monitor.metrics import StateMetrics
+from ops.monitor.state import State
+from ops.pausing import paused_groups
+from ops.running import find_running
+from services.runtime.log import configure_logging
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from ops.running import Running
+
+_OLD_AFTER_S: Final = 60.0
+
+
+def monitor(
+    port: Annotated[int, typer.Option(help="Where to listen; 0 takes a free one.", min=0, max=65_535)] = 9308,
+    host: Annotated[str, typer.Option(help="The address to listen at.")] = "127.0.0.1",
+    every: Annotated[float, typer.Option(help="Seconds from one look at the lag to the next.", min=1, max=60)] = 5,
+    audit_every: Annotated[
+        float, typer.Option(help="Seconds from one audit to the next; 0 never audits.", min=0)
+    ] = 900,
+) -> None:
+    """Look at every group's lag and at the system's state; serve /metrics, /lag and /healthz until told to stop."""
+    configure_logging("info", "json")
+    asyncio.run(_run_until_told(find_running(), host, port, every, audit_every))
+
+
+async def _run_until_told(running: Running, host: str, port: int, every: float, audit_every: float) -> None:
+    told = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, told.set)
+    async with monitoring(running, host=host, port=port, every_s=every, audit_every_s=audit_every) as address:
+        line = json.dumps({"service": "monitor", "pid": os.getpid(), "http": address})
+        sys.stdout.write(f"{line}\n")
+        sys.stdout.flush()
+        await told.wait()
+
+
+@asynccontextmanager
+async def monitoring(
+    running: Running, *, host: str = "127.0.0.1", port: int = 0, every_s: float = 5, audit_every_s: float = 900
+) -> AsyncIterator[str]:
+    """Look and serve while the context lasts; yields the address, with the port that was free when `port` is 0."""
+    state = State(running)
+    collector = Collector(
+        runtime_settings(running.kafka, running.database),
+        expected_groups(running.topic_prefix),
+        paused=lambda: paused_groups(running.topic_prefix, state.pauses),
+    )
+    following = asyncio.create_task(state.follow(audit_every_s))
+    try:
+        with Watch(collector, every_s) as watch:
+            async with _served(_application(watch, state), host, port) as address:
+                yield address
+    finally:
+        following.cancel()
+        await asyncio.wait([following])
+
+
+def _application(watch: Watch, state: State) -> web.Application:
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(StateMetrics(state))
+    application = web.Application()
+    application.add_routes(
+        [
+            web.get("/metrics", lambda _request: _metrics(watch, registry)),
+            web.get("/lag", lambda _request: _lag(watch)),
+            web.get("/healthz", lambda _request: _healthz(watch)),
+        ]
+    )
+    return application
+
+
+@asynccontextmanager
+async def _served(application: web.Application, host: str, port: int) -> AsyncIterator[str]:
+    runner = web.AppRunner(application, access_log=None, handle_signals=False)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, host, port).start()
+        yield f"http://{host}:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
+
+
+async def _metrics(watch: Watch, registry: CollectorRegistry) -> web.Response:
+    body = generate_latest(registry) + lag_text(watch.newest).encode()
+    return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+
+async def _lag(watch: Watch) -> web.Response:
+    rows = [] if watch.newest is None else watch.newest.rows
+    return web.Response(text=plain_json(rows), content_type="application/json")
+
+
+async def _healthz(watch: Watch) -> web.Response:
+    looked = watch.newest
+    is_old = looked is None or time.time() - looked.at > _OLD_AFTER_S
+    body = {"status": "the brokers have not answered for a minute" if is_old else "alive"}
+    return web.json_response(body, status=503 if is_old else 200)

@@ -1,0 +1,77 @@
+"""What the services' databases say about the whole system: windows, overdue refunds, pauses, and the audit."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from ops.database import connect
+from ops.errors import UserError
+from ops.ledger import audit_everything
+from ops.pausing import load_pauses
+from services.maintenance.records import list_in_force
+from services.runtime.clock import clock_from_setting
+from services.runtime.log import error_fields
+from services.transfer.records import count_overdue
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+    from ops.running import Running
+    from services.maintenance.records import InForce
+    from services.runtime.pausing import Pause
+
+_LOG = structlog.stdlib.get_logger(__name__)
+
+_READ_EVERY_S: Final = 5.0
+
+
+@dataclass(slots=True)
+class State:
+    """What was read last of a running system; what was not read yet is None, or empty."""
+
+    running: Running
+    pauses: Mapping[str, Pause] = field(default_factory=dict)
+    windows: Sequence[InForce] = ()
+    overdue: int | None = None
+    read_at: float | None = None
+    broken_rules: int | None = None
+    audited_at: float | None = None
+    audit_took_s: float | None = None
+
+    async def follow(self, audit_every_s: float) -> None:
+        """Read again and again, and audit every so often; 0 never audits."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(_repeat(self.read, _READ_EVERY_S))
+            if audit_every_s:
+                group.create_task(_repeat(self.audit, audit_every_s))
+
+    async def read(self) -> None:
+        """Read everything but the audit; raises Unreachable."""
+        now = clock_from_setting(self.running.clock).now()
+        self.pauses = await load_pauses(self.running)
+        async with connect(self.running, "maintenance") as connection:
+            self.windows = await list_in_force(connection)
+        async with connect(self.running, "transfer") as connection:
+            self.overdue = await count_overdue(connection, now)
+        self.read_at = time.time()
+
+    async def audit(self) -> None:
+        """Check whether everything adds up; raises Unreachable."""
+        started = time.monotonic()
+        said = await audit_everything(self.running)
+        self.broken_rules, self.audited_at = len(said.findings), time.time()
+        self.audit_took_s = time.monotonic() - started
+
+
+async def _repeat(read: Callable[[], Awaitable[None]], every_s: float) -> None:
+    while True:
+        try:
+            await read()
+        except UserError as error:
+            _LOG.warning("state_not_read", **error_fields(error))
+        await asyncio.sleep(every_s)

@@ -1,0 +1,118 @@
+"""`sluice monitor`: its pages tell the lag of every group, pauses, windows, overdue refunds and the audit."""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+import asyncpg
+import pytest
+from confluent_kafka import Producer
+from prometheus_client.parser import text_string_to_metric_families
+
+from ops.lag.metrics import LAG_NAMES, lag_text
+from ops.lag.model import Row, Verdict
+from ops.lag.watching import Looked
+from ops.monitor.serving import monitoring
+from ops.pausing import begin
+from ops.running import Running
+from tests.ops.lag.test_collector import commit, make_topic
+from tests.waiting import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_PLACES = ("group", "topic", "partition", "bank", "function")
+
+WINDOW = """
+insert into maintenance.maintenance_window
+(window_id, content_hash, plan, starts_at, ends_at, status, revision, event_type, event_body, occurred_at)
+values ($1, '', $2, now() - interval '1 h', now() + interval '1 h', $3, 1, '', '', now())
+"""
+PLAN = '{"functions": ["transfer", "withdrawal"], "scope": {"banks": ["ICBC"], "currencies": []}, "drill": %s}'
+
+
+async def _metrics(client: aiohttp.ClientSession, address: str) -> dict[tuple[str, ...], float]:
+    async with client.get(f"{address}/metrics") as answer:
+        text = await answer.text()
+    return {
+        (sample.name, *(sample.labels[name] for name in sorted(sample.labels, key=_PLACES.index))): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+async def test_the_pages_say_how_groups_and_the_system_stand(kafka: str, database: str, topic_prefix: str) -> None:
+    topic = make_topic(kafka, 1)
+    producer = Producer({"bootstrap.servers": kafka})
+    for _ in range(5):
+        producer.produce(topic, b"x")
+    assert producer.flush(10) == 0
+    commit(kafka, topic, {f"{topic}-reader": [2]})
+    running = Running(kafka, database, topic_prefix, "real")
+    await begin(running, "closure", "somebody", "the bank asked")
+    await _add_windows(database)
+    async with (
+        monitoring(running, every_s=1, audit_every_s=900) as address,
+        aiohttp.ClientSession() as client,
+    ):
+
+        async def complete() -> dict[tuple[str, ...], float] | None:
+            found = await _metrics(client, address)
+            told = found[("sluice_state_age_seconds",)], found[("sluice_audit_age_seconds",)]
+            is_there = ("sluice_group_lag_records", f"{topic}-reader", topic, "0") in found
+            return found if is_there and all(value >= 0 for value in told) else None
+
+        found = await wait_until(complete, what="every figure")
+        place = (f"{topic}-reader", topic, "0")
+        assert found["sluice_group_lag_records", *place] == 3
+        assert found["sluice_group_verdict", *place] == Verdict.STOPPED.rank
+        assert found["sluice_group_lag_seconds", *place] > 0
+        assert found["sluice_group_paused", f"{topic_prefix}sluice.closure"] == 1
+        assert found["sluice_group_paused", f"{topic_prefix}sluice.transfer"] == 0
+        windows = {key[1:]: value for key, value in found.items() if key[0] == "sluice_windows_in_force"}
+        assert windows == {("ICBC", "transfer"): 1, ("ICBC", "withdrawal"): 1}
+        assert found[("sluice_refunds_overdue",)] == 0
+        # The windows of this test have no events.
+        assert found[("sluice_audit_broken_rules",)] >= 1
+        rows = await _json(client, f"{address}/lag")
+        assert [row["lag"] for row in rows if row["group"] == f"{topic}-reader"] == [3]
+        paused = next(row for row in rows if row["group"] == f"{topic_prefix}sluice.closure")
+        assert paused["why"].startswith("no member in the group")
+        assert await _json(client, f"{address}/healthz") == {"status": "alive"}
+
+
+async def _json(client: aiohttp.ClientSession, url: str) -> Any:
+    async with client.get(url) as answer:
+        assert answer.status == 200
+        return await answer.json()
+
+
+async def _add_windows(database: str) -> None:
+    connection = await asyncpg.connect(database)
+    for status, drill in (("started", "false"), ("started", "true"), ("ended", "false")):
+        await connection.execute(WINDOW, uuid.uuid4(), PLAN % drill, status)
+    await connection.close()
+
+
+async def test_without_an_answer_of_the_brokers_it_is_not_well() -> None:
+    nowhere = Running("127.0.0.1:1", "postgresql://127.0.0.1:1/none", "", "real")
+    async with monitoring(nowhere) as address, aiohttp.ClientSession() as client:
+        async with client.get(f"{address}/healthz") as answer:
+            assert answer.status == 503
+        found = await _metrics(client, address)
+        assert str(found[("sluice_lag_look_age_seconds",)]) == "nan"
+        assert str(found[("sluice_audit_broken_rules",)]) == str(found[("sluice_refunds_overdue",)]) == "nan"
+
+
+@pytest.mark.parametrize("odd", [str, lambda name: f'{name} "said"\n\\n'], ids=["plain", "odd"])
+def test_the_text_of_lag_is_what_the_clients_library_reads(odd: Callable[[str], str]) -> None:
+    row = Row(odd("group"), "topic", 3, 12, 1.5, None, None, None, None, Verdict.STALLED, "")
+    families = {each.name: each for each in text_string_to_metric_families(lag_text(Looked(1.0, 0.25, [row])))}
+    assert set(families) == LAG_NAMES
+    [sample] = families["sluice_group_lag_seconds"].samples
+    assert sample.labels == {"group": odd("group"), "topic": "topic", "partition": "3"}
+    assert sample.value == 1.5
+    assert families["sluice_lag_look_seconds"].samples[0].value == 0.25
+    assert [family.samples[0].value for name, family in families.items() if name == "sluice_group_verdict"] == [3]

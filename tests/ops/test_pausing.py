@@ -1,0 +1,67 @@
+"""`sluice pause` and `sluice resume`: one act each, in the log with who and why; lag says why nothing moves."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import asyncpg
+import pytest
+
+from local.setup import SERVICES
+from ops.pausing import PAUSABLE
+from tests.ops.in_process import run
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@pytest.fixture
+def named(kafka: str, database: str, topic_prefix: str) -> Mapping[str, str]:
+    """An environment with a database of its own."""
+    return {"KAFKA_BOOTSTRAP_SERVERS": kafka, "DATABASE_URL": database, "SLUICE_TOPIC_PREFIX": topic_prefix}
+
+
+def test_every_service_of_the_one_loop_can_be_paused() -> None:
+    assert set(PAUSABLE) == set(SERVICES)
+
+
+def test_each_act_is_done_once_and_logged(named: Mapping[str, str]) -> None:
+    done = run(named, ["pause", "transfer", "--why", "the bank asked", "--who", "an operator"])
+    assert done.returncode == 0, done.stderr
+    assert "transfer is paused by an operator: the bank asked" in done.stdout
+    again = run(named, ["pause", "transfer", "--why", "me too", "--who", "another"])
+    assert again.returncode == 1
+    assert "paused by an operator: the bank asked" in again.stderr
+    done = run(named, ["resume", "transfer", "--why", "it is over", "--who", "another"])
+    assert done.returncode == 0, done.stderr
+    assert run(named, ["resume", "transfer", "--why", "once more"]).returncode == 1
+    acts = json.loads(run(named, ["acts", "--json"]).stdout)
+    assert [(act["what"], act["about"], act["who"], act["why"]) for act in acts] == [
+        ("resume", "transfer", "another", "it is over"),
+        ("pause", "transfer", "an operator", "the bank asked"),
+    ]
+    assert acts[0]["detail"] == {"paused_by": "an operator", "paused_because": "the bank asked"}
+
+
+def test_who_names_no_service_or_no_reason_is_told(named: Mapping[str, str]) -> None:
+    done = run(named, ["pause", "bank", "--why", "x"])
+    assert done.returncode == 2
+    assert "one of transfer, maintenance" in done.stderr
+    assert run(named, ["pause", "transfer", "--why", " "]).returncode == 2
+
+
+async def test_an_act_that_cannot_be_logged_is_not_done(named: Mapping[str, str]) -> None:
+    connection = await asyncpg.connect(named["DATABASE_URL"])
+    await connection.execute("drop schema ops cascade")
+    assert run_in_thread(named) == 2
+    assert await connection.fetchval("select count(*) from transfer.pause") == 0
+    await connection.close()
+
+
+def run_in_thread(named: Mapping[str, str]) -> int:
+    """Run the command beside the test's own loop."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(run, named, ["pause", "transfer", "--why", "x"]).result().returncode
