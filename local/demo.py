@@ -138,9 +138,8 @@ def _live(console: Console, *, keep: bool) -> bool:
         clock = home / "clock"
         clock.write_text(str((_MORNING - datetime.now(UTC)).total_seconds()))
         (home / "bank.json").write_text(json.dumps(_BANK))
-        with started(
-            home, insights=1, movable_clock=True, environment=_OWN | {"SLUICE_POLICY": str(_POLICY)}
-        ) as endpoints:
+        own = _OWN | {"SLUICE_POLICY": str(_POLICY)}
+        with started(home, insights=1, movable_clock=True, monitor=keep, environment=own) as endpoints:
             console.print(f"Up after {time.monotonic() - began:.0f} s. The clocks say Monday morning.\n")
             story = Story(endpoints, clock, console)
             story.live()

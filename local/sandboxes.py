@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 BANK: Final = "bank"
 MAIL: Final = "mail_sandbox"
 SMS: Final = "sms_sandbox"
+MONITOR: Final = "monitor"
 MODULES: Final = {BANK: "local.bank", MAIL: "local.mail_sandbox", SMS: "local.sms_sandbox"}
 """Every sandbox with its module; a process announces itself by the name."""
 
@@ -47,7 +48,10 @@ _SMS_GATEWAYS: Final = ("sms-a", "sms-b")
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """The ports of a run's sandboxes, the notifier's public side and the console; a replaced process takes the same."""
+    """The ports of a run's sandboxes, the notifier's public side, the console and the monitor.
+
+    A process that takes another's place takes its port.
+    """
 
     smtp: int
     mail_http: int
@@ -55,6 +59,7 @@ class Places:
     smpp: int
     public: int
     console: int
+    monitor: int
 
     @property
     def public_url(self) -> str:
@@ -93,4 +98,4 @@ class Places:
 
 def find_places() -> Places:
     """Return ports that are free now."""
-    return Places(*(free_port() for _ in range(6)))
+    return Places(*(free_port() for _ in range(7)))

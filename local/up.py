@@ -27,7 +27,7 @@ from local.engines import Engines, start_engines
 from local.lifeline import die_with_parent
 from local.private_files import write_privately
 from local.processes import Keeper, Slot
-from local.sandboxes import BANK, MAIL, MODULES, SMS, find_places
+from local.sandboxes import BANK, MAIL, MODULES, MONITOR, SMS, find_places
 from local.secrets import keys_of
 from local.settings import LocalSettings, load_local_settings
 from local.settings_check import check_settings
@@ -72,7 +72,7 @@ class WrongPlace(UserError):
 class Plan:
     """What to start: `workers` are processes by service, one each where it says nothing.
 
-    Without `bank` there is no such one, and without `console` nobody looks by a browser.
+    Without `bank` there is no such one, without `console` nobody looks by a browser, without `monitor` no Prometheus.
     """
 
     endpoints: Path | None = None
@@ -80,6 +80,7 @@ class Plan:
     movable_clock: bool = False
     bank: bool = True
     console: bool = True
+    monitor: bool = True
 
     @property
     def notifies(self) -> bool:
@@ -102,9 +103,12 @@ def up(
         bool, typer.Option("--bank/--no-bank", help="Run the sandbox bank; not where a bank's own connector answers.")
     ] = True,
     console: Annotated[bool, typer.Option("--console/--no-console", help="Serve the console.")] = True,
+    monitor: Annotated[
+        bool, typer.Option("--monitor/--no-monitor", help="Serve the system's lag and state to Prometheus.")
+    ] = True,
 ) -> None:
-    """Start everything: engines, topics, tables, services, the console and the sandboxes of the bank, mail and SMS."""
-    run(Plan(endpoints, _counts(workers or []), movable_clock, bank, console))
+    """Start everything: engines, topics, tables, services, console, monitor, the sandboxes of bank, mail and SMS."""
+    run(Plan(endpoints, _counts(workers or []), movable_clock, bank, console, monitor))
 
 
 def _counts(words: list[str]) -> dict[str, int]:
@@ -297,10 +301,9 @@ class _System:
                 continue
             count = self._plan.workers.get(name, 1)
             for number in range(1, count + 1):
-                label = name if count == 1 else f"{name}-{number}"
-                slot = Slot(label, [sys.executable, "-m", module], environment, self._logs / f"{label}.log")
-                self._slots.append(slot)
-                self._keepers.append(Keeper(slot, self._write_endpoints, _say))
+                self._keep(name if count == 1 else f"{name}-{number}", [module], environment)
+        if self._plan.monitor:
+            self._keep(MONITOR, ["ops.cli", "monitor", "--port", str(self._ports.monitor)], environment)
         self._tasks = [asyncio.create_task(keeper.run()) for keeper in self._keepers]
         self._tasks.append(asyncio.create_task(self._watch_engines()))
 
@@ -308,6 +311,11 @@ class _System:
         if name in (MAIL, SMS):
             return self._plan.notifies
         return {BANK: self._plan.bank, _CONSOLE: self._plan.console}.get(name, True)
+
+    def _keep(self, label: str, words: list[str], environment: Mapping[str, str]) -> None:
+        slot = Slot(label, [sys.executable, "-m", *words], environment, self._logs / f"{label}.log")
+        self._slots.append(slot)
+        self._keepers.append(Keeper(slot, self._write_endpoints, _say))
 
     async def _wait_until_ready(self) -> None:
         deadline = time.monotonic() + _READY_WITHIN_S
@@ -401,6 +409,7 @@ class _System:
             **{name: sandboxes[name]["http"] for name in (MAIL, SMS) if name in sandboxes},
             **({"inbox": self._ports.public_url} if self._plan.notifies else {}),
             **({_CONSOLE: consoles[0]} if consoles else {}),
+            **{said["service"]: said["http"] for said in announced if said["service"] == MONITOR},
             "sandboxes": {name: sandboxes[name] for name in (MAIL, SMS) if name in sandboxes},
             "topic_prefix": self._prefix,
             "clock": self._clock,
@@ -425,6 +434,8 @@ class _System:
         for name, what in ((MAIL, "mails"), (SMS, "text messages")):
             if name in found:
                 rows.append((name.replace("_", " "), f"{found[name]}/messages shows the {what} that people got"))
+        if MONITOR in found:
+            rows.append((MONITOR, f"{found[MONITOR]}/metrics and /lag tell the lag of every group"))
         if "inbox" in found:
             rows.append(("inbox", f"{found['inbox']} is where people read what they are told in the app"))
         if _CONSOLE in found:
@@ -472,6 +483,7 @@ def started(
     insights: int = 0,
     movable_clock: bool = False,
     console: bool = False,
+    monitor: bool = False,
     environment: Mapping[str, str] | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Run `sluice up` in a process of its own for as long as the context; yield its endpoints.
@@ -499,6 +511,8 @@ def started(
             command.append("--movable-clock")
         if not console:
             command.append("--no-console")
+        if not monitor:
+            command.append("--no-monitor")
         said = place / "up.log"
         with said.open("wb") as output:
             child = subprocess.Popen(  # noqa: S603 - our own command line

@@ -147,6 +147,8 @@ def test_the_endpoints_say_where_everything_is_once_everything_is_ready(system: 
     for sandbox in ("mail_sandbox", "sms_sandbox"):
         with urlopen(f"{said[sandbox]}/messages", timeout=2) as answer:
             assert json.load(answer) == []
+    with urlopen(f"{said['monitor']}/metrics", timeout=5) as answer:
+        assert b"sluice_group_paused" in answer.read()
     assert said["topic_prefix"] == ""
     assert said["clock"] == f"file:{system.home / 'clock'}"
     assert (system.home / "clock").read_text() == "0"
