@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from itertools import groupby
+from collections import Counter
+from itertools import groupby, product
 from typing import TYPE_CHECKING, NamedTuple
 
 import asyncpg
@@ -17,12 +18,13 @@ from confluent_kafka import KafkaException
 from services.runtime import metrics, outbox, timers
 from services.runtime.brake import Brake, Braked, BrakePolicy
 from services.runtime.database import TRANSIENT
-from services.runtime.dead_letters import message_bytes
+from services.runtime.dead_letters import REASONS, SUFFIX, message_bytes
 from services.runtime.idle import let_others_run, make_beside
 from services.runtime.intake import take
 from services.runtime.lead import Lead
 from services.runtime.liveness import Hopeless, Orphaned, Progress, Stalled
 from services.runtime.log import error_fields
+from services.runtime.message import type_of
 from services.runtime.offsets import Fenced, advance, load_next_offsets
 from services.runtime.pausing import load_pause
 from services.runtime.session import Assignment, Revoked, Session
@@ -136,6 +138,9 @@ class Consumer:
         self._ahead: _Ahead | None = None
         self._next_due: Timer | None = None
         self._next_look_s = 0.0
+        for topic, reason in product(self._subscriptions, REASONS):
+            # There from the start: a rate misses the first step of what appears later.
+            metrics.DEAD_LETTERS.labels(topic, reason)
         metrics.OUTBOX_AGE.set_function(self._outbox_age_s)
 
     def reasons_not_ready(self) -> list[str]:
@@ -348,7 +353,7 @@ class Consumer:
                 raise
             except Exception as error:  # noqa: BLE001 - a handler's bug may be any exception
                 return error
-            self._count(work)
+            self._count(work, settled.outgoing)
             # Its failures are not the handler's: what is recorded already must not be tried again.
             await session.publish_behind(settled.outgoing, settled.keys)
             return None
@@ -445,7 +450,7 @@ class Consumer:
             if roughly > limit // 4 and message_bytes(message) > limit:
                 raise TooLarge(f"{message_bytes(message)} bytes for {message.topic}; the brokers take {limit}")
 
-    def _count(self, work: Work) -> None:
+    def _count(self, work: Work, outgoing: Sequence[Outgoing]) -> None:
         self._settled += 1
         metrics.BATCHES.inc()
         metrics.BATCH_SIZE.observe(work.size)
@@ -456,6 +461,9 @@ class Consumer:
             metrics.TIMERS_TAKEN.inc(work.size)
         for (topic, reason), count in work.rejections.items():
             metrics.DEAD_LETTERS.labels(topic, reason).inc(count)
+        types = Counter(type_of(message) for message in outgoing if not message.topic.endswith(SUFFIX))
+        for type_, count in types.items():
+            metrics.EVENTS.labels(type_).inc(count)
 
     # Timers.
 

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from services.runtime.message import Lane
 
 SUFFIX = ".dlq"
+REASONS = ("malformed", "unknown_type", "unexpected")
+"""Every reason for which a record becomes a dead letter."""
+
 _DETAIL_LENGTH = 1_000
 _RECORD_OVERHEAD = 100
 _HEADER_OVERHEAD = 12

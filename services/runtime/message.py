@@ -98,6 +98,12 @@ def identity_of(message: Outgoing) -> tuple[str, str]:
     return short_type((headers["ce_type"] or b"").decode()), (headers["ce_id"] or b"").decode()
 
 
+def type_of(message: Outgoing) -> str:
+    """Return the short type of one of our own messages; empty for a tombstone, which has none."""
+    found = next((value for name, value in message.headers if name == "ce_type"), None)
+    return short_type((found or b"").decode())
+
+
 def refusal_id(message: Message, *about: str) -> str:
     """Return the id of the answer that refuses a command, or what it says about one of several things.
 

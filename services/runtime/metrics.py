@@ -32,6 +32,7 @@ for _name in ("fetch", "decode", "transaction", "publish"):
     # There from the start: a rate over a metric that appears later misses its first step.
     STAGE_SECONDS.labels(_name)
 PUBLISHED = Counter("sluice_published", "Messages acknowledged by the brokers.", registry=REGISTRY)
+EVENTS = Counter("sluice_events", "Messages recorded to be published, by type.", ["type"], registry=REGISTRY)
 DEAD_LETTERS = Counter("sluice_dead_letters", "Records dead-lettered.", ["topic", "reason"], registry=REGISTRY)
 UNEXPECTED = Counter("sluice_unexpected", "Messages and timers whose handling failed.", registry=REGISTRY)
 TRANSIENT_RETRIES = Counter("sluice_transient_retries", "Transactions tried again.", ["error"], registry=REGISTRY)

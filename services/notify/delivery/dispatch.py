@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, Generic
@@ -18,6 +19,7 @@ from services.notify.delivery.attempts import circumstances, real_now, record_st
 from services.notify.delivery.caretaker import Caretaker
 from services.notify.delivery.decide import SENDING, after_answer
 from services.notify.delivery.health import Health
+from services.notify.delivery.metrics import GATEWAY_ANSWERS, GATEWAY_WEIGHT
 from services.notify.delivery.store import Early, Out, Taken, Turn
 from services.notify.gateways.gateway import TOO_LATE, Answer, Outcome
 from services.notify.gateways.quoting import kept
@@ -70,6 +72,7 @@ class Dispatcher:
             for route in self.routes:
                 group.create_task(route.gateway.start())
                 health = Health(self.rules.policy.failover)
+                GATEWAY_WEIGHT.labels(route.gateway.name).set(health.weight)
                 for last_priority in SENDERS:
                     wake = asyncio.Event()
                     self._wakes.append(wake)
@@ -144,7 +147,14 @@ class _Sender(Generic[M]):
         answers = await self.route.gateway.send([message for _, message in ready], until)
         ended_s = time.monotonic()
         self.health.note(answers, ended_s - began_s, ended_s)
+        self._count(answers)
         return [(one, kept(answer, message)) for (one, message), answer in zip(ready, answers, strict=True)]
+
+    def _count(self, answers: Sequence[Answer]) -> None:
+        name = self.route.gateway.name
+        GATEWAY_WEIGHT.labels(name).set(self.health.weight)
+        for outcome, count in Counter(answer.outcome for answer in answers).items():
+            GATEWAY_ANSWERS.labels(name, outcome).inc(count)
 
     async def _take(self) -> Turn:
         limit = self.health.limit(self.route.gateway.batch_size)
