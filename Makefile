@@ -16,7 +16,7 @@ demo: .venv/installed ## Live through two weeks that reach every outcome (under 
 test: .venv/installed ## All tests that need nothing outside this folder (under ten minutes)
 	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not tools and not soak"
 
-test-tools: .venv/installed ## Checks that need system programs: kcat
+test-tools: .venv/installed ## Checks that need system programs: kcat, promtool, prometheus
 	@$(BIN)/python -m pytest -m tools
 
 soak: .venv/installed ## Tests that take minutes: notifiers, and a month of windows, under 25 kills

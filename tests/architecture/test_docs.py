@@ -10,32 +10,21 @@ import pytest
 from local.settings import LocalSettings
 from ops.cli import COMMANDS
 from services.closure.settings import ClosureSettings
-from services.insight import metrics as insight_metrics
 from services.insight.settings import InsightSettings
 from services.maintenance.settings import MaintenanceSettings
 from services.notify.settings import NotifySettings
-from services.runtime.metrics import REGISTRY
 from services.runtime.settings import RuntimeSettings
 from services.transfer.settings import TransferSettings
+from tests.ops.alerts.exported import exported_names
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 README = (ROOT / "README.md").read_text("utf-8")
 
 
-def exposed_names() -> set[str]:
-    """Return every name that `/metrics` shows, those of series that have no value yet too."""
-    names = set()
-    assert insight_metrics.REGISTRY is REGISTRY
-    for family in REGISTRY.collect():
-        suffixes = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count", "")}.get(family.type, ("",))
-        names |= {family.name + suffix for suffix in suffixes}
-    return names
-
-
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_metric_that_a_page_names_is_exposed(page: Path) -> None:
-    assert set(re.findall(r"`(sluice_[a-z_]+)`", page.read_text("utf-8"))) <= exposed_names()
+    assert set(re.findall(r"`(sluice_[a-z_]+)`", page.read_text("utf-8"))) <= exported_names()
 
 
 @pytest.mark.parametrize("command", COMMANDS)
