@@ -30,7 +30,7 @@ def keys_of(home: Path) -> dict[str, str]:
     """
     path = home / "secrets.json"
     given = {name: value for name in _NAMES if (value := os.environ.get(name))}
-    kept = kept_keys(home)
+    kept = _read(path)
     missing = [name for name in _NAMES if name not in kept and name not in given]
     if (home / "data").exists() and (lost := [name for name in _DATA_NEED if name in missing]):
         raise KeysLost(
@@ -44,8 +44,11 @@ def keys_of(home: Path) -> dict[str, str]:
 
 
 def kept_keys(home: Path) -> dict[str, str]:
-    """Return the keys that lie beside a local run's data, none where it never ran; raises KeysLost."""
-    path = home / "secrets.json"
+    """Return the keys that are there, those of the environment first; makes none. Raises KeysLost as `keys_of` does."""
+    return _read(home / "secrets.json") | {name: value for name in _NAMES if (value := os.environ.get(name))}
+
+
+def _read(path: Path) -> dict[str, str]:
     try:
         kept = json.loads(path.read_text("utf-8"))
     except FileNotFoundError:

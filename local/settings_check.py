@@ -13,10 +13,11 @@ from services.closure.settings import load_closure
 from services.insight.settings import load_insight
 from services.maintenance.settings import load_maintenance
 from services.notify.settings import load_notify
+from services.runtime.settings import SettingsError
 from services.transfer.settings import load_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from local.settings import LocalSettings
 
@@ -29,12 +30,33 @@ def check_settings(settings: LocalSettings, keys: Mapping[str, str]) -> None:
     kafka, database = _STAND_INS
     with _environment(keys):
         runtime_settings(settings.bootstrap or kafka, settings.dsn.get_secret_value() if settings.dsn else database)
-        load_settings()
-        load_maintenance()
-        load_closure()
-        load_notify()
-        load_insight()
+        for load in _LOADS.values():
+            load()
         BehaviourFile(settings.home / "bank.json", Behaviour)
+
+
+def wrong_settings(kafka: str, database: str, keys: Mapping[str, str]) -> dict[str, str]:
+    """Return what each service would end with, an empty text for one that would start; `keys` they get besides."""
+    with _environment(keys):
+        return {name: _said(kafka, database, load) for name, load in _LOADS.items()}
+
+
+def _said(kafka: str, database: str, load: Callable[[], object]) -> str:
+    try:
+        runtime_settings(kafka, database)
+        load()
+    except SettingsError as error:
+        return str(error)
+    return ""
+
+
+_LOADS: Final = {
+    "transfer": load_settings,
+    "maintenance": load_maintenance,
+    "closure": load_closure,
+    "notify": load_notify,
+    "insight": load_insight,
+}
 
 
 @contextmanager

@@ -67,6 +67,7 @@ COMMANDS: Final = {
     "clearance resume": ("ops.clearances:resume", "Go on with a clearance that is paused."),
     "lag": ("ops.lag.show:show", "Show which consumers keep up, in records and in seconds, and why not."),
     "monitor": ("ops.monitor.serving:monitor", "Serve every group's lag and the system's state to Prometheus."),
+    "doctor": ("ops.doctor.command:examine", "Check all that the services stand on, and say what to do."),
     "pause": ("ops.pausing:pause", "Have a service take nothing until it is resumed."),
     "resume": ("ops.pausing:resume", "Have a paused service go on."),
     "offsets show": ("ops.offsets:show", "Show how far each partition is, and gaps."),

@@ -33,6 +33,7 @@ class Running:
     services: tuple[dict[str, Any], ...] = ()
     console: str = ""
     """The address of the console that runs with it, empty where none does."""
+    monitor: str | None = None
 
 
 def find_running() -> Running:
@@ -64,6 +65,7 @@ def running_from(endpoints: dict[str, Any]) -> Running:
         endpoints["clock"],
         tuple(endpoints["services"]),
         endpoints.get("console", ""),
+        endpoints.get("monitor"),
     )
 
 

@@ -195,6 +195,17 @@ def _read_migration(folder: Path, file: Path) -> _Migration:
     return _Migration(f"{folder.parent.name}/{file.name}", hashlib.sha256(text.encode()).hexdigest(), text)
 
 
+async def list_pending(connection: Connection, folders: Sequence[Path]) -> list[str]:
+    """Return which files of the folders the connection's schema lacks; raises MigrationError as `migrate` does."""
+    migrations = [migration for folder in folders for migration in _read_folder(folder)]
+    applied: dict[str, str] = {}
+    if await connection.fetchval("select to_regclass('migration') is not null"):
+        rows = await connection.fetch("select name, checksum from migration")
+        applied = {row["name"]: row["checksum"] for row in rows}
+    _check_applied(applied, migrations)
+    return [migration.name for migration in migrations if migration.name not in applied]
+
+
 async def _apply_pending(connection: Connection, schema: str, migrations: Sequence[_Migration]) -> list[str]:
     await _ensure_schema(connection, schema)
     rows = await connection.fetch("select name, checksum from migration")

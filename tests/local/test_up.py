@@ -175,6 +175,21 @@ def test_the_tools_find_it_from_a_folder_below(system: Supervised) -> None:
         assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_the_doctor_finds_nothing_wrong_with_it(system: Supervised) -> None:
+    done = subprocess.run(
+        sluice("doctor"),
+        cwd=system.folder,
+        env=environment_of(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "All is well." in done.stdout
+    assert "looks at the lag" in done.stdout
+
+
 def test_a_second_one_in_the_same_place_says_who_runs(system: Supervised) -> None:
     done = run(system.folder, "up")
     assert done.returncode == 2
