@@ -6,10 +6,11 @@ from ops.lag.metrics import LAG_NAMES
 from ops.monitor.metrics import StateMetrics
 from ops.monitor.state import State
 from ops.running import Running
+from services.insight import metrics as insight
 from services.notify.delivery import metrics as notify
 from services.runtime.metrics import REGISTRY
 
-assert notify.REGISTRY is REGISTRY
+assert notify.REGISTRY is insight.REGISTRY is REGISTRY
 
 
 def exported_names() -> set[str]:
