@@ -11,11 +11,14 @@ COPY ops ops
 COPY local local
 COPY benchmarks benchmarks
 RUN /opt/sluice/bin/pip install --no-cache-dir --no-deps .
+# The console's scripts; without them its pages work, too.
+RUN XDG_CACHE_HOME=/opt/sluice/cache /opt/sluice/bin/python -c 'from local.jars import scripts; scripts()' || true
 
 FROM python:3.11.14-slim-bookworm
 RUN useradd --system --uid 10001 --create-home sluice
 COPY --from=build /opt/sluice /opt/sluice
-ENV PATH=/opt/sluice/bin:$PATH PYTHONUNBUFFERED=1
+RUN install -d -o sluice -g sluice /home/sluice/console
+ENV PATH=/opt/sluice/bin:$PATH PYTHONUNBUFFERED=1 XDG_CACHE_HOME=/opt/sluice/cache
 WORKDIR /home/sluice
 USER sluice
 ENTRYPOINT ["python", "-m"]

@@ -16,7 +16,7 @@ demo: .venv/installed ## Live through two weeks that reach every outcome (under 
 test: .venv/installed ## All tests that need nothing outside this folder (under ten minutes)
 	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not tools and not soak"
 
-test-tools: .venv/installed ## Checks that need system programs: kcat, promtool, prometheus
+test-tools: .venv/installed ## Checks that need system programs: kcat, promtool, prometheus, chromium
 	@$(BIN)/python -m pytest -m tools
 
 soak: .venv/installed ## Tests that take minutes: notifiers, and a month of windows, under 25 kills
@@ -65,6 +65,6 @@ clean: ## Remove what the targets above made here
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-.venv/installed: .venv/packages local/jars.py local/kafka_jars.sha256
+.venv/installed: .venv/packages local/jars.py local/kafka_jars.sha256 local/script_jars.sha256
 	@$(BIN)/python -m local.jars
 	@touch $@

@@ -139,20 +139,22 @@ def _live(console: Console, *, keep: bool) -> bool:
         clock.write_text(str((_MORNING - datetime.now(UTC)).total_seconds()))
         (home / "bank.json").write_text(json.dumps(_BANK))
         own = _OWN | {"SLUICE_POLICY": str(_POLICY)}
-        with started(home, insights=1, movable_clock=True, monitor=keep, environment=own) as endpoints:
+        more = {"console": keep, "monitor": keep}
+        with started(home, insights=1, movable_clock=True, environment=own, **more) as endpoints:
             console.print(f"Up after {time.monotonic() - began:.0f} s. The clocks say Monday morning.\n")
             story = Story(endpoints, clock, console)
             story.live()
             is_well = story.report()
             if keep:
-                _keep(console, home)
+                _keep(console, home, endpoints["console"])
     return is_well
 
 
-def _keep(console: Console, home: Path) -> None:
+def _keep(console: Console, home: Path, page: str) -> None:
     console.print("\nEverything stays up until Ctrl-C. In another terminal:")
     console.print(f"  export SLUICE_HOME={home}", soft_wrap=True)
     console.print("  .venv/bin/sluice statement wallet:tea-shop")
+    console.print(f"In a browser: {page}, as operator with the password in {home}/console_password", soft_wrap=True)
     with suppress(ToldToStop):
         signal.pause()
 

@@ -13,11 +13,12 @@ import yaml
 
 from local.jars import VERSION
 from local.settings import LocalSettings
+from ops.web.settings import ConsoleSettings
 from services.runtime.settings import RuntimeSettings
 from services.transfer.settings import TransferSettings
 
 ROOT = Path(__file__).parents[2]
-OURS = {"setup", "transfer", "bank"}
+OURS = {"setup", "transfer", "console", "bank"}
 
 
 def _compose() -> dict[str, Any]:
@@ -35,7 +36,7 @@ def test_it_is_valid_by_the_compose_specification() -> None:
 
 def test_every_variable_that_services_get_is_a_setting() -> None:
     known = {"SLUICE_BANK_HOME"}
-    for settings in (RuntimeSettings, TransferSettings, LocalSettings):
+    for settings in (RuntimeSettings, TransferSettings, LocalSettings, ConsoleSettings):
         for name, field in settings.model_fields.items():
             known.add(str(field.validation_alias or name).upper())
     for name in OURS:
@@ -48,7 +49,7 @@ def test_the_brokers_are_those_of_a_local_run() -> None:
 
 def test_no_secret_stands_in_the_file() -> None:
     text = (ROOT / "docker-compose.yml").read_text("utf-8")
-    for name in ("POSTGRES_PASSWORD", "SLUICE_MASTER_KEY", "SLUICE_NAME_KEY"):
+    for name in ("POSTGRES_PASSWORD", "SLUICE_MASTER_KEY", "SLUICE_NAME_KEY", "SLUICE_CONSOLE_KEY"):
         assert re.search(rf"{name}: \$\{{{name}:\?", text)
 
 

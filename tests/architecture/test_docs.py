@@ -9,6 +9,7 @@ import pytest
 
 from local.settings import LocalSettings
 from ops.cli import COMMANDS
+from ops.web.settings import ConsoleSettings
 from services.closure.settings import ClosureSettings
 from services.insight.settings import InsightSettings
 from services.maintenance.settings import MaintenanceSettings
@@ -44,6 +45,7 @@ def test_every_command_stands_in_the_readme(command: str) -> None:
         NotifySettings,
         InsightSettings,
         LocalSettings,
+        ConsoleSettings,
     ],
 )
 def test_every_setting_stands_in_the_readme(settings: type[RuntimeSettings]) -> None:

@@ -13,7 +13,7 @@ from local.secrets import KeysLost, keys_of
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for name in ("SLUICE_MASTER_KEY", "SLUICE_NAME_KEY", "SLUICE_SMS_SANDBOX_SECRET"):
+    for name in ("SLUICE_MASTER_KEY", "SLUICE_NAME_KEY", "SLUICE_SMS_SANDBOX_SECRET", "SLUICE_CONSOLE_KEY"):
         monkeypatch.delenv(name, raising=False)
     return tmp_path
 
