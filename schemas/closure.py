@@ -28,6 +28,17 @@ from schemas.fields import (
 )
 from schemas.reasons import ClosingCode, ClosureRefusal, DocumentKind, Reason, Remedy
 
+
+def event_id(kind: str, about: UUID, revision: int) -> str:
+    """Return the `ce_id` of an event: of a case, a reopening or a clearance, which may have one id, and its change."""
+    return f"{kind}.{about}.{revision}"
+
+
+def about_of(id_: str) -> str:
+    """Return the id of what such an event is about."""
+    return id_.split(".")[1]
+
+
 Cause = Literal["platform_transition", "regulation", "termination"]
 Consequence = Literal["credit_record", "reopening_not_promised", "limit_not_promised", "data_erased"]
 ObligationKind = Literal["loan", "credit_card", "negative_balance"]

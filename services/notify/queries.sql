@@ -127,7 +127,7 @@ order by created_at, notice.notice_id
 limit $2
 
 -- The receipts of closings that these customers were to be told of: where an erasure comes later, when that closing was
--- done. An event of a case is named by it and a number.
+-- done. An event's id names its case.
 -- name: load_receipts
 select event_id
 from notice
@@ -140,7 +140,8 @@ from (
     select customer_id
     from notice
     where customer_id = any($1::text[]) and created_at > $2 and template like 'closure.%'
-    group by customer_id, split_part(event_id, '.', 1)
+    -- What an event is about stands in its id (schemas.closure.event_id).
+    group by customer_id, split_part(event_id, '.', 2)
     having bool_and(template <> all($3::text[]))
 ) as unended
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import asyncpg
 
+from schemas.closure import about_of
 from services.notify.contacts import seal_contacts
 from services.notify.decide import CLOSING_AWAITED, CLOSING_ENDS, Facts
 from services.notify.model import Announcement, Customer, Delivery, ErasedBy, Gathered, Gathering, Notice, Waiting
@@ -85,7 +86,7 @@ async def load_for_profiles(
         await connection.execute(_QUERIES.lock_deliveries_of_customers, list(erased))
         rows += await connection.fetch(_QUERIES.load_pending_of_customers, list(erased), most)
         receipts = await connection.fetch(_QUERIES.load_receipts, list(erased))
-        facts.receipts = {row[0].partition(".")[0] for row in receipts}
+        facts.receipts = {about_of(row[0]) for row in receipts}
         facts.closing = await _load_closing(connection, erased, now)
     await _add_waiting(connection, facts, rows, keys)
     facts.is_everything = most is None or len(rows) < most

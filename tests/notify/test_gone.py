@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from schemas.closure import event_id
 from schemas.examples import EXAMPLES
 from schemas.fields import as_text
 from services.notify.decide import CLOSING_AWAITED, ERASE_TIMER
@@ -89,7 +90,7 @@ async def test_a_list_of_a_broadcast_accounts_for_who_is_gone(pool: Pool) -> Non
 
 def said(type_: str, revision: int, at: datetime) -> Message:
     body: dict[str, Any] = EXAMPLES[type_][0] | {"customer_id": "a", "revision": revision, "occurred_at": as_text(at)}
-    return closing(type_, body, f"{CASE}.{revision}")
+    return closing(type_, body, event_id("case", CASE, revision))
 
 
 def looks(effects: Effects) -> tuple[Timer, ...]:

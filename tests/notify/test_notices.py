@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import pytest
 
+from schemas.closure import event_id
 from schemas.envelope import Envelope, decode
 from schemas.erasure import CustomerErased
 from schemas.examples import EXAMPLES
@@ -347,7 +348,7 @@ async def test_a_receipt_that_is_heard_of_after_its_erasure_leaves_all_the_same(
     assert erased(waits) == []
     # Nor does the null profile that follows take what it needs.
     assert erased(await hear(pool, erasure(customer))) == []
-    told = await hear(pool, closing("closure.erasing", example, f"{case_id}.7"))
+    told = await hear(pool, closing("closure.erasing", example, event_id("case", case_id, 7)))
     assert ("delivered", customer, None) in published(told)
     (timer,) = waits.timers_set
     assert erased(await erase(pool, timers=(timer,), now=timer.due_at)) == [customer]
@@ -357,7 +358,7 @@ async def test_an_erasure_long_after_the_closing_waits_for_no_other_receipt(pool
     example = next(one for one in EXAMPLES["closure.closed"] if one["erasure"] == "deferred")
     customer, case_id = example["customer_id"], uuid.UUID(example["case_id"])
     await hear(pool, profile(customer))
-    await hear(pool, closing("closure.closed", example, f"{case_id}.8"))
+    await hear(pool, closing("closure.closed", example, event_id("case", case_id, 8)))
     assert erased(await erase(pool, customer, case_id=case_id)) == [customer]
 
 

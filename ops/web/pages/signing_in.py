@@ -1,4 +1,4 @@
-"""Signing in and out."""
+"""Signing in and out: a session for who knows a name and its password."""
 
 from __future__ import annotations
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
+from schemas.closure import event_id
 from schemas.envelope import encode_headers
 from schemas.fields import as_text
 from schemas.reasons import CLOSURE_REFUSALS
@@ -269,7 +270,7 @@ class Book:
         kind = type(about).__name__.lower()
         headers = encode_headers(
             about.event_type,
-            id=f"{kind}.{id_}.{about.revision}",
+            id=event_id(kind, id_, about.revision),
             source=SOURCE,
             time=as_text(about.occurred_at or self.now),
             subject=str(id_),
