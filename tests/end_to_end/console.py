@@ -29,8 +29,8 @@ why = "contract_law"
 days = 1_096
 
 [review]
-person_from_minor = 1_000
-four_eyes_from_minor = 5_000
+person_from_minor = { CNY = 1_000 }
+four_eyes_from_minor = { CNY = 5_000 }
 """
 
 
