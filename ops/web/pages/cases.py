@@ -7,22 +7,25 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ops.cases import NoSuchCase, decide, is_half_approved, read_cases
 from ops.web.acting import Incomplete, note_act
-from services.closure.model import Status
+from services.closure.model import IN_REVIEW, Status
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from starlette.responses import Response
 
     from ops.web.visit import Visit
 
 _SHOWN: Final = 100
+_ALL: Final = "all"
 _NOTED: Final = "The note is kept with the case, encrypted, until the customer is erased."
 """Why, in the log of acts: a note may be about a person, and the log is never changed."""
 
 
 async def show(visit: Visit) -> Response:
     """List the cases that wait for a person, or those that stand elsewhere, the latest first."""
-    status = visit.asked("status") or str(Status.REVIEW)
-    wanted = [] if status == "all" else [Status(status)] if status in set(Status) else [Status.REVIEW]
+    status = visit.asked("status")
+    wanted: Sequence[Status] = () if status == _ALL else [Status(status)] if status in set(Status) else list(IN_REVIEW)
     cases = await read_cases(visit.site.running, None, wanted, _SHOWN)
     return visit.page("cases.html.j2", cases=cases, stands=status, statuses=[str(each) for each in Status])
 
@@ -31,7 +34,7 @@ async def show_one(visit: Visit) -> Response:
     """Show a case with every step, and the form of a decision where one is wanted."""
     case = await _read(visit)
     own = visit.who in case["approved_by"]
-    return visit.page("case.html.j2", case=case, is_in_review=case["status"] == Status.REVIEW, is_own=own)
+    return visit.page("case.html.j2", case=case, is_in_review=case["status"] in IN_REVIEW, is_own=own)
 
 
 async def decide_one(visit: Visit) -> Response:

@@ -15,6 +15,8 @@ import pytest
 from confluent_kafka import Producer
 
 import ops.web.words
+from ops.dlq.marks import State
+from ops.lag.model import Verdict
 from ops.running import Running
 from ops.web.application import build
 from ops.web.charts import line
@@ -22,9 +24,14 @@ from ops.web.links import Followed, Kind, make_link
 from ops.web.table import PAGES
 from ops.web.users import Role
 from ops.web.words import preferred
+from services.closure import model as closings
+from services.maintenance import model as windows
+from services.maintenance.decide import FUNCTIONS
 from services.notify.model import Locale
+from services.notify.records import Accounting
 from services.runtime.dead_letters import Rejected, dead_letter
 from services.runtime.message import Lane
+from services.transfer import model as transfers
 from tests.ops.web.console import browser, make_console, signed_in, token_in
 from tests.waiting import wait_for
 
@@ -167,6 +174,23 @@ def test_both_languages_say_the_same_things() -> None:
     assert dict(_texts(english)).keys() == dict(_texts(chinese)).keys()
     for name, text in _texts(english):
         assert text.count("{}") == dict(_texts(chinese))[name].count("{}"), name
+
+
+def test_every_place_where_something_can_stand_has_a_word() -> None:
+    words = dict(_texts(tomllib.loads((WORDS / "en.toml").read_text("utf-8"))))
+    places = {
+        "verdicts": Verdict,
+        "states": State,
+        "roles": Role,
+        "case_status": closings.Status,
+        "follow.case": closings.Status,
+        "transfer_status": transfers.Status,
+        "follow.transfer": transfers.Status,
+        "window_status": windows.Status,
+        "functions": FUNCTIONS,
+        "notice_status": [field for field in Accounting.__slots__ if field not in {"accepted", "items"}],
+    }
+    assert {f"{table}.{value}" for table, values in places.items() for value in values} <= words.keys()
 
 
 def _texts(words: dict[str, Any], before: str = "") -> list[tuple[str, str]]:
