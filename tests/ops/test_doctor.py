@@ -156,7 +156,7 @@ async def test_workers_and_monitors_are_asked_themselves() -> None:
             {"name": "transfer", "pid": 1, "health": address},
             {"name": "notify", "pid": 2, "health": "http://127.0.0.1:1"},
         )
-        checks = await check_services(Running("", "", "", "real", services, address))
+        checks = await check_services(Running("", "", "", "real", services, monitor=address))
     finally:
         await runner.cleanup()
     assert found(checks, "services") == ["transfer, process 1 is not ready: braked: too many"]
