@@ -89,7 +89,7 @@ def test_two_persons_approve_a_large_case_and_its_payout_is_shown(system: System
         assert detail not in text + json.dumps(case, ensure_ascii=False)
     audited = sluice(system, "audit")
     assert audited.returncode == 0, audited.stdout
-    assert "1 closings" in audited.stdout
+    assert "1 closing." in audited.stdout
 
 
 def test_a_case_that_is_rejected_says_so_and_one_that_is_not_there(system: System) -> None:

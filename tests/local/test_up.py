@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 UP_WITHIN_S = 120
 
 
+_SERVICES_ALONE = ("--workers", "insight=0", "--no-console", "--no-monitor")
+"""What is started more than once in a test leaves out what takes its time."""
+
+
 class Supervised:
     """One `sluice up` in a folder of its own."""
 
@@ -229,7 +233,7 @@ def test_engines_that_die_come_back_where_they_were(system: Supervised) -> None:
 
 
 def test_sigterm_ends_everything_in_order_and_the_next_goes_on_with_the_data(tmp_path: Path) -> None:
-    with supervised(tmp_path) as first:
+    with supervised(tmp_path, *_SERVICES_ALONE) as first:
         first.endpoints()
         family = first.family()
         assert len(family) >= 4
@@ -243,7 +247,7 @@ def test_sigterm_ends_everything_in_order_and_the_next_goes_on_with_the_data(tmp
     keys = (tmp_path / ".sluice" / "secrets.json").read_text()
 
     # Killed, it takes everything with it, and what it left lying about is no obstacle.
-    with supervised(tmp_path) as second:
+    with supervised(tmp_path, *_SERVICES_ALONE) as second:
         second.endpoints()
         family = second.family()
         second.process.kill()
@@ -251,7 +255,7 @@ def test_sigterm_ends_everything_in_order_and_the_next_goes_on_with_the_data(tmp
         wait_for(lambda: are_gone(family), deadline_s=40, what="no process left")
         assert (second.home / "run.json").exists()
         assert run(tmp_path, "audit").returncode == 2
-    with supervised(tmp_path) as third:
+    with supervised(tmp_path, *_SERVICES_ALONE) as third:
         assert third.endpoints()["clock"] == "real"
         assert run(tmp_path, "audit").returncode == 0
     assert third.process.returncode == 0
@@ -259,7 +263,7 @@ def test_sigterm_ends_everything_in_order_and_the_next_goes_on_with_the_data(tmp
 
 
 def test_told_to_stop_while_it_starts_it_stops(tmp_path: Path) -> None:
-    with supervised(tmp_path) as starting:
+    with supervised(tmp_path, *_SERVICES_ALONE) as starting:
         wait_for(starting.family, deadline_s=30, what="an engine")
         family = starting.family()
         starting.process.send_signal(signal.SIGINT)

@@ -201,7 +201,7 @@ async def test_a_mail_has_a_link_only_where_people_reach_us(notifier_dsn: str, u
 
 
 def test_a_local_run_is_reached_on_its_own_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    places = Places(smtp=1, mail_http=2, sms_http=3, smpp=4, public=5)
+    places = Places(smtp=1, mail_http=2, sms_http=3, smpp=4, public=5, console=6, monitor=7)
     monkeypatch.delenv("SLUICE_PUBLIC_URL", raising=False)
     assert places.environment(tmp_path, "secret")["SLUICE_PUBLIC_URL"] == "http://127.0.0.1:5"
     monkeypatch.setenv("SLUICE_PUBLIC_URL", "https://sluice.example")
