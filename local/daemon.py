@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _POLL_S: Final = 0.05
+_LOWEST_PORT: Final = 10_000
+_HIGHEST_PORT: Final = 32_000
 _READY_WITHIN_S: Final = 60
 _STOPS_WITHIN_S: Final = 30
 _LINES_QUOTED: Final = 15
@@ -166,11 +169,15 @@ def _tail(path: Path) -> str:
 
 
 def free_port() -> int:
-    """Return a port of the loopback interface that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Return a port of the loopback interface that nobody listens on.
+
+    It is below those that systems give to outgoing connections: one of these could take it before it is used.
+    """
+    while True:
+        port = random.randint(_LOWEST_PORT, _HIGHEST_PORT)  # noqa: S311 - no secret
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def accepts(port: int) -> bool:
