@@ -36,12 +36,7 @@ where customer_id = any($1::text[])
 order by customer_id
 for update
 
--- The keys of customers and of cases; they are locked, so that nobody else gives them keys.
--- name: load_customer_keys
-select customer_id, wrapped_key
-from customer_key
-where customer_id = any($1::text[])
-
+-- The keys of cases; they are locked, so that nobody else gives them keys.
 -- name: load_case_keys
 select case_id, wrapped_key
 from case_key
@@ -195,30 +190,6 @@ from unnest(
     $1::text[], $2::bytea[], $3::bytea[], $4::bytea[], $5::boolean[], $6::timestamptz[], $7::text[], $8::timestamptz[]
 ) as new (customer_id, name_hash, id_number_hash, phone_hash, phone_verified, flagged_until, erase_wanted, erased_at)
 where customer.customer_id = new.customer_id
-
--- The keys of these customers as they are now; without one, it is destroyed.
--- name: move_customer_keys
-with new (customer_id, wrapped_key) as (
-    select * from unnest($1::text[], $2::bytea[])
-),
-
-destroyed as (
-    delete from customer_key
-    using new
-    where customer_key.customer_id = new.customer_id and new.wrapped_key is null
-)
-
-insert into customer_key (customer_id, wrapped_key)
-select customer_id, wrapped_key
-from new
-where
-    wrapped_key is not null
-    and not exists (
-        select from customer_key as held
-        where held.customer_id = new.customer_id and held.wrapped_key = new.wrapped_key
-    )
-on conflict (customer_id) do update
-set wrapped_key = excluded.wrapped_key
 
 -- Clear what applicants of these customers said; their key is gone.
 -- name: clear_applications

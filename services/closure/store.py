@@ -14,6 +14,7 @@ from services.closure.decide.book import Facts
 from services.closure.identity import ProfileHashes
 from services.closure.model import ENDED, Answer, AnswerKey, Case, Customer, Position, Status, Step, Wallet
 from services.closure.sealed import open_application, seal_application
+from services.runtime.customer_keys import load_keys, move_keys
 from services.runtime.database import copy_rows, execute_rows, load_queries
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ async def lock_customers(connection: Connection, ids: Collection[str]) -> dict[s
     ordered = sorted(ids)
     await connection.execute(_QUERIES.insert_customers, ordered)
     rows = await connection.fetch(_QUERIES.lock_customers, ordered)
-    keys = {row[0]: row[1] for row in await connection.fetch(_QUERIES.load_customer_keys, ordered)}
+    keys = await load_keys(connection, ordered)
     return {row["customer_id"]: _customer_of(row, keys.get(row["customer_id"])) for row in rows}
 
 
@@ -158,9 +159,7 @@ async def record(connection: Connection, book: Book, master_key: bytes) -> None:
             book.changed_customers[customer.customer_id] = customer
     customers, cases = book.changed_customers.values(), book.changed.values()
     await execute_rows(connection, _QUERIES.update_customers, _customer_rows(customers))
-    await execute_rows(
-        connection, _QUERIES.move_customer_keys, [(one.customer_id, one.wrapped_key) for one in customers]
-    )
+    await move_keys(connection, customers)
     await execute_rows(connection, _QUERIES.upsert_cases, [_case_row(case) for case in cases])
     await execute_rows(connection, _QUERIES.move_case_keys, [(case.case_id, case.wrapped_key) for case in cases])
     await copy_rows(connection, "case_step", Step._fields, book.steps)
@@ -201,9 +200,3 @@ async def record_positions(connection: Connection, positions: Collection[Positio
     await execute_rows(connection, _QUERIES.upsert_positions, [_POSITION(position) for position in positions])
     if gone:
         await connection.execute(_QUERIES.delete_positions, sorted(gone))
-
-
-async def load_position_owners(connection: Connection, obligations: Collection[str]) -> dict[str, str]:
-    """Return whose these loans and cards are, as far as they are known."""
-    rows = await connection.fetch(_QUERIES.load_positions, [], list(obligations))
-    return {row["obligation_id"]: row["customer_id"] for row in rows}

@@ -10,36 +10,6 @@ where not exists (select from customer where customer.customer_id = wanted.custo
 order by customer_id collate "C"
 on conflict (customer_id) do nothing
 
--- The keys of customers who are locked, so that nobody else gives them keys.
--- name: load_keys
-select customer_id, wrapped_key
-from customer_key
-where customer_id = any($1::text[])
-
--- The keys of customers who are locked as they are now; without one, it is destroyed.
--- name: move_keys
-with new (customer_id, wrapped_key) as (
-    select * from unnest($1::text[], $2::bytea[])
-),
-
-destroyed as (
-    delete from customer_key
-    using new
-    where customer_key.customer_id = new.customer_id and new.wrapped_key is null
-)
-
-insert into customer_key (customer_id, wrapped_key)
-select customer_id, wrapped_key
-from new
-where
-    wrapped_key is not null
-    and not exists (
-        select from customer_key as held
-        where held.customer_id = new.customer_id and held.wrapped_key = new.wrapped_key
-    )
-on conflict (customer_id) do update
-set wrapped_key = excluded.wrapped_key
-
 -- Customers by id, locked in the order of their ids; the columns stand in the order of model.Customer.
 -- name: load_customers
 select

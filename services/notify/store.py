@@ -14,6 +14,7 @@ from services.notify.contacts import seal_contacts
 from services.notify.decide import CLOSING_AWAITED, CLOSING_ENDS, Facts
 from services.notify.model import Announcement, Customer, Delivery, ErasedBy, Gathered, Gathering, Notice, Waiting
 from services.notify.sealed import Keys, open_event, open_text, seal_event, seal_text
+from services.runtime.customer_keys import load_keys, move_keys
 from services.runtime.database import columns_of, copy_rows, execute_rows, load_queries
 from services.runtime.message import Cause
 from services.runtime.personal_data import new_key, wrap_key
@@ -153,17 +154,13 @@ async def _lock_customers(connection: Connection, ids: Collection[str], keys: Ke
     if len(customers) < len(ids):
         # A row is made before any lock is taken, so that nobody waits in a circle: not now.
         raise asyncpg.SerializationError("somebody who is not known was removed meanwhile")
-    for customer_id, wrapped_key in await connection.fetch(_QUERIES.load_keys, list(customers)):
+    for customer_id, wrapped_key in (await load_keys(connection, customers)).items():
         customers[customer_id].wrapped_key = wrapped_key
     keyless = [one for one in customers.values() if one.wrapped_key is None and not one.is_gone]
     for customer in keyless:
         customer.wrapped_key = wrap_key(keys.master_key, new_key(), customer.customer_id)
-    await _move_keys(connection, keyless)
+    await move_keys(connection, keyless)
     return customers
-
-
-async def _move_keys(connection: Connection, customers: Iterable[Customer]) -> None:
-    await execute_rows(connection, _QUERIES.move_keys, [(one.customer_id, one.wrapped_key) for one in customers])
 
 
 # --- Recording ---
@@ -182,7 +179,7 @@ async def record(connection: Connection, book: Book, keys: Keys) -> list[UUID]:
             customer.wrapped_key = wrap_key(keys.master_key, new_key(), customer_id)
         customer.contacts = seal_contacts(keys.of(customer), customer_id, contacts)
     await execute_rows(connection, _QUERIES.update_customers, [_CUSTOMER(one) for one in book.changed.values()])
-    await _move_keys(connection, book.changed.values())
+    await move_keys(connection, book.changed.values())
     if book.erased:
         told = [row[0] for row in await connection.fetch(_QUERIES.erase_inboxes, list(book.erased))]
         await connection.execute(_QUERIES.erase_deliveries, list(book.erased))

@@ -325,12 +325,6 @@ select customer_id, name_hash
 from holder
 where customer_id = any($1::text[])
 
--- The wrapped keys of these customers.
--- name: load_customer_keys
-select customer_id, wrapped_key
-from customer_key
-where customer_id = any($1::text[])
-
 -- Keep a new customer's key; when another worker was first, its key counts.
 -- name: insert_customer_keys
 insert into customer_key (customer_id, wrapped_key)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import orjson
 
+from services.runtime.customer_keys import load_keys
 from services.runtime.database import columns_of, copy_rows, execute_rows, load_queries
 from services.runtime.idle import give_up
 from services.runtime.message import Cause
@@ -319,8 +320,8 @@ async def _open_names(
 
 
 async def _load_keys(connection: Connection, customers: Collection[str], master_key: bytes) -> dict[str, bytes]:
-    rows = await connection.fetch(_QUERIES.load_customer_keys, list(customers))
-    return {row[0]: unwrap_key(master_key, row[1], row[0]) for row in rows}
+    wrapped = await load_keys(connection, customers)
+    return {customer_id: unwrap_key(master_key, key, customer_id) for customer_id, key in wrapped.items()}
 
 
 async def _seal_names(connection: Connection, ledger: Ledger, master_key: bytes) -> dict[UUID, bytes]:
