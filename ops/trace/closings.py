@@ -7,7 +7,7 @@ from uuid import UUID
 
 import orjson
 
-from ops.trace.story import MOST, Chapter, Line, Look, Subject
+from ops.trace.story import MOST, Chapter, Line, Look, Subject, subject_named
 from services.closure import records, trail
 
 if TYPE_CHECKING:
@@ -32,14 +32,8 @@ async def know_customer(connection: Connection, customer_id: str) -> list[Subjec
 
 async def know_command(connection: Connection, command_id: str) -> list[Subject]:
     """Return what a command with this `ce_id` was about."""
-    found = []
-    for answer in await trail.find_answers(connection, command_id):
-        said = orjson.loads(answer["body"] or b"{}")
-        if "case_id" in said:
-            found.append(Subject("case", said["case_id"]))
-        elif "clearance_id" in said:
-            found.append(Subject("clearance", said["clearance_id"]))
-    return found
+    answers = await trail.find_answers(connection, command_id)
+    return [subject for answer in answers for subject in subject_named(answer["body"], "case", "clearance")]
 
 
 async def tell_case(connection: Connection, case_id: UUID) -> Chapter:

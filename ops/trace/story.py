@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias
 from uuid import UUID
 
+import orjson
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
@@ -22,6 +24,12 @@ class Subject:
 
     kind: str
     id: str
+
+
+def subject_named(body: bytes | None, *kinds: str) -> list[Subject]:
+    """Return what the answer to a command was about: the first of these kinds of which it names the id."""
+    said = orjson.loads(body or b"{}")
+    return [Subject(kind, said[f"{kind}_id"]) for kind in kinds if f"{kind}_id" in said][:1]
 
 
 @dataclass(frozen=True, slots=True)

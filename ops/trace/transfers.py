@@ -8,7 +8,7 @@ from uuid import UUID
 import orjson
 
 from ops.money import amount_text
-from ops.trace.story import MOST, Chapter, Line, Look, Subject
+from ops.trace.story import MOST, Chapter, Line, Look, Subject, subject_named
 from services.closure.records import mask_account
 from services.transfer import records, trail
 
@@ -39,14 +39,8 @@ async def know(connection: Connection, id_: UUID) -> list[Subject]:
 
 async def know_command(connection: Connection, command_id: str) -> list[Subject]:
     """Return what a command with this `ce_id` was about."""
-    found = []
-    for answer in await trail.find_answers(connection, command_id):
-        said = orjson.loads(answer["body"] or b"{}")
-        if "transfer_id" in said:
-            found.append(Subject("transfer", said["transfer_id"]))
-        elif "customer_id" in said:
-            found.append(Subject("customer", said["customer_id"]))
-    return found
+    answers = await trail.find_answers(connection, command_id)
+    return [subject for answer in answers for subject in subject_named(answer["body"], "transfer", "customer")]
 
 
 async def tell_transfer(connection: Connection, id_: UUID) -> Chapter:

@@ -9,15 +9,14 @@ import subprocess
 import sys
 import urllib.request
 import uuid
-from contextlib import redirect_stdout, suppress
-from io import StringIO
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ops.cli import main
 from tests.collector import Collector, collecting
 from tests.end_to_end.system import Reader, System, running_system
+from tests.ops.in_process import run
 from tests.waiting import wait_for
 
 if TYPE_CHECKING:
@@ -213,11 +212,8 @@ def trace(system: System, id_: str) -> dict[str, Any]:
 
 
 def _trace(system: System, id_: str) -> dict[str, Any] | None:
-    with pytest.MonkeyPatch.context() as patch, redirect_stdout(StringIO()) as stdout, suppress(SystemExit):
-        patch.setenv("SLUICE_HOME", str(system.home))
-        patch.setattr(sys, "argv", ["sluice", "trace", id_, "--json"])
-        main()
-    said: dict[str, Any] = json.loads(stdout.getvalue() or '{"lines": []}')
+    done = run({"SLUICE_HOME": str(system.home)}, ["trace", id_, "--json"])
+    said: dict[str, Any] = json.loads(done.stdout or '{"lines": []}')
     ended = [line["status"] for line in said["lines"] if line["what"] == "notice" and line["status"] != "made"]
     return said if len(ended) == 4 and set(ended) <= {"delivered", "sent", "pending"} else None
 
