@@ -24,6 +24,11 @@ if TYPE_CHECKING:
 PARTITIONS = 3
 
 
+def pytest_configure() -> None:
+    """Have every broker of the run compile its code once and quickly: none lives long enough to win it back."""
+    os.environ.setdefault("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1")
+
+
 @pytest.fixture(scope="session")
 def engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engines]:
     """One Kafka and one PostgreSQL for the whole run; without them the tests fail, they do not skip."""

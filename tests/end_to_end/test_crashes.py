@@ -12,14 +12,13 @@ from typing import Any
 
 import asyncpg
 import orjson
+import pytest
 
 from schemas.envelope import short_type
 from services.transfer import records
 from tests.end_to_end.system import Reader, System, dice, running_system
 from tests.waiting import wait_until
 
-TRANSFERS = 20_000
-KILLS = 25
 WORKERS = 2
 WALLETS = 200
 REPORTED = 2_000
@@ -28,15 +27,16 @@ FINAL = {"settled", "failed", "refunded", "cancelled", "expired"}
 BANK = {"failure_rate": 0.05, "return_rate": 0.03, "return_after_s": 1, "duplicate_rate": 0.1}
 
 
-async def test_every_command_has_one_outcome_whatever_is_killed(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("transfers", "kills"), [(8_000, 9), pytest.param(20_000, 25, marks=pytest.mark.soak)])
+async def test_every_command_has_one_outcome_whatever_is_killed(tmp_path: Path, transfers: int, kills: int) -> None:
     with running_system(tmp_path / "home", workers=WORKERS, bank=BANK) as system:
         everybody = system.open_wallets(REPORTED)
         wallets = everybody[:WALLETS]
         for wallet in wallets:
             system.request("top_up", "bank:TEST:1", wallet, 1_000_000)
-        requested = _publish(system, wallets)
+        requested = _publish(system, wallets, transfers)
         reader = Reader(system.kafka)
-        _kill_while_it_works(system, reader)
+        _kill_while_it_works(system, reader, transfers, kills)
         reader.read_until(lambda: all(reader.status(id_) in FINAL for id_ in requested), 120)
         await _wait_until_quiet(system, reader)
         await _check_report(system, reader, everybody)
@@ -44,10 +44,10 @@ async def test_every_command_has_one_outcome_whatever_is_killed(tmp_path: Path) 
         await _check(system, reader, requested)
 
 
-def _publish(system: System, wallets: list[str]) -> list[str]:
+def _publish(system: System, wallets: list[str], transfers: int) -> list[str]:
     chance = dice(7)
     requested = []
-    for number in range(TRANSFERS):
+    for number in range(transfers):
         payer, payee = chance.sample(wallets, 2)
         amount = chance.randrange(1, 50_000)
         share = chance.random()
@@ -73,17 +73,17 @@ def _kill(pid: int) -> None:
         os.kill(pid, signal.SIGKILL)
 
 
-def _kill_while_it_works(system: System, reader: Reader) -> None:
+def _kill_while_it_works(system: System, reader: Reader, transfers: int, kills: int) -> None:
     chance = dice(11)
     system.flush()
     # Each kill comes a little further on, so that they fall into every part of the work.
-    for number in range(KILLS):
-        target = number * TRANSFERS // (2 * KILLS)
+    for number in range(kills):
+        target = number * transfers // (2 * kills)
         reader.read_until(lambda: len(reader.latest) >= target and _is_alive(system), 120)  # noqa: B023 - used at once
         _kill(chance.choice(system.endpoints()["services"])["pid"])
-        if number == KILLS // 3:
+        if number == kills // 3:
             _kill(system.endpoints()["engines"]["kafka_pid"])
-        if number == 2 * KILLS // 3:
+        if number == 2 * kills // 3:
             _kill(system.endpoints()["engines"]["postgres_pid"])
 
 

@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from schemas.envelope import short_type
 from schemas.fields import as_text
 from tests.end_to_end.system import Reader, System, running_system
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 
-@pytest.fixture
-def system(tmp_path: Path) -> Iterator[System]:
-    with running_system(tmp_path / "home", maintainers=1, movable_clock=True) as system:
+@pytest.fixture(scope="module")
+def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    with running_system(tmp_path_factory.mktemp("windows") / "home", maintainers=1, movable_clock=True) as system:
         yield system
 
 
@@ -31,7 +31,7 @@ class Clock:
 
     def __init__(self, system: System) -> None:
         self._path = system.home / "clock"
-        self.offset = timedelta(0)
+        self.offset = timedelta(seconds=float(self._path.read_text()))
 
     def advance(self, by: timedelta) -> None:
         self.offset += by
@@ -57,8 +57,8 @@ def _plan(starts_at: datetime, ends_at: datetime, **more: Any) -> dict[str, Any]
     }
 
 
-def _types(reader: Reader) -> list[str]:
-    return [headers["ce_type"].removeprefix("sluice.").removesuffix(".v1") for headers, _ in reader.records]
+def _types(reader: Reader, window_id: str) -> list[str]:
+    return [short_type(headers["ce_type"]) for headers, _ in reader.records if headers["ce_subject"] == window_id]
 
 
 def test_a_window_closes_transfers_and_what_waited_goes_on_in_order(system: System) -> None:
@@ -67,11 +67,11 @@ def test_a_window_closes_transfers_and_what_waited_goes_on_in_order(system: Syst
     payer, payee = system.open_wallets(2, overdraft_minor=10_000)
     plan = _plan(clock.now() + timedelta(hours=2), clock.now() + timedelta(hours=3))
     system.send("window.schedule", plan["window_id"], plan, topic="maintenance.commands")
-    windows.read_until(lambda: "window.scheduled" in _types(windows))
+    windows.read_until(lambda: "window.scheduled" in _types(windows, plan["window_id"]))
     before = system.request("p2p", payer, payee, 1)
     transfers.read_until(lambda: transfers.status(before) == "settled")
     clock.advance(timedelta(hours=2, seconds=1))
-    windows.read_until(lambda: "window.started" in _types(windows))
+    windows.read_until(lambda: "window.started" in _types(windows, plan["window_id"]))
     held = [system.request("p2p", payer, payee, amount) for amount in range(2, 12)]
     refused = system.request("p2p", payer, payee, 50, on_maintenance="reject")
     transfers.read_until(lambda: all(transfers.status(id_) for id_ in (*held, refused)))
@@ -84,8 +84,9 @@ def test_a_window_closes_transfers_and_what_waited_goes_on_in_order(system: Syst
     transfers.read_until(lambda: all(transfers.status(id_) == "settled" for id_ in held))
     settled = [headers["ce_subject"] for headers, _ in transfers.records if "transfer.settled" in headers["ce_type"]]
     assert settled == [before, *held]
-    windows.read_until(lambda: "window.ended" in _types(windows))
-    assert _types(windows) == ["window.scheduled", "window.reminder", "window.started", "window.ended"]
+    windows.read_until(lambda: "window.ended" in _types(windows, plan["window_id"]))
+    told = ["window.scheduled", "window.reminder", "window.started", "window.ended"]
+    assert _types(windows, plan["window_id"]) == told
 
 
 def _sluice(system: System, *words: str, exit_code: int = 0) -> Any:
@@ -125,7 +126,7 @@ def test_operators_plan_see_and_end_windows(system: System) -> None:
     assert "Extend or end" in _sluice(system, "windows", "cancel", id_, exit_code=1)
     _sluice(system, "windows", "end", id_)
     reader.read_until(lambda: reader.status(held) == "settled")
-    (window,) = _sluice(system, "windows", "--json")
+    window = next(one for one in _sluice(system, "windows", "--json") if one["window_id"] == id_)
     figures = {name: window[name] for name in ("window_id", "status", "held", "refused", "released", "waiting")}
     assert figures == {"window_id": id_, "status": "ended", "held": 1, "refused": 0, "released": 1, "waiting": 0}
     assert isinstance(window["announced"], int)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
 from typing import TYPE_CHECKING, NamedTuple
@@ -24,13 +26,22 @@ class Done(NamedTuple):
 
 
 def run(environment: Mapping[str, str], words: Sequence[str]) -> Done:
-    """Run a command in an environment of its own."""
+    """Run a command in an environment of its own; in an asynchronous test, beside its event loop."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return _run(environment, words)
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(_run, environment, words).result()
+
+
+def _run(environment: Mapping[str, str], words: Sequence[str]) -> Done:
     with (
         pytest.MonkeyPatch.context() as patch,
         redirect_stdout(StringIO()) as stdout,
         redirect_stderr(StringIO()) as stderr,
     ):
-        for name, value in {**environment, "COLUMNS": "200"}.items():
+        for name, value in {"COLUMNS": "200", **environment}.items():
             patch.setenv(name, value)
         patch.setattr(sys, "argv", ["sluice", *words])
         try:

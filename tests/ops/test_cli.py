@@ -15,6 +15,7 @@ import pytest
 
 from ops.cli import COMMANDS, GROUPS
 from ops.running import NotRunning, find_running
+from tests.ops.in_process import run
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,15 +23,9 @@ if TYPE_CHECKING:
 ENGINES = ("KAFKA_BOOTSTRAP_SERVERS", "DATABASE_URL", "SLUICE_TOPIC_PREFIX", "SLUICE_CLOCK", "SLUICE_HOME")
 
 
-def run(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "ops.cli", *words],
-        env=os.environ | {"COLUMNS": "120"},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+def help_in_a_process() -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "ops.cli", "--help"]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
 @pytest.fixture
@@ -43,7 +38,7 @@ def nowhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 def test_help_lists_every_command_and_imports_none_of_them() -> None:
-    done = run("--help")
+    done = help_in_a_process()
     assert done.returncode == 0
     assert all(command.split()[0] in done.stdout for command in COMMANDS)
     script = "import sys, ops.cli; ops.cli.build([]); print(*sorted(sys.modules))"
@@ -55,7 +50,7 @@ def test_help_lists_every_command_and_imports_none_of_them() -> None:
 def test_help_is_quick() -> None:
     def seconds() -> float:
         began = time.perf_counter()
-        run("--help")
+        help_in_a_process()
         return time.perf_counter() - began
 
     # The best of some: the machine may be busy.
@@ -64,7 +59,7 @@ def test_help_is_quick() -> None:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_its_own_help(command: str) -> None:
-    done = run(*command.split(), "--help")
+    done = run({}, [*command.split(), "--help"])
     assert done.returncode == 0, done.stderr
     assert COMMANDS[command][1].split()[0] in done.stdout
     module, _, name = COMMANDS[command][0].partition(":")
@@ -78,7 +73,7 @@ def test_every_group_says_what_it_is_about() -> None:
 
 @pytest.mark.parametrize("words", [["audit"], ["statement", "wallet:a"], ["offsets", "show"], ["migrate"]])
 def test_without_a_running_system_a_command_says_how_to_start_one(nowhere: Path, words: list[str]) -> None:
-    done = run(*words)
+    done = run({}, words)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
         "Nothing is running here: start it with `sluice up`, or set KAFKA_BOOTSTRAP_SERVERS and DATABASE_URL.\n"
@@ -120,7 +115,7 @@ def test_a_bug_is_shown_whole_and_is_no_answer() -> None:
     "words", [["up", "--workers", "transfer=65"], ["up", "--workers", "bank=2"], ["audit", "--nothing"], ["statement"]]
 )
 def test_wrong_words_are_a_usage_error(nowhere: Path, words: list[str]) -> None:
-    done = run(*words)
+    done = run({}, words)
     assert done.returncode == 2
     assert "Usage" in done.stderr
     assert "Traceback" not in done.stderr
@@ -152,7 +147,7 @@ def test_an_environment_that_names_one_engine_of_two_names_no_system(
     assert find_running().kafka == "k:1"
     monkeypatch.setenv(given, "postgresql://production.example/x")
     for words in (["audit"], ["statement", "wallet:a"], ["offsets", "show"], ["migrate"]):
-        done = run(*words)
+        done = run({}, words)
         assert (done.returncode, done.stdout) == (2, "")
         assert done.stderr.startswith(f"{missing} is not set, but {given} is: ")
         assert done.stderr.count("\n") == 1

@@ -124,11 +124,11 @@ async def test_what_a_dead_owner_left_is_published_before_anything_new(world: Wo
 
 async def test_killed_workers_lose_nothing_and_repeat_no_effect(world: World) -> None:
     chance = random.Random(7)
-    total = 3_000
+    total = 2_000
     ids = [f"m{number}" for number in range(total)]
     environment = {"SLUICE_BATCH_SIZE": "25"}
     sending = asyncio.create_task(_send_slowly(world, ids))
-    for _ in range(3):
+    for _ in range(2):
         async with world.process(**environment) as one, world.process(**environment) as other:
             await asyncio.gather(one.ready(), other.ready())
             before = int(await world.value("select count(*) from entry"))
