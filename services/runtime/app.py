@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import json
 import os
 import signal
@@ -17,6 +16,7 @@ import uvloop
 
 from services.runtime.clock import clock_from_setting
 from services.runtime.consumer import Consumer
+from services.runtime.cycles import collect_cycles
 from services.runtime.database import TRANSIENT, MigrationError, create_pool, migrate
 from services.runtime.health import serve
 from services.runtime.liveness import Hopeless
@@ -40,9 +40,6 @@ EXIT_FAILED = 1
 EXIT_MISCONFIGURED = 2
 
 _DATABASE_WAIT_S = 60.0
-# A batch's objects, some 200,000 at most at a time, die together and are in no cycles: the collector looks only
-# when more than that stay.
-_GC_THRESHOLDS = (500_000, 20, 50)
 
 _LOG = structlog.stdlib.get_logger(__name__)
 
@@ -111,11 +108,7 @@ def _announce(service: Service, address: str) -> None:
 
 
 async def _run_until_told(surroundings: Surroundings, consumer: Consumer, companions: Sequence[Companion]) -> int:
-    # What is there now stays: the collector need not look at it again.
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*_GC_THRESHOLDS)
-    running = [asyncio.create_task(consumer.run())]
+    running = [asyncio.create_task(consumer.run()), asyncio.create_task(collect_cycles(surroundings.stopping))]
     running += [asyncio.ensure_future(companion(surroundings)) for companion in companions]
     told = asyncio.create_task(surroundings.stopping.wait())
     await asyncio.wait([*running, told], return_when=asyncio.FIRST_COMPLETED)
