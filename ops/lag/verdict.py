@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import TYPE_CHECKING, Final
 
 from ops.lag.model import Position, Row, Sample, Verdict
@@ -52,7 +53,9 @@ def judge(position: Position, seen: Sequence[Sample], limits: Limits) -> Row:
 def is_certain(seen: Sequence[Sample], limits: Limits) -> bool:
     """Tell whether looking longer could hardly change the verdict: there is progress, no work, or it stood still."""
     now = seen[-1]
-    if now.lag == 0 or now.paused is not None or _gap(now) is not None or (now.members == 0 and not _moved(seen)):
+    if now.lag == 0 or now.paused is not None or _gap(now) is not None:
+        return True
+    if now.members == 0 and not _moves_alone(seen, limits):
         return True
     return len(seen) > 1 and (_moved(seen) or _span(seen) >= limits.still_s)
 
@@ -61,7 +64,7 @@ def _verdict(seen: Sequence[Sample], limits: Limits) -> tuple[Verdict, str]:
     now = seen[-1]
     if (gap := _gap(now)) is not None:
         return Verdict.GAP, gap
-    if now.members == 0 and not _moved(seen) and (now.lag > 0 or now.is_expected):
+    if now.members == 0 and (now.lag > 0 or now.is_expected) and not _moves_alone(seen, limits):
         return Verdict.STOPPED, "no member in the group" + _since_when(now)
     if now.lag == 0:
         return Verdict.OK, now.paused or ("" if now.members else "no member, and nothing to do")
@@ -97,6 +100,13 @@ def _since_when(now: Sample) -> str:
 
 def _moved(seen: Sequence[Sample]) -> bool:
     return any(sample.next_offset != seen[-1].next_offset for sample in seen[:-1])
+
+
+def _moves_alone(seen: Sequence[Sample], limits: Limits) -> bool:
+    """Tell whether somebody commits who is no member of the group, as who was given partitions by hand."""
+    # What moved while there were members says nothing of now.
+    alone = list(takewhile(lambda sample: sample.members == 0, reversed(seen)))[::-1]
+    return _moved(alone) and _still_for(alone) < limits.still_s
 
 
 def _span(seen: Sequence[Sample]) -> float:

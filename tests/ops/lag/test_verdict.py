@@ -82,6 +82,29 @@ CASES = {
         Verdict.STOPPED,
         "no member in the group, though nothing waits",
     ),
+    "ended a moment ago, and had moved until then": (
+        [
+            sample(20, 200, 900, 5),
+            sample(5, 500, 950, 5),
+            sample(0, 600, 990, 6, members=0, owner=None),
+        ],
+        Verdict.STOPPED,
+        "no member in the group; its",
+    ),
+    "ended a moment ago, ours, with nothing to do": (
+        [sample(5, 500, 500, None), sample(0, 600, 600, None, members=0, owner=None, is_expected=True)],
+        Verdict.STOPPED,
+        "though nothing waits",
+    ),
+    "moved without members until a moment ago": (
+        [
+            sample(30, 200, 900, 5, members=0, owner=None),
+            sample(13, 500, 950, 5, members=0, owner=None),
+            sample(0, 500, 990, 18, members=0, owner=None),
+        ],
+        Verdict.STOPPED,
+        "no member in the group; its",
+    ),
     "moves without members, as assigned by hand": (
         [sample(5, 200, 900, 60, members=0, owner=None), sample(0, 700, 900, 20, members=0, owner=None)],
         Verdict.BEHIND,
@@ -139,6 +162,7 @@ def test_a_group_that_never_committed_counts_from_the_log_s_start() -> None:
         ([sample(2, 200, 900, 60), sample(0, 300, 900, 62)], True),
         ([sample(12, 200, 900, 60), sample(0, 200, 900, 72)], True),
         ([sample(0, 200, 900, 60, members=0)], True),
+        ([sample(2, 100, 900, 60), sample(0, 200, 900, 60, members=0)], True),
         ([sample(0, 40, 900, 60)], True),
     ],
 )
