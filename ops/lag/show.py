@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
-from contextlib import suppress
 from itertools import groupby
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -13,15 +11,11 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
-from local.settings import runtime_settings
 from ops.brokers import asking
 from ops.console import Json, console, print_json
-from ops.errors import UserError
-from ops.lag.collector import Collector
-from ops.lag.expected import expected_groups
 from ops.lag.model import Row, Verdict
+from ops.lag.system import make_collector
 from ops.lag.verdict import duration
-from ops.pausing import load_pauses, paused_groups
 from ops.running import find_running
 from ops.stopping import ending_in_order
 
@@ -29,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from rich.console import RenderableType
+
+    from ops.lag.collector import Collector
 
 _LOOK_EVERY_S: Final = 2.0
 _AT_MOST_S: Final = 16.0
@@ -54,16 +50,9 @@ def show(
     Rates need two looks, and that something stands still some seconds more: it looks for up to 16 s where it must.
     """
     running = find_running()
-    pauses: dict[str, str] = {}
-    settings, expected = runtime_settings(running.kafka, running.database), expected_groups(running.topic_prefix)
-    collector = Collector(settings, expected, only=group or "", paused=lambda: pauses)
+    collector = make_collector(running, only=group or "")
 
     def look() -> list[Row]:
-        # Lag is known without the database, too.
-        with suppress(UserError):
-            found = asyncio.run(load_pauses(running))
-            pauses.clear()
-            pauses.update(paused_groups(running.topic_prefix, found))
         with asking(running):
             return collector.collect()
 

@@ -12,11 +12,9 @@ import typer
 import uvicorn
 
 from local.jars import SCRIPTS, fetched_scripts
-from local.settings import runtime_settings
 from ops.console import console
 from ops.errors import UserError
-from ops.lag.collector import Collector
-from ops.lag.expected import expected_groups
+from ops.lag.system import make_collector
 from ops.lag.watching import Watch
 from ops.running import find_running
 from ops.web.application import build
@@ -89,8 +87,7 @@ def _serve(settings: ConsoleSettings, tell: Callable[[str], None]) -> None:
     scripts = fetched_scripts()
     if missing := set(SCRIPTS) - set(scripts):
         _LOG.warning("scripts_missing", names=sorted(missing), mend="python -m local.jars fetches them")
-    collector = Collector(runtime_settings(running.kafka, running.database), expected_groups(running.topic_prefix))
-    with Watch(collector, _LOOK_EVERY_S) as watch:
+    with Watch(make_collector(running), _LOOK_EVERY_S) as watch:
         site = make_site(running, settings, watch, scripts)
         if site.users.is_empty():
             _LOG.warning("nobody_may_sign_in", mend="sluice console user add NAME --role ROLE")

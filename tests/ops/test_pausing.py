@@ -7,10 +7,15 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 import pytest
+from confluent_kafka import Consumer, Producer
 
 from local.setup import SERVICES
+from ops.lag.model import Verdict
+from ops.lag.system import make_collector
 from ops.pausing import PAUSABLE
+from ops.running import Running
 from tests.ops.in_process import run
+from tests.waiting import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -57,6 +62,30 @@ async def test_an_act_that_cannot_be_logged_is_not_done(named: Mapping[str, str]
     assert run_in_thread(named) == 2
     assert await connection.fetchval("select count(*) from transfer.pause") == 0
     await connection.close()
+
+
+def test_whoever_looks_at_the_lag_learns_of_a_pause_and_of_its_end(
+    named: Mapping[str, str], kafka: str, database: str, topic_prefix: str
+) -> None:
+    group, topic = f"{topic_prefix}sluice.closure", f"{topic_prefix}closure.commands"
+    producer = Producer({"bootstrap.servers": kafka})
+    producer.produce(topic, b"x", partition=0)
+    assert producer.flush(10) == 0
+    options = {"bootstrap.servers": kafka, "group.id": group, "enable.auto.commit": False}
+    member = Consumer({**options, "auto.offset.reset": "earliest"})
+    member.subscribe([topic])
+    collector = make_collector(Running(kafka, database, topic_prefix, "real"), only=group)
+
+    def paused() -> bool:
+        member.poll(0.05)
+        [row] = [row for row in collector.collect() if (row.topic, row.partition) == (topic, 0)]
+        return row.verdict is Verdict.BEHIND and row.why.startswith("paused by an operator: the bank asked; its oldest")
+
+    run(named, ["pause", "closure", "--why", "the bank asked", "--who", "an operator"])
+    wait_for(paused, what="the pause")
+    run(named, ["resume", "closure", "--why", "it is over"])
+    wait_for(lambda: not paused(), what="its end")
+    member.close()
 
 
 def run_in_thread(named: Mapping[str, str]) -> int:
