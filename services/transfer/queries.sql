@@ -147,19 +147,30 @@ set remaining = remaining - used.count
 from unnest($1::uuid[], $2::bigint[]) as used (compensation_id, count)
 where fee_waiver.compensation_id = used.compensation_id
 
--- Forget flags that are cleared: each rule's of these customers, these, and those whose time is over; locked in one order.
+-- Forget flags that are cleared: all of these customers, these by customer and rule, and those whose time is over; each
+-- found by an index, and locked in one order. One that was over is looked at again when it is locked: it may have been
+-- said again.
 -- name: delete_flags
-delete from risk_flag
-where (customer_id, rule) in (
-    select customer_id, rule
-    from risk_flag
-    where
-        until <= $4
-        or customer_id = any($1::text[])
-        or (customer_id, rule) in (select * from unnest($2::text[], $3::text[]))
-    order by customer_id, rule
-    for update
+with gone as (
+    select customer_id, rule, false as is_cleared from risk_flag where until <= $4
+    union all
+    select customer_id, rule, true from risk_flag where customer_id = any($1::text[])
+    union all
+    select customer_id, rule, true from unnest($2::text[], $3::text[]) as said (customer_id, rule)
+),
+
+locked as (
+    select risk_flag.customer_id, risk_flag.rule
+    from gone
+    join risk_flag using (customer_id, rule)
+    where is_cleared or risk_flag.until <= $4
+    order by risk_flag.customer_id, risk_flag.rule
+    for update of risk_flag
 )
+
+delete from risk_flag
+using locked
+where risk_flag.customer_id = locked.customer_id and risk_flag.rule = locked.rule
 
 -- Keep until when rules suspect customers; said again, the last moment counts. Who was erased and has not come back is
 -- nobody.

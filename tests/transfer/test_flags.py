@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import asyncpg
 import pytest
 
 from schemas.customer import CustomerProfile
 from schemas.erasure import CustomerErase
 from schemas.fields import as_text
 from schemas.risk import RiskCleared, RiskFlagged
-from services.runtime.database import create_pool
+from services import transfer
+from services.runtime.database import create_pool, load_queries
 from services.runtime.message import Batch, Lane, Message
 from services.transfer.decide.risks import read_risks
 from services.transfer.handlers import Handlers
 from tests.transfer.bench_of_facts import MORNING, RULES, World, funded, handle, message, new_id, read, request
+from tests.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from services.runtime.database import Connection
 
+QUERIES = load_queries(Path(transfer.__file__).with_name("queries.sql"))
 HOUR = timedelta(hours=1)
 BANK = "bank:ICBC:6222020000001234"
 
@@ -205,3 +211,30 @@ async def test_an_erasure_takes_a_flag_with_it(wallets: Wallets) -> None:
     await wallets.come_back()
     await wallets.hear(flag(until=3 * HOUR))
     assert await wallets.pay() == "risk_restricted"
+
+
+async def test_flags_are_found_by_index_and_one_that_is_said_again_stays(wallets: Wallets, database: str) -> None:
+    connection = wallets.connection
+    await connection.execute("""
+        insert into risk_flag
+        select 'c' || n, 'r', now() + interval '1 day' from generate_series(1, 20000) as n;
+        analyze risk_flag
+    """)
+    plan = await connection.fetch(f"explain {QUERIES.delete_flags}", ["c5"], ["c7"], ["r"], MORNING)
+    assert "Seq Scan on risk_flag" not in "\n".join(row[0] for row in plan)
+    await wallets.hear(flag(until=timedelta(seconds=1)))
+    later = MORNING + HOUR
+    other = await asyncpg.connect(database, server_settings={"search_path": "transfer"})
+    # Another worker says it again while this one finds that it is over.
+    saying = other.transaction()
+    await saying.start()
+    await other.execute("update risk_flag set until = $1 where customer_id = 'a'", later + HOUR)
+    forgetting = asyncio.create_task(connection.execute(QUERIES.delete_flags, [], [], [], later))
+    await wait_until(lambda: other.fetchval(_IS_WAITING), what="the lock")
+    await saying.commit()
+    await forgetting
+    assert await other.fetchval("select until from risk_flag where customer_id = 'a'") == later + HOUR
+    await other.close()
+
+
+_IS_WAITING = "select exists (select from pg_locks where not granted and locktype in ('transactionid', 'tuple'))"
