@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlencode
 
 import orjson
@@ -19,7 +19,7 @@ from schemas.topics import DEAD_LETTER_SUFFIX
 from services.runtime.log import mask_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from starlette.responses import Response
 
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from ops.web.visit import Visit
 
 _SHOWN: Final = 50
+_AT_ONCE: Final = 1_000
+"""So many are acted on at once: a page names each, and a form has an end."""
+
 _PARTS: Final = ("topic", "reason", "key", "since", "until")
 
 
@@ -66,8 +69,7 @@ async def replay(visit: Visit) -> Response:
     selection = _chosen(visit)
     if not visit.given("sure"):
         plan = await replay_letters(visit.site.running, selection, How(), None)
-        ids = [record.letter.id for record in plan.records]
-        return _confirm(visit, "replay", ids, targets=plan.targets, left_alone=plan.done)
+        return _confirm(visit, "replay", [record.letter for record in plan.records], plan.done)
     act = Act(visit.who, given_why(visit))
     await replay_letters(visit.site.running, selection, How(), lambda: act)
     return visit.see("/letters", state=State.REPLAYED, done="replayed")
@@ -78,16 +80,23 @@ async def discard(visit: Visit) -> Response:
     selection = _chosen(visit)
     if not visit.given("sure"):
         asked, waiting = await discard_letters(visit.site.running, selection, None)
-        ids = [letter.id for letter in waiting]
-        return _confirm(visit, "discard", ids, targets={}, left_alone=asked - len(waiting))
+        return _confirm(visit, "discard", waiting, asked - len(waiting))
     act = Act(visit.who, given_why(visit))
     await discard_letters(visit.site.running, selection, lambda: act)
     return visit.see("/letters", state=State.DISCARDED, done="discarded")
 
 
-def _confirm(visit: Visit, what: str, ids: list[str], **plan: Any) -> Response:
-    # Exactly these: what comes meanwhile was not seen.
-    return visit.page("letters_sure.html.j2", what=what, ids=ids, **plan)
+def _confirm(visit: Visit, what: str, letters: Sequence[Letter], left_alone: int) -> Response:
+    """Show exactly what would be done, the oldest first: what comes meanwhile was not seen."""
+    these = letters[:_AT_ONCE]
+    return visit.page(
+        "letters_sure.html.j2",
+        what=what,
+        ids=[letter.id for letter in these],
+        targets=sorted(Counter(letter.original[0] for letter in these).items()) if what == "replay" else (),
+        left_alone=left_alone,
+        later=len(letters) - len(these),
+    )
 
 
 def _chosen(visit: Visit) -> Selection:

@@ -15,7 +15,7 @@ _SHOWN: Final = 100
 
 
 async def show(visit: Visit) -> Response:
-    """Show how many notices stand where, of a customer or of all, and the latest."""
-    customer = visit.asked("customer") or None
-    said = await read_notices(visit.site.running, None, customer, _SHOWN)
-    return visit.page("notices.html.j2", customer=customer or "", said=said)
+    """Show how many notices of a customer stand where, and the latest; of nobody, the form alone."""
+    customer = visit.asked("customer")
+    said = await read_notices(visit.site.running, None, customer, _SHOWN) if customer else None
+    return visit.page("notices.html.j2", customer=customer, said=said)

@@ -36,9 +36,12 @@ from tests.ops.web.console import browser, make_console, signed_in, token_in
 from tests.waiting import wait_for
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from starlette.testclient import TestClient
 
     from ops.web.site import Site
+    from services.runtime.message import Outgoing
 
 WORDS = Path(ops.web.words.__file__).with_name("words")
 NOW = datetime(2026, 11, 23, 8, 30, tzinfo=UTC)
@@ -50,18 +53,26 @@ def site(kafka: str, topic_prefix: str, database: str, tmp_path: Path, monkeypat
     """A console of brokers with one dead letter, and an empty database."""
     monkeypatch.setenv("SLUICE_TOPIC_PREFIX", topic_prefix)
     value = json.dumps({"payer": "wallet:6222020000000001", "payee_name": "王小明", "amount_minor": 5}).encode()
-    detail = "wallet:6222020000000001 called 13812345678"
-    own = [("ce_id", b"1")]
-    rejected = Rejected("transfer.commands", 0, 4, b"wallet:6222020000000001", value, own, "malformed", detail)
-    letter = dead_letter(rejected, Lane("wallet", 0), "transfer", NOW, 1_000_000)
-    producer = Producer({"bootstrap.servers": kafka})
-    headers: Any = list(letter.headers)
-    producer.produce(topic_prefix + letter.topic, letter.value, letter.key, 0, headers=headers)
-    assert producer.flush(30) == 0
+    letter = letter_of(value, "malformed", "wallet:6222020000000001 called 13812345678")
+    produce(kafka, topic_prefix, [letter])
     return make_console(tmp_path, Running(kafka, database, topic_prefix, "real"))
 
 
-def post(client: TestClient, path: str, **form: str) -> Any:
+def letter_of(value: bytes, reason: str, detail: str) -> Outgoing:
+    own = [("ce_id", b"1")]
+    rejected = Rejected("transfer.commands", 0, 4, b"wallet:6222020000000001", value, own, reason, detail)
+    return dead_letter(rejected, Lane("wallet", 0), "transfer", NOW, 1_000_000)
+
+
+def produce(kafka: str, topic_prefix: str, letters: Sequence[Outgoing]) -> None:
+    producer = Producer({"bootstrap.servers": kafka})
+    for letter in letters:
+        headers: Any = list(letter.headers)
+        producer.produce(topic_prefix + letter.topic, letter.value, letter.key, 0, headers=headers)
+    assert producer.flush(30) == 0
+
+
+def post(client: TestClient, path: str, **form: str | Sequence[str]) -> Any:
     return client.post(path, data={"form_token": token_in(client.get("/acts").text), **form})
 
 
@@ -82,6 +93,7 @@ async def test_every_page_is_there_in_both_languages_and_nothing_is_left_in_the_
         assert re.search(r"[一-鿿]", pages["zh-CN"].replace("中文", "")), path
     # In one database and one set of topics: making them takes most of the time.
     await _dead_letters_are_masked_and_replayed_once(site, signed_in(site, Role.REVIEWER, application))
+    await _more_than_a_form_can_name_are_done_in_parts(site, signed_in(site, Role.OPERATOR, application))
     await _a_customer_follows_without_names(site, application)
 
 
@@ -105,6 +117,17 @@ async def _dead_letters_are_masked_and_replayed_once(site: Site, client: TestCli
     assert acts.count("dlq replay") == 1
     assert "wang" in acts
     assert "the publisher was mended" in acts
+
+
+async def _more_than_a_form_can_name_are_done_in_parts(site: Site, client: TestClient) -> None:
+    produce(site.running.kafka, site.running.topic_prefix, [letter_of(b"{}", "unexpected", "a bug")] * 2_001)
+    for done, others in ((1_000, 1_001), (1_000, 1), (1, 0)):
+        tried = post(client, "/letters/discard", scope="all", reason="unexpected").text
+        assert (f"for the others: {others}." in tried) == (others > 0)
+        ids = re.findall(r'name="id" value="([^"]+)"', tried)
+        assert len(ids) == done
+        assert post(client, "/letters/discard", id=ids, sure="yes", why="a bug").status_code == 303
+    assert "nothing to do" in post(client, "/letters/discard", scope="all", reason="unexpected").text
 
 
 async def _a_customer_follows_without_names(site: Site, application: Any) -> None:
