@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-_MOST_POINTS: Final = 180
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,19 +27,11 @@ def line(values: Sequence[tuple[float, float]], width: int, height: int) -> Char
     """Return the chart of values by moment, in order; None where there are not two to draw a line between."""
     if len(values) < 2:
         return None
-    thinned = _thinned(values)
-    first, last = thinned[0][0], thinned[-1][0]
-    largest = max(value for _, value in thinned)
+    first, last = values[0][0], values[-1][0]
+    largest = max(value for _, value in values)
     # A line that is always 0 lies at the bottom.
     scale = (height - 2) / largest if largest > 0 else 0.0
     span = (last - first) or 1.0
-    places = [((at - first) / span * width, height - 1 - value * scale) for at, value in thinned]
+    places = [((at - first) / span * width, height - 1 - value * scale) for at, value in values]
     points = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
     return Chart(width, height, points, f"0,{height} {points} {width},{height}", largest, values[-1][1], first, last)
-
-
-def _thinned(values: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Return no more points than can be seen apart: of each stretch the highest, so that no peak is lost."""
-    size = -(-len(values) // _MOST_POINTS)
-    parts = [values[start : start + size] for start in range(0, len(values), size)]
-    return [(part[-1][0], max(value for _, value in part)) for part in parts]

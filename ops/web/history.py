@@ -1,4 +1,4 @@
-"""What the lag was over the last hour, a point a look, so that pages can draw it; kept in memory alone."""
+"""What the lag was over the last hour, so many points as a page can draw, no peak left out; kept in memory alone."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from ops.lag.watching import Looked
 
 SPAN_S: Final = 3_600.0
+_SPACED_S: Final = SPAN_S / 180
 _MOST_GROUPS: Final = 300
 
 
@@ -47,17 +48,29 @@ class History:
         found: defaultdict[Stretch, list[tuple[int, float, float]]] = defaultdict(list)
         for row in looked.rows:
             found[Stretch(row.group, row.topic)].append((row.lag, row.lag_seconds, row.rate_out or 0.0))
-        for stretch in self._points.keys() - found.keys():
-            del self._points[stretch]
         for stretch, rows in found.items():
-            if stretch not in self._points and len(self._points) >= _MOST_GROUPS:
-                continue
-            lags, waits, rates = zip(*rows, strict=True)
-            points = self._points.setdefault(stretch, deque())
-            points.append(Point(looked.at, sum(lags), max(waits), sum(rates)))
-            while looked.at - points[0].at > SPAN_S:
+            if stretch in self._points or len(self._points) < _MOST_GROUPS:
+                lags, waits, rates = zip(*rows, strict=True)
+                _add(self._points.setdefault(stretch, deque()), Point(looked.at, sum(lags), max(waits), sum(rates)))
+        self._forget(looked.at - SPAN_S)
+
+    def _forget(self, until: float) -> None:
+        # A group that was not seen for a moment keeps what it has.
+        for stretch, points in list(self._points.items()):
+            while points and points[0].at < until:
                 points.popleft()
+            if not points:
+                del self._points[stretch]
 
     def of(self, group: str, topic: str) -> Sequence[Point]:
         """Return the points of a group in a topic, the oldest first."""
         return list(self._points.get(Stretch(group, topic), ()))
+
+
+def _add(points: deque[Point], point: Point) -> None:
+    """Add the newest point; the one before is the highest of its stretch of time until that is over."""
+    if len(points) > 2 and points[-2].at - points[-3].at < _SPACED_S:
+        last, highest = points.pop(), points.pop()
+        waits, rates = max(last.lag_seconds, highest.lag_seconds), max(last.rate_out, highest.rate_out)
+        points.append(Point(last.at, max(last.lag, highest.lag), waits, rates))
+    points.append(point)

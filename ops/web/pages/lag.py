@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections import Counter
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
     from ops.lag.model import Row
-    from ops.web.history import Point
     from ops.web.visit import Visit
 
 _LOOK_EVERY_S: Final = 0.25
@@ -41,8 +41,11 @@ class Line:
     row: Row
     partitions: int
     unwell: Sequence[Row]
-    chart: Chart | None
-    done_in: str
+
+    @property
+    def done_in(self) -> str:
+        """When it will have caught up, as people say it; empty where that is not known."""
+        return duration(self.row.eta_seconds) if self.row.lag and self.row.eta_seconds is not None else ""
 
 
 async def board(visit: Visit) -> Response:
@@ -101,7 +104,7 @@ def _event(name: str, text: str) -> str:
 def _board(visit: Visit) -> dict[str, Any]:
     looked = visit.site.watch.newest
     rows: Sequence[Row] = () if looked is None else looked.rows
-    lines = [_line(visit, list(found)) for _, found in groupby(rows, key=lambda row: (row.group, row.topic))]
+    lines = [_line(list(found)) for _, found in groupby(rows, key=lambda row: (row.group, row.topic))]
     lines.sort(key=lambda each: _urgency(each.row))
     return {
         "looked": looked,
@@ -109,7 +112,8 @@ def _board(visit: Visit) -> dict[str, Any]:
         "lines": lines[:_MOST_LINES],
         "more": max(0, len(lines) - _MOST_LINES),
         "counts": _counts(lines),
-        "verdicts": list(Verdict),
+        # Drawn for those that are shown alone.
+        "spark_of": partial(_spark, visit),
     }
 
 
@@ -118,13 +122,14 @@ def _counts(lines: Sequence[Line]) -> dict[Verdict, int]:
     return {verdict: counts[verdict] for verdict in reversed(Verdict) if counts[verdict]}
 
 
-def _line(visit: Visit, rows: list[Row]) -> Line:
+def _line(rows: list[Row]) -> Line:
     unwell = sorted((row for row in rows if row.verdict is not Verdict.OK), key=_urgency)
-    shown = together(rows, unwell[0] if unwell else None)
-    points: Sequence[Point] = visit.site.history.of(shown.group, shown.topic)
-    chart = line([(point.at, point.lag_seconds) for point in points], *_SMALL)
-    done_in = duration(shown.eta_seconds) if shown.lag and shown.eta_seconds is not None else ""
-    return Line(shown, len(rows), unwell, chart, done_in)
+    return Line(together(rows, unwell[0] if unwell else None), len(rows), unwell)
+
+
+def _spark(visit: Visit, row: Row) -> Chart | None:
+    points = visit.site.history.of(row.group, row.topic)
+    return line([(point.at, point.lag_seconds) for point in points], *_SMALL)
 
 
 def _urgency(row: Row) -> tuple[int, float, str, str, int]:

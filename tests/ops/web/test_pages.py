@@ -6,6 +6,7 @@ import json
 import re
 import tomllib
 import uuid
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,9 +18,11 @@ from confluent_kafka import Producer
 import ops.web.words
 from ops.dlq.marks import State
 from ops.lag.model import Verdict
+from ops.lag.watching import Looked
 from ops.running import Running
 from ops.web.application import build
 from ops.web.charts import line
+from ops.web.history import SPAN_S, History
 from ops.web.links import Followed, Kind, make_link
 from ops.web.table import PAGES
 from ops.web.users import Role
@@ -32,7 +35,7 @@ from services.notify.records import Accounting
 from services.runtime.dead_letters import Rejected, dead_letter
 from services.runtime.message import Lane
 from services.transfer import model as transfers
-from tests.ops.web.console import browser, make_console, signed_in, token_in
+from tests.ops.web.console import ROWS, browser, make_console, signed_in, token_in
 from tests.waiting import wait_for
 
 if TYPE_CHECKING:
@@ -238,14 +241,26 @@ def test_the_language_is_the_one_that_the_browser_wants_most(accepted: str, lang
     assert preferred(accepted) == language
 
 
-def test_a_chart_loses_no_peak_however_many_points_there_are() -> None:
+def test_an_hour_has_no_more_points_than_can_be_drawn_and_loses_no_peak_and_no_group() -> None:
+    history, other = History(), replace(ROWS[1], group="other")
+    for second in range(0, 5_000, 2):
+        rows = [replace(ROWS[0], lag_seconds=900.0 if second == 2_617 // 2 * 2 else 1.0)]
+        # A broker that is away for a moment does not tell of its groups.
+        history.note(Looked(float(second), 0.1, rows if second == 4_000 else [*rows, other]))
+    points = history.of(ROWS[0].group, ROWS[0].topic)
+    assert 150 < len(points) < 200
+    assert max(point.lag_seconds for point in points) == 900.0
+    assert (points[-1].at, points[-1].lag_seconds) == (4_998, 1.0)
+    assert points[0].at >= points[-1].at - SPAN_S
+    assert history.of("other", ROWS[1].topic)[0].at < 2_000
+
+
+def test_a_chart_is_a_line_from_edge_to_edge() -> None:
     assert line([(0, 1.0)], 100, 10) is None
-    chart = line([(second, 900.0 if second == 617 else 1.0) for second in range(1_000)], 100, 11)
+    chart = line([(0, 1.0), (5, 9.0), (10, 1.0)], 100, 11)
     assert chart is not None
-    assert (chart.largest, chart.newest, chart.last_at) == (900.0, 1.0, 999)
-    heights = [float(point.partition(",")[2]) for point in chart.points.split()]
-    assert len(heights) <= 200
-    assert min(heights) == 1.0
+    assert (chart.largest, chart.newest, chart.last_at) == (9.0, 1.0, 10)
+    assert chart.points == "0.0,9.0 50.0,1.0 100.0,9.0"
     flat = line([(0, 0.0), (1, 0.0)], 100, 11)
     assert flat is not None
     assert flat.points == "0.0,10.0 100.0,10.0"
