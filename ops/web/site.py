@@ -38,7 +38,7 @@ class Site:
     audits: Audits
     history: History = field(default_factory=History)
     tries: Tries = field(default_factory=Tries)
-    windows: Known = field(default_factory=Known)
+    known: Known = field(default_factory=Known)
     comparing: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))
     """Lets so many passwords be compared at a time: each takes 64 MiB."""
     stopping: threading.Event = field(default_factory=threading.Event)

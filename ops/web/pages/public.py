@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from ops.web.following import follow, wording
@@ -12,19 +12,18 @@ from services.maintenance.model import CLOSING, OVER, Status
 from services.notify.wording import translated
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from starlette.responses import Response
 
     from ops.web.visit import Visit
 
 _MOST_WINDOWS: Final = 100
-_KEPT_S: Final = 3.0
 
 
 async def status(visit: Visit) -> Response:
     """Show what is closed now, and what will be."""
-    windows = [window for window in await _windows(visit) if not window["drill"]]
+    windows = await visit.site.known.windows(partial(_read, visit))
     now = [_told(visit, window) for window in windows if window["status"] in CLOSING]
     coming = [_told(visit, window) for window in windows if window["status"] == Status.SCHEDULED]
     coming.sort(key=lambda window: window["starts_at"])
@@ -41,13 +40,9 @@ async def follow_one(visit: Visit) -> Response:
     return visit.page("follow.html.j2", 200 if course is not None else 404, course=course)
 
 
-async def _windows(visit: Visit) -> Sequence[Mapping[str, Any]]:
-    known = visit.site.windows
-    if time.monotonic() - known.at > _KEPT_S:
-        found = await read_windows(visit.site.running, None, _MOST_WINDOWS)
-        known.windows = [window for window in found if window["status"] not in OVER]
-        known.at = time.monotonic()
-    return known.windows
+async def _read(visit: Visit) -> list[Mapping[str, Any]]:
+    found = await read_windows(visit.site.running, None, _MOST_WINDOWS)
+    return [window for window in found if window["status"] not in OVER and not window["drill"]]
 
 
 def _told(visit: Visit, window: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import tomllib
@@ -23,6 +24,7 @@ from ops.running import Running
 from ops.web.application import build
 from ops.web.charts import line
 from ops.web.history import SPAN_S, History
+from ops.web.known import Known
 from ops.web.links import Followed, Kind, make_link
 from ops.web.table import PAGES
 from ops.web.users import Role
@@ -264,6 +266,19 @@ def test_a_chart_is_a_line_from_edge_to_edge() -> None:
     flat = line([(0, 0.0), (1, 0.0)], 100, 11)
     assert flat is not None
     assert flat.points == "0.0,10.0 100.0,10.0"
+
+
+async def test_the_database_is_asked_once_however_many_look_at_once() -> None:
+    asked = []
+
+    async def read() -> list[dict[str, Any]]:
+        asked.append(1)
+        await asyncio.sleep(0)
+        return [{"title": "a window"}]
+
+    known = Known()
+    assert await asyncio.gather(*(known.windows(read) for _ in range(5))) == [[{"title": "a window"}]] * 5
+    assert len(asked) == 1
 
 
 def test_no_two_pages_have_one_address() -> None:
