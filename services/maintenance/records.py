@@ -46,6 +46,12 @@ async def list_in_force(connection: Connection) -> list[InForce]:
     return [InForce(**row) for row in await connection.fetch(_QUERIES.list_in_force)]
 
 
+async def list_open(connection: Connection) -> list[dict[str, Any]]:
+    """Return the windows that customers are told of, the first to start first: each its plan, times and status."""
+    rows = await connection.fetch(_QUERIES.list_open)
+    return [{**row, **orjson.loads(row["plan"])} for row in map(dict, rows)]
+
+
 async def list_windows(connection: Connection, window_id: UUID | None, limit: int) -> list[dict[str, Any]]:
     """Return windows, the latest to start first: `plan` as it was published, times aware."""
     rows = await connection.fetch(_QUERIES.list_windows, window_id, limit)

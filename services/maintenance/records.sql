@@ -36,6 +36,13 @@ where $1::uuid is null or maintenance_window.window_id = $1
 order by starts_at desc, maintenance_window.window_id
 limit $2
 
+-- Windows that are to come or not over yet, rehearsals aside: what customers are told of.
+-- name: list_open
+select status, starts_at, ends_at, plan
+from maintenance_window
+where status not in ('ended', 'cancelled') and not (plan ->> 'drill')::boolean
+order by starts_at, window_id
+
 -- Windows that close something now.
 -- name: list_in_force
 select

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
+from ops.database import connect
 from ops.web.following import follow, wording
 from ops.web.links import read_link
-from ops.windows import read_windows
-from services.maintenance.model import CLOSING, OVER, Status
+from services.maintenance import records
+from services.maintenance.model import CLOSING, Status
 from services.notify.wording import translated
 
 if TYPE_CHECKING:
@@ -18,15 +19,12 @@ if TYPE_CHECKING:
 
     from ops.web.visit import Visit
 
-_MOST_WINDOWS: Final = 100
-
 
 async def status(visit: Visit) -> Response:
     """Show what is closed now, and what will be."""
     windows = await visit.site.known.windows(partial(_read, visit))
     now = [_told(visit, window) for window in windows if window["status"] in CLOSING]
     coming = [_told(visit, window) for window in windows if window["status"] == Status.SCHEDULED]
-    coming.sort(key=lambda window: window["starts_at"])
     response = visit.page("status.html.j2", now=now, coming=coming)
     response.headers["Cache-Control"] = "no-cache"
     response.headers["Vary"] = "Accept-Language, Cookie"
@@ -40,9 +38,9 @@ async def follow_one(visit: Visit) -> Response:
     return visit.page("follow.html.j2", 200 if course is not None else 404, course=course)
 
 
-async def _read(visit: Visit) -> list[Mapping[str, Any]]:
-    found = await read_windows(visit.site.running, None, _MOST_WINDOWS)
-    return [window for window in found if window["status"] not in OVER and not window["drill"]]
+async def _read(visit: Visit) -> list[dict[str, Any]]:
+    async with connect(visit.site.running, "maintenance") as connection:
+        return await records.list_open(connection)
 
 
 def _told(visit: Visit, window: Mapping[str, Any]) -> dict[str, Any]:

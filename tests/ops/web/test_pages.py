@@ -100,6 +100,7 @@ async def test_every_page_is_there_in_both_languages_and_nothing_is_left_in_the_
     await _dead_letters_are_masked_and_replayed_once(site, signed_in(site, Role.REVIEWER, application))
     await _more_than_a_form_can_name_are_done_in_parts(site, signed_in(site, Role.OPERATOR, application))
     await _a_customer_follows_without_names(site, application)
+    await _anybody_reads_of_what_is_not_over(site, browser(site, application, "en-GB"))
 
 
 async def _dead_letters_are_masked_and_replayed_once(site: Site, client: TestClient) -> None:
@@ -152,6 +153,27 @@ async def _a_customer_follows_without_names(site: Site, application: Any) -> Non
     gone = make_link(key, "", Followed(Kind.CASE, transfer_id), week)
     for wrong in (over, gone, path[:-3]):
         assert client.get(wrong).status_code == 404
+
+
+async def _anybody_reads_of_what_is_not_over(site: Site, client: TestClient) -> None:
+    connection = await asyncpg.connect(site.running.database, server_settings={"search_path": "maintenance"})
+    await connection.execute(_WINDOW, "started", _PLAN % ("ICBC", "false"), 1)
+    await connection.execute(_WINDOW, "started", _PLAN % ("CCB", "true"), 1)
+    await connection.execute(_WINDOW, "ended", _PLAN % ("BOC", "false"), 200)
+    await connection.close()
+    told = wait_for(lambda: text if "ICBC" in (text := client.get("/status").text) else None, what="the window")
+    assert "Construction" not in told, "a rehearsal"
+    assert "Bank of China" not in told, "what is over"
+
+
+_PLAN = """{"title": "t", "functions": ["withdrawal"], "scope": {"banks": ["%s"], "currencies": []}, "drill": %s,
+"ends": "automatic", "treatment": "hold", "reason": "Works", "reason_in": [], "alternatives": []}"""
+_WINDOW = """
+insert into maintenance_window
+(window_id, content_hash, plan, starts_at, ends_at, status, revision, event_type, event_body, occurred_at)
+select gen_random_uuid(), '', $2, now() + n * interval '1 s', now() + interval '1 h', $1, 1, '', '', now()
+from generate_series(1, $3) as n
+"""
 
 
 async def _add_transfer(dsn: str, transfer_id: uuid.UUID) -> None:
