@@ -6,9 +6,10 @@ import asyncio
 import hashlib
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from ops.acts import SCHEMA, record_act
+from ops.counts import count_text
 from ops.database import connect
 from ops.dlq.letters import Letter
 from ops.dlq.looking import read_selected
@@ -33,8 +34,8 @@ class Act(NamedTuple):
     why: str
 
 
-if TYPE_CHECKING:
-    Naming = Callable[[], Act]
+Naming: TypeAlias = "Callable[[], Act]"
+"""Says who acts, and why, once it is known that there is something to do; UserError where nobody says."""
 
 
 class NotWhole(UserError):
@@ -90,7 +91,7 @@ async def replay_letters(
             detail = {"letters": [_digest(record) for record in plan.records], "forced": how.forced}
             about = _about([record.letter for record in plan.records])
             act_id = await record_act(connection, who=who, what="dlq replay", about=about, why=why, detail=detail)
-        await replayer.replay(plan.records, act_id, how.per_second, lambda _count: None)
+        await replayer.replay(plan.records, act_id, how.per_second)
         return plan
 
 
@@ -132,4 +133,4 @@ def _digest(record: Record) -> dict[str, str]:
 
 
 def _about(letters: Sequence[Letter]) -> str:
-    return letters[0].id if len(letters) == 1 else f"{len(letters):,} dead letters"
+    return letters[0].id if len(letters) == 1 else count_text(len(letters), "dead letter")

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from ops.acts import Who, Why, given_reason, operator
 from ops.console import Json, console, print_json
+from ops.counts import count_text
 from ops.dlq.acting import Act, How, ReplayPlan, discard_letters, replay_letters
 from ops.dlq.letters import Letter, text_of
 from ops.dlq.looking import find, shown
@@ -190,7 +191,7 @@ def _say_plan(plan: ReplayPlan) -> None:
 
 
 def _count(number: int) -> str:
-    return "1 dead letter" if number == 1 else f"{number:,} dead letters"
+    return count_text(number, "dead letter")
 
 
 def _selection(

@@ -17,7 +17,7 @@ from services.runtime.topics import Place
 
 if TYPE_CHECKING:
     import uuid
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from ops.dlq.letters import Letter
     from ops.running import Running
@@ -58,17 +58,14 @@ class Replayer:
             await forget_replays(self._connection, [letter.place for letter in undone])
         return undone
 
-    async def replay(
-        self, records: Sequence[Record], act_id: uuid.UUID, per_second: float, progress: Callable[[int], None]
-    ) -> None:
-        """Write the records, at most so many a second, and tell how many are written; raises NoAnswer."""
+    async def replay(self, records: Sequence[Record], act_id: uuid.UUID, per_second: float) -> None:
+        """Write the records, at most so many a second; raises NoAnswer."""
         producer = self._producer()
         size = max(1, min(_CHUNK, int(per_second)))
         started = time.monotonic()
         for first in range(0, len(records), size):
             part = records[first : first + size]
             await self._replay_part(producer, part, act_id)
-            progress(first + len(part))
             # Paced by parts: this one's share of time must have passed before the next.
             await asyncio.sleep(max(0.0, started + (first + len(part)) / per_second - time.monotonic()))
 

@@ -11,6 +11,7 @@ from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, Resourc
 
 from local.settings import runtime_settings
 from local.topics import config_of
+from ops.counts import count_text
 from ops.doctor.model import Check, ok, unknown, wrong
 from ops.lag.expected import expected_groups
 from schemas.topics import TOPICS
@@ -42,7 +43,7 @@ def check_brokers(running: Running) -> list[Check]:
     except KafkaException as error:
         said = f"Kafka at {running.kafka} does not answer ({error.args[0].name()})"
         return [unknown("engines", said, "see whether it runs, and the KAFKA_ settings")]
-    checks = [ok("engines", f"Kafka at {running.kafka}: {_count(len(found.brokers), 'broker')}")]
+    checks = [ok("engines", f"Kafka at {running.kafka}: {count_text(len(found.brokers), 'broker')}")]
     counts = {name: len(topic.partitions) for name, topic in found.topics.items()}
     checks += _topics(admin, running.topic_prefix, counts)
     checks += _rights(admin, options, running.topic_prefix)
@@ -73,7 +74,7 @@ def _topics(admin: AdminClient, prefix: str, counts: Mapping[str, int]) -> Itera
                 alter = f"kafka-configs.sh --alter --topic {prefix}{topic.name} --add-config {key}={wanted}"
                 yield wrong("topics", f"{prefix}{topic.name}: {key} is {config[key].value}, not {wanted}", alter)
     if not missing and not differing and len(sizes) == 1:
-        yield ok("topics", f"{len(there)} topics of {_count(sizes.pop(), 'partition')}, kept as the contract says")
+        yield ok("topics", f"{len(there)} topics of {count_text(sizes.pop(), 'partition')}, kept as the contract says")
 
 
 def _rights(admin: AdminClient, options: Mapping[str, Any], prefix: str) -> Iterator[Check]:
@@ -165,10 +166,6 @@ def _groups(admin: AdminClient, prefix: str) -> Iterator[Check]:
                 continue
             count = 0
         if count:
-            yield ok("services", f"{service}: {_count(count, 'member')} in its group")
+            yield ok("services", f"{service}: {count_text(count, 'member')} in its group")
         else:
             yield wrong("services", f"{service}: no worker in its group", "start one: its log says why it ended")
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

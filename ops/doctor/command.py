@@ -27,8 +27,9 @@ _COLOURS: Final = {State.OK: "green", State.ADVICE: "yellow", State.WRONG: "red"
 
 
 def examine(*, as_json: Json = False) -> None:
-    """Check engines, clocks, settings, topics, migrations, permissions, services and the monitor; changes nothing.
+    """Check engines, clocks, settings, topics, migrations, permissions, services and the monitor.
 
+    It makes a topic of its own, with a group that reads it, and removes both; else it changes nothing.
     Exit 1 where something is wrong, 2 where something could not be looked at.
     """
     checks = asyncio.run(look(find_running()))

@@ -11,6 +11,7 @@ import asyncpg
 
 from local.setup import SERVICES
 from ops import acts
+from ops.counts import count_text
 from ops.database import connect
 from ops.doctor.model import Check, advice, ok, unknown, wrong
 from ops.errors import UserError
@@ -87,7 +88,7 @@ async def _schema(running: Running, schema: str, folders: Sequence[Path], master
         async with connect(running, schema) as connection:
             pending = await list_pending(connection, folders)
             if pending:
-                said = f"{schema}: {len(pending)} of its migrations are not applied, the first is {pending[0]}"
+                said = f"{schema}: {count_text(len(pending), 'migration')} not applied, the first is {pending[0]}"
                 return [wrong("migrations", said, "`sluice migrate` applies them")]
             checks = [ok("migrations", f"{schema}: all are applied, none was changed since")]
             checks += await _rights(connection, schema)

@@ -15,6 +15,7 @@ from ops.brokers import NoAnswer
 from ops.database import Unreachable
 from ops.errors import UserError
 from ops.web.sessions import LASTS
+from ops.web.users import WrongUser
 from ops.web.visit import Visit
 from ops.web.words import language_named, preferred
 from services.runtime.log import mask_text
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
+    from ops.web.sessions import Session
     from ops.web.site import Site
     from ops.web.users import Role
 
@@ -96,6 +98,8 @@ def guarded(site: Site, page: Page) -> Route:
 
 
 async def _answer(page: Page, visit: Visit) -> Response:
+    if page.role is not None and visit.problem is not None:
+        return _refused(page, visit, visit.problem)
     if page.role is not None and visit.user is None:
         return _to_sign_in(page, visit)
     if page.role is not None and not visit.may(page.role):
@@ -108,19 +112,31 @@ async def _answer(page: Page, visit: Visit) -> Response:
     except NotOurs as error:
         return visit.page("problem.html.j2", error.status, says=visit.words["problem"]["form"])
     except (UserError, SettingsError) as error:
-        _LOG.info("page_refused", path=page.path, error=type(error).__qualname__)
-        status = 503 if isinstance(error, NoAnswer | Unreachable) else 422
-        return visit.page("problem.html.j2", status, says=mask_text(str(error)))
+        return _refused(page, visit, error)
+
+
+def _refused(page: Page, visit: Visit, error: UserError | SettingsError) -> Response:
+    _LOG.info("page_refused", path=page.path, error=type(error).__qualname__)
+    status = 503 if isinstance(error, NoAnswer | Unreachable | WrongUser) else 422
+    return visit.page("problem.html.j2", status, says=mask_text(str(error)))
 
 
 def _begin(site: Site, request: Request) -> Visit:
-    session = site.sessions.read(request.cookies.get(cookie_name(site, "sluice_session"), ""))
+    session, problem = _session_of(site, request)
     known = request.cookies.get(cookie_name(site, "sluice_door"), "")
     nonce = session.nonce if session is not None else known or secrets.token_urlsafe(16)
     asked = language_named(request.query_params.get("lang"))
     kept = language_named(request.cookies.get("sluice_language"))
     language = asked or kept or preferred(request.headers.get("accept-language", ""))
-    return Visit(request, site, language, session, nonce)
+    return Visit(request, site, language, session, nonce, problem=problem)
+
+
+def _session_of(site: Site, request: Request) -> tuple[Session | None, UserError | None]:
+    try:
+        return site.sessions.read(request.cookies.get(cookie_name(site, "sluice_session"), "")), None
+    except UserError as error:
+        # Who is signed in is not known, which the pages for everybody need not know.
+        return None, error
 
 
 def _to_sign_in(page: Page, visit: Visit) -> Response:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
+    from ops.errors import UserError
     from ops.web.sessions import Session
     from ops.web.site import Site
     from ops.web.users import Role, User
@@ -41,6 +42,8 @@ class Visit:
     session: Session | None
     nonce: str
     form: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    problem: UserError | None = None
+    """Why it is not known who is signed in."""
 
     @property
     def user(self) -> User | None:

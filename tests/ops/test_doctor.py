@@ -94,7 +94,7 @@ async def test_what_is_wrong_in_the_database_is_named(kafka: str, database: str)
     checks = await check_database(Running(kafka, database, "", "real"), {"SLUICE_MASTER_KEY": KEY})
     assert found(checks, "migrations") == [
         "maintenance: migration runtime/0001_runtime.sql was changed after it was applied to this schema",
-        "closure: 1 of its migrations are not applied, the first is runtime/0004_pause.sql",
+        "closure: 1 migration not applied, the first is runtime/0004_pause.sql",
     ]
     assert found(checks, "settings") == ["transfer: SLUICE_MASTER_KEY is not the one that its data were written with"]
     assert found(checks, "services", State.ADVICE) == ["transfer is paused by somebody: the bank asked"]

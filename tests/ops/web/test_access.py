@@ -170,6 +170,15 @@ def test_a_cookie_that_was_changed_is_nobodys(site: Site) -> None:
     assert client.get("/lag").headers["Location"] == "/sign-in?next=%2Flag"
 
 
+def test_a_file_of_users_that_cannot_be_read_is_said_and_keeps_nobody_from_public_pages(site: Site) -> None:
+    client = signed_in(site, Role.VIEWER)
+    site.settings.users_file.write_text("{")
+    answer = client.get("/lag")
+    assert answer.status_code == 503
+    assert "is not what `sluice console user add` writes." in answer.text
+    assert client.get("/follow/none").status_code == 404
+
+
 def test_a_role_that_is_taken_away_is_away_at_once(site: Site, behind_the_gate: Starlette) -> None:
     client = signed_in(site, Role.REVIEWER, behind_the_gate)
     path = f"/cases/{uuid.UUID(int=1)}/approve"
