@@ -272,7 +272,14 @@ def _take_flag(book: Book, message: Message) -> None:
     if customer.erased_at is not None:
         # They are forgotten, until a profile says that they are back.
         return
-    before, customer.flagged_until = customer.flagged_until, data.until if isinstance(data, RiskFlagged) else None
+    before = customer.flagged_until
+    if isinstance(data, RiskFlagged):
+        customer.flags[data.rule] = data.until
+    elif data.rule is None:
+        customer.flags = {}
+    else:
+        customer.flags.pop(data.rule, None)
+    customer.flags = {rule: until for rule, until in customer.flags.items() if until > book.now}
     book.changed_customers[customer.customer_id] = customer
     if before != customer.flagged_until:
         for case in book.cases_of(customer.customer_id):

@@ -385,15 +385,21 @@ class Step(NamedTuple):
 class Customer:
     """A customer as far as closing needs them; without a profile there are no hashes.
 
-    `erase_wanted` is the id of what asked that they be forgotten, which waits for the end of their cases.
+    `flags` are until when each rule suspects them. `erase_wanted` is the id of what asked that they be forgotten, which
+    waits for the end of their cases.
     """
 
     customer_id: str
     profile: ProfileHashes | None = None
     wrapped_key: bytes | None = None
-    flagged_until: datetime | None = None
+    flags: dict[str, datetime] = field(default_factory=dict)
     erase_wanted: str | None = None
     erased_at: datetime | None = None
+
+    @property
+    def flagged_until(self) -> datetime | None:
+        """Until when a rule suspects them, whichever does longest."""
+        return max(self.flags.values(), default=None)
 
 
 @dataclass(slots=True)

@@ -30,7 +30,7 @@ on conflict do nothing
 
 -- name: lock_customers
 select
-    customer_id, name_hash, id_number_hash, phone_hash, phone_verified, flagged_until, erase_wanted, erased_at
+    customer_id, name_hash, id_number_hash, phone_hash, phone_verified, flags, erase_wanted, erased_at
 from customer
 where customer_id = any($1::text[])
 order by customer_id
@@ -183,12 +183,16 @@ set
     id_number_hash = new.id_number_hash,
     phone_hash = new.phone_hash,
     phone_verified = new.phone_verified,
+    flags = new.flags::jsonb,
     flagged_until = new.flagged_until,
     erase_wanted = new.erase_wanted,
     erased_at = new.erased_at
 from unnest(
-    $1::text[], $2::bytea[], $3::bytea[], $4::bytea[], $5::boolean[], $6::timestamptz[], $7::text[], $8::timestamptz[]
-) as new (customer_id, name_hash, id_number_hash, phone_hash, phone_verified, flagged_until, erase_wanted, erased_at)
+    $1::text[], $2::bytea[], $3::bytea[], $4::bytea[], $5::boolean[], $6::text[], $7::timestamptz[], $8::text[],
+    $9::timestamptz[]
+) as new (
+    customer_id, name_hash, id_number_hash, phone_hash, phone_verified, flags, flagged_until, erase_wanted, erased_at
+)
 where customer.customer_id = new.customer_id
 
 -- Clear what applicants of these customers said; their key is gone.

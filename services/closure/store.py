@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
+from datetime import datetime
 from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -122,7 +123,8 @@ async def lock_customers(connection: Connection, ids: Collection[str]) -> dict[s
 
 def _customer_of(row: Any, wrapped_key: bytes | None) -> Customer:
     profile = None if row["name_hash"] is None else ProfileHashes(*row[1:5])
-    return Customer(row["customer_id"], profile, wrapped_key, *row[5:])
+    flags = {rule: datetime.fromisoformat(until) for rule, until in orjson.loads(row["flags"]).items()}
+    return Customer(row["customer_id"], profile, wrapped_key, flags, row["erase_wanted"], row["erased_at"])
 
 
 async def _load_answers(connection: Connection, keys: Collection[AnswerKey]) -> dict[AnswerKey, Answer]:
@@ -182,6 +184,7 @@ def _customer_rows(customers: Iterable[Customer]) -> list[tuple[Any, ...]]:
         (
             one.customer_id,
             *(one.profile or _NO_PROFILE),
+            orjson.dumps(one.flags).decode(),
             one.flagged_until,
             one.erase_wanted,
             one.erased_at,

@@ -228,9 +228,9 @@ class Desk:
         """Have the identity system forget the customer."""
         return self.hear(message("customer.profiles", "customer.profile", None, CUSTOMER))
 
-    def flag(self, *, is_cleared: bool = False) -> list[Said]:
+    def flag(self, rule: str = "velocity", *, is_cleared: bool = False) -> list[Said]:
         """Suspect the customer for a day, or no more."""
-        flag = {"customer_id": CUSTOMER, "rule": "velocity"}
+        flag = {"customer_id": CUSTOMER, "rule": rule}
         if is_cleared:
             return self.hear(message("risk.events", "risk.cleared", flag, CUSTOMER))
         until = as_text(self.now + timedelta(days=1))

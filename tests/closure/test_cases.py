@@ -700,6 +700,19 @@ def test_a_person_looks_at_what_the_policy_names(
     assert desk.case(case_id).review_of == why
 
 
+def test_a_flag_is_over_when_every_rule_has_cleared_it() -> None:
+    desk = Desk()
+    desk.join()
+    for rule in ("many_failures", "velocity"):
+        desk.flag(rule)
+    desk.flag(is_cleared=True)
+    case_id, _ = desk.apply(accepts_fee=True, payout=PAYOUT)
+    assert types(desk.report(case_id, 1_000)) == ["closure.in_review"]
+    assert desk.case(case_id).review_of == "risk"
+    desk.flag("many_failures", is_cleared=True)
+    assert desk.memory.facts.customers[CUSTOMER].flagged_until is None
+
+
 def test_a_flag_that_has_run_out_or_is_taken_back_counts_no_more() -> None:
     for is_cleared in (False, True):
         desk = Desk()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
 
+from schemas.fields import as_text
 from services.runtime.database import create_pool
 from tests.closure.world import World
 from tests.waiting import wait_until
@@ -78,3 +80,18 @@ async def test_a_position_that_is_published_no_more_waits_for_its_customers_turn
     await forgetting
     # Nothing is owed any more: the case goes on at once.
     assert (await world.shown(case_id))["status"] == "in_flight"
+
+
+async def test_what_each_rule_says_of_somebody_is_kept_by_itself(pool: Pool) -> None:
+    world = World(pool)
+    await world.join(1)
+    body = {"customer_id": "person-1", "rule": "a", "until": as_text(world.now + timedelta(hours=1))}
+    await world.hear("risk.events", "risk.flagged", "person-1", body)
+    later = as_text(world.now + timedelta(hours=2))
+    await world.hear("risk.events", "risk.flagged", "person-1", body | {"rule": "b", "until": later})
+    asked = "select flagged_until from customer where customer_id = 'person-1'"
+    assert await pool.fetchval(asked) == world.now + timedelta(hours=2)
+    await world.hear("risk.events", "risk.cleared", "person-1", {"customer_id": "person-1", "rule": "b"})
+    assert await pool.fetchval(asked) == world.now + timedelta(hours=1)
+    await world.hear("risk.events", "risk.cleared", "person-1", {"customer_id": "person-1"})
+    assert await pool.fetchval(asked) is None

@@ -56,7 +56,7 @@ def forget(book: Book, lane: Lane, customer_id: str, asked_by: str, cause: Cause
     """
     customer = book.customers[customer_id]
     customer.profile = None
-    customer.flagged_until = None
+    customer.flags = {}
     customer.erase_wanted = None
     customer.erased_at = book.now
     _destroy(book, customer_id)
