@@ -25,11 +25,11 @@ from local.demo_messages import LEAVING, READERS, show_messages
 from local.demo_words import CURRENCY, sentence_of
 from local.temporary import temporary_folder
 from local.up import started
-from ops.console import console as terminal
 from ops.errors import UserError
 from ops.ledger import audit_everything
 from ops.running import running_from
 from ops.stopping import ToldToStop, ending_in_order
+from ops.terminal import terminal
 from schemas.envelope import encode_headers
 from services.runtime.calendar import BUSINESS_ZONE
 

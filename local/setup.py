@@ -9,10 +9,10 @@ from typing import Final
 from local.settings import LocalSettings, load_local_settings, runtime_settings
 from local.topics import TopicError, create_topics, require_topics
 from ops import acts
-from ops.console import console
 from ops.database import CANNOT_CONNECT, why_not_connected
 from ops.errors import UserError
 from ops.running import find_running
+from ops.terminal import terminal
 from services.closure.app import MIGRATIONS as CLOSURE_MIGRATIONS
 from services.maintenance.app import MIGRATIONS as MAINTENANCE_MIGRATIONS
 from services.notify.app import MIGRATIONS as NOTIFY_MIGRATIONS
@@ -75,14 +75,14 @@ def make_topics() -> None:
         settings.partitions,
         replication_factor=settings.replication_factor,
     )
-    console().print(f"Every topic is there, with {settings.partitions} partitions.")
+    terminal().print(f"Every topic is there, with {settings.partitions} partitions.")
 
 
 def make_tables() -> None:
     """Bring every service's schema up to date in the running system's database."""
     load_local_settings()
     asyncio.run(_migrate(find_running().database))
-    console().print(f"The tables are up to date: {', '.join(SERVICES)}.")
+    terminal().print(f"The tables are up to date: {', '.join(SERVICES)}.")
 
 
 def main() -> int:

@@ -33,8 +33,8 @@ from local.settings import LocalSettings, load_local_settings
 from local.settings_check import check_settings
 from local.setup import WORKERS, set_up
 from local.temporary import temporary_folder
-from ops.console import console
 from ops.errors import UserError
+from ops.terminal import terminal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -466,7 +466,7 @@ async def _why_not(client: aiohttp.ClientSession, slot: Slot) -> str | None:
 
 
 def _say(text: str, *, style: str | None = None) -> None:
-    console().print(escape(text), style=style, soft_wrap=True)
+    terminal().print(escape(text), style=style, soft_wrap=True)
 
 
 # --- For other programs ---

@@ -15,11 +15,11 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from ops.console import Json, console, print_json
 from ops.database import connect
 from ops.errors import UserError
 from ops.moments import moment_text
 from ops.running import find_running
+from ops.terminal import Json, print_json, terminal
 from services.runtime.database import load_queries
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def show(
     if as_json:
         print_json(acts)
         return
-    out = console()
+    out = terminal()
     if not acts:
         out.print("Nobody has done anything yet.")
         return

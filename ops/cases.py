@@ -12,12 +12,12 @@ from rich.table import Table
 
 from ops.closings import ask, closing_policy
 from ops.commands import Command, Desk, encode
-from ops.console import Json, console, print_json
 from ops.database import connect
 from ops.errors import UserError
 from ops.moments import moment_text
 from ops.money import amount_text
 from ops.running import find_running
+from ops.terminal import Json, print_json, terminal
 from schemas.closure import ClosureReview
 from services.closure import records
 from services.closure.model import IN_REVIEW, Status
@@ -76,13 +76,13 @@ def show(
     if as_json:
         print_json(found)
     elif case is not None:
-        _print_one(console(), found[0])
+        _print_one(terminal(), found[0])
     else:
         is_all = not statuses and clearance is None
-        _print(console(), found, is_all=is_all)
+        _print(terminal(), found, is_all=is_all)
         if len(found) == limit:
-            console().print(f"The latest {limit}; --limit for more.")
-        _print_reopenings(console(), reopenings if is_all else ())
+            terminal().print(f"The latest {limit}; --limit for more.")
+        _print_reopenings(terminal(), reopenings if is_all else ())
 
 
 async def read_cases(
@@ -250,10 +250,10 @@ def _decide(case_id: uuid.UUID, decision: str, reviewer: str, note: str, *, as_j
         print_json(case)
         return
     if is_half_approved(case, reviewer):
-        console().print(f"Case {case_id} is in review: another reviewer has to approve it, too.", soft_wrap=True)
+        terminal().print(f"Case {case_id} is in review: another reviewer has to approve it, too.", soft_wrap=True)
         return
     waits = f"; it waits for {_waits(case)}" if case["waits_for"] else ""
-    console().print(f"Case {case_id} is {case['status']}{waits}.", soft_wrap=True)
+    terminal().print(f"Case {case_id} is {case['status']}{waits}.", soft_wrap=True)
 
 
 def is_half_approved(case: Mapping[str, Any], reviewer: str) -> bool:

@@ -13,13 +13,13 @@ from rich.table import Table
 from ops.brokers import NoAnswer, asking
 from ops.closings import LOOK_EVERY_S, Refused, ask, closing_policy
 from ops.commands import ANSWER_WITHIN_S, Command, Desk, encode, publish, unanswered
-from ops.console import Json, console, print_json
 from ops.counts import count_text
 from ops.database import connect
 from ops.errors import UserError
 from ops.moments import moment_of, moment_text
 from ops.money import amount_text
 from ops.running import find_running
+from ops.terminal import Json, print_json, terminal
 from schemas.closure import ClearancePause, ClearanceResume, ClearanceStart
 from schemas.fields import as_text
 from services.closure import clearance_records
@@ -94,9 +94,9 @@ def show(
     if as_json:
         print_json(found)
     elif isinstance(found, list):
-        _print_all(console(), found)
+        _print_all(terminal(), found)
     else:
-        print_statement(console(), found)
+        print_statement(terminal(), found)
 
 
 async def _list(running: Running, limit: int) -> list[dict[str, Any]]:
@@ -210,7 +210,7 @@ def start(
     if dry_run and as_json:
         print_json(rehearsed)
     elif not as_json:
-        print_statement(console(), rehearsed)
+        print_statement(terminal(), rehearsed)
     if dry_run or not (yes or typer.confirm("Begin it?", err=True)):
         return
     id_ = clearance or uuid.uuid4()
@@ -220,7 +220,7 @@ def start(
         print_json(found)
     else:
         times = f"told at {moment_text(found['announce_at'])}, from {moment_text(found['starts_at'])} on"
-        console().print(f"Clearance {id_} is {_status(found)}: {times}.", soft_wrap=True)
+        terminal().print(f"Clearance {id_} is {_status(found)}: {times}.", soft_wrap=True)
 
 
 def _times(running: Running, moments: Mapping[str, str]) -> dict[str, str]:
@@ -305,4 +305,4 @@ def _change(type_: str, clearance_id: uuid.UUID, *, as_json: bool) -> None:
         return
     are = "is" if found["pending"] == 1 else "are"
     pending = f"{found['pending']:,} of {count_text(found['wallets'], 'wallet')} {are} pending"
-    console().print(f"Clearance {clearance_id} is {_status(found)}: {pending}.", soft_wrap=True)
+    terminal().print(f"Clearance {clearance_id} is {_status(found)}: {pending}.", soft_wrap=True)

@@ -12,13 +12,13 @@ import orjson
 import typer
 from rich.table import Table
 
-from ops.console import Json, console, print_json
 from ops.counts import count_text
 from ops.database import connect
 from ops.errors import UserError
 from ops.moments import FIRST, LAST, moment_of, moment_text
 from ops.money import amount_text
 from ops.running import find_running
+from ops.terminal import Json, print_json, terminal
 from services.closure import records as closings
 from services.maintenance import records as windows
 from services.notify import records as notices
@@ -79,9 +79,9 @@ def show_statement(
     if as_json:
         print_json(said)
     elif "at" in said:
-        _print_balance_at(console(), said)
+        _print_balance_at(terminal(), said)
     else:
-        _print_statement(console(), said)
+        _print_statement(terminal(), said)
 
 
 def _question(wallet: str, since: str | None, until: str | None, at: str | None, limit: int) -> _Question:
@@ -239,7 +239,7 @@ def show_transfer(
     if as_json:
         print_json(_transfer_json(record))
     else:
-        _print_transfer(console(), record)
+        _print_transfer(terminal(), record)
 
 
 async def _read_transfer(transfer_id: UUID) -> TransferRecord:
@@ -340,7 +340,7 @@ def show_audit(*, as_json: Json = False) -> None:
         listed = [{"rule": rule, "rows": rows} for rule, rows in findings]
         print_json({"clean": not findings, "findings": listed, **said.counts})
     else:
-        _print_audit(console(), said.looked_at, findings)
+        _print_audit(terminal(), said.looked_at, findings)
     if findings:
         raise SystemExit(1)
 

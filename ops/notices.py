@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from ops.console import Json, console, print_json
 from ops.counts import count_text
 from ops.database import connect
 from ops.errors import UserError
 from ops.moments import moment_text
 from ops.running import find_running
+from ops.terminal import Json, print_json, terminal
 from services.notify import records
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def show(
     if as_json:
         print_json(asdict(said) | ({} if goes is None else {"broadcast": asdict(goes)}))
     else:
-        _print(console(), said, goes)
+        _print(terminal(), said, goes)
 
 
 async def read_notices(running: Running, event: str | None, customer: str | None, limit: int) -> Accounting:

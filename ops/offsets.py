@@ -12,12 +12,12 @@ from rich.table import Table
 from local.settings import runtime_settings
 from local.setup import SERVICES
 from ops.brokers import asking
-from ops.console import Json, console, print_json
 from ops.counts import count_text
 from ops.database import connect
 from ops.errors import UserError
 from ops.moments import moment_text
 from ops.running import Running, find_running
+from ops.terminal import Json, print_json, terminal
 from services.runtime.offsets import Consumed, accept_gap, load_all
 from services.runtime.topics import Log, Place, Topics
 
@@ -40,7 +40,7 @@ def show(*, as_json: Json = False) -> None:
         says = "" if row["gap"] is None else _gap_text(**row["gap"])
         figures = (row["partition"], row["next_offset"], row["log_start"], row["log_end"], row["lag"])
         table.add_row(row["service"], row["topic"], *(str(figure) for figure in figures), says)
-    out = console()
+    out = terminal()
     out.print(table)
     if any(row["gap"] for row in rows):
         out.print("A partition with a gap stands still until: sluice offsets accept SERVICE TOPIC [PARTITION]")
@@ -108,7 +108,7 @@ def accept(
 async def _accept(running: Running, service: str, topic: str, partition: int | None) -> None:
     if service not in SERVICES:
         raise NothingToAccept(f"There is no service {service!r}; there is {', '.join(SERVICES)}.")
-    out = console()
+    out = terminal()
     async with connect(running, service) as connection:
         consumed = [row for row in await load_all(connection) if row.topic == topic]
         stopped = [row for row in consumed if partition in {None, row.partition} and _open_gap(row)]

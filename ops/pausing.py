@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from ops.acts import SCHEMA, Who, Why, given_reason, operator, record_act
-from ops.console import console
 from ops.database import connect
 from ops.errors import UserError
 from ops.running import find_running
+from ops.terminal import terminal
 from services.runtime.pausing import begin_pause, end_pause, load_pause
 
 if TYPE_CHECKING:
@@ -39,13 +39,13 @@ class AlreadySo(UserError):
 def pause(service: _Service, why: Why, who: Who = None) -> None:
     """Have every worker of a service take no record and no timer from its next batch on, until `sluice resume`."""
     began = asyncio.run(begin(find_running(), _checked(service), operator(who), given_reason(why)))
-    console().print(f"{service} is {began}. It stays in its group, and goes on with `sluice resume {service}`.")
+    terminal().print(f"{service} is {began}. It stays in its group, and goes on with `sluice resume {service}`.")
 
 
 def resume(service: _Service, why: Why, who: Who = None) -> None:
     """Have a paused service go on where it stood."""
     ended = asyncio.run(end(find_running(), _checked(service), operator(who), given_reason(why)))
-    console().print(f"{service} goes on. It was {ended}.")
+    terminal().print(f"{service} goes on. It was {ended}.")
 
 
 async def begin(running: Running, service: str, who: str, why: str) -> Pause:

@@ -13,13 +13,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from ops.commands import Answer, Command
-from ops.console import Json, console, print_json
 from ops.counts import count_text
 from ops.database import connect
 from ops.errors import UserError
 from ops.maintenance import REFUSED, ask
 from ops.moments import moment_of, moment_text
 from ops.running import find_running
+from ops.terminal import Json, print_json, terminal
 from schemas.fields import as_text
 from services.maintenance import records
 from services.notify import records as notices
@@ -100,7 +100,7 @@ def show(
     if as_json:
         print_json(found)
     else:
-        _print(console(), found)
+        _print(terminal(), found)
 
 
 async def read_windows(running: Running, window_id: uuid.UUID | None, limit: int) -> list[dict[str, Any]]:
@@ -402,7 +402,7 @@ def _send(running: Running, command: Command, *, as_json: bool) -> None:
         return
     until = f"from {_text(answer.data['starts_at'])} to {_text(answer.data['ends_at'])}"
     is_closed = ": it is closed now" if answer.type == "window.started" and not answer.data["drill"] else ""
-    console().print(f"{answer.type}: {answer.data['window_id']} {until}{is_closed}.", soft_wrap=True)
+    terminal().print(f"{answer.type}: {answer.data['window_id']} {until}{is_closed}.", soft_wrap=True)
 
 
 def _refusal(answer: Answer) -> UserError:

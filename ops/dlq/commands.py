@@ -13,7 +13,6 @@ from rich.markup import escape
 from rich.table import Table
 
 from ops.acts import Who, Why, given_reason, operator
-from ops.console import Json, console, print_json
 from ops.counts import count_text
 from ops.dlq.acting import Act, How, ReplayPlan, discard_letters, replay_letters
 from ops.dlq.letters import Letter, text_of
@@ -24,6 +23,7 @@ from ops.dlq.selection import Ids, Key, Reason, Selection, Since, Topic, Until, 
 from ops.errors import UserError
 from ops.moments import moment_of, moment_text
 from ops.running import find_running
+from ops.terminal import Json, print_json, terminal
 from services.runtime.log import mask_text
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def show_letter(
                 else orjson.dumps(value).decode()
             )
             table.add_row(name, escape(text))
-    console().print(table)
+    terminal().print(table)
 
 
 # --- Acting ---
@@ -119,7 +119,7 @@ def export(
     letters, marks = asyncio.run(find(find_running(), selection))
     waiting = [letter for letter in letters if state_of(letter, marks) is State.WAITING]
     write_repairs(file, waiting)
-    console().print(f"Wrote {_count(len(waiting))} to {file}. It holds personal data: delete it when you are done.")
+    terminal().print(f"Wrote {_count(len(waiting))} to {file}. It holds personal data: delete it when you are done.")
 
 
 def replay(
@@ -147,7 +147,7 @@ def replay(
     how = How(repaired, rate, force)
     plan = asyncio.run(replay_letters(running, selection, how, _act(who, why) if yes else None, _say_plan))
     if plan.records:
-        console().print(f"Replayed {_count(len(plan.records))}." if yes else "Nothing was done: --yes does it.")
+        terminal().print(f"Replayed {_count(len(plan.records))}." if yes else "Nothing was done: --yes does it.")
 
 
 def discard(
@@ -167,7 +167,7 @@ def discard(
     if selection.is_everything:
         raise TooMuch("Say which: ids, or --topic, --reason, --key, --since or --until.")
     asked, waiting = asyncio.run(discard_letters(find_running(), selection, _act(who, why) if yes else None))
-    out = console()
+    out = terminal()
     out.print(f"{_count(len(waiting))} of {asked:,} asked for wait and would be set aside.")
     if not waiting or not yes:
         out.print("Nothing was done" + (": --yes does it." if waiting else "."))
@@ -181,7 +181,7 @@ def _act(who: str | None, why: str) -> Naming:
 
 
 def _say_plan(plan: ReplayPlan) -> None:
-    out = console()
+    out = terminal()
     for topic, count in plan.targets.items():
         out.print(f"{_count(count)} to {topic}")
     if plan.done:
@@ -215,7 +215,7 @@ _COLUMNS: Final = ("id", "when", "state", "reason", "key", "detail")
 def _print(
     newest: Sequence[Letter], found: Sequence[Letter], marks: Mapping[LetterPlace, Mark], *, values: bool
 ) -> None:
-    out = console()
+    out = terminal()
     if not newest:
         out.print("There are no dead letters.")
         return

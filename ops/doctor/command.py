@@ -11,12 +11,12 @@ from rich.table import Table
 
 from local.secrets import kept_keys
 from local.settings import load_local_settings
-from ops.console import Json, console, print_json
 from ops.doctor.brokers import check_brokers
 from ops.doctor.databases import check_database
 from ops.doctor.here import check_disk, check_services, check_settings, in_order
 from ops.doctor.model import Check, State
 from ops.running import find_running
+from ops.terminal import Json, print_json, terminal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -55,7 +55,7 @@ async def look(running: Running) -> list[Check]:
 
 
 def _print(checks: Sequence[Check]) -> None:
-    out = console()
+    out = terminal()
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(no_wrap=True)
     table.add_column(no_wrap=True)

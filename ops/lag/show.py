@@ -12,12 +12,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from ops.brokers import asking
-from ops.console import Json, console, print_json
 from ops.lag.model import Row, Verdict
 from ops.lag.system import make_collector
 from ops.lag.verdict import duration
 from ops.running import find_running
 from ops.stopping import ending_in_order
+from ops.terminal import Json, print_json, terminal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -63,7 +63,7 @@ def show(
     if as_json:
         print_json(rows)
     else:
-        console().print(_drawn(rows, every=every))
+        terminal().print(_drawn(rows, every=every))
     if any(row.verdict is not Verdict.OK for row in rows):
         raise typer.Exit(1)
 
@@ -80,7 +80,7 @@ def _look_until_certain(collector: Collector, look: Callable[[], list[Row]]) -> 
 def _watch(look: Callable[[], list[Row]], *, every: bool) -> None:
     with (
         ending_in_order("Stopped watching."),
-        Live(console=console(), auto_refresh=False, screen=console().is_terminal) as live,
+        Live(console=terminal(), auto_refresh=False, screen=terminal().is_terminal) as live,
     ):
         while True:
             live.update(_drawn(look(), every=every), refresh=True)

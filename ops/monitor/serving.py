@@ -16,7 +16,6 @@ from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from local.settings import runtime_settings
-from ops.console import plain_json
 from ops.lag.collector import Collector
 from ops.lag.expected import expected_groups
 from ops.lag.metrics import lag_text
@@ -25,6 +24,7 @@ from ops.monitor.metrics import StateMetrics
 from ops.monitor.state import State
 from ops.pausing import paused_groups
 from ops.running import find_running
+from ops.terminal import plain_json
 from services.runtime.log import configure_logging
 
 if TYPE_CHECKING:

@@ -10,10 +10,10 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from ops.console import Json, console, print_json
 from ops.moments import moment_text
 from ops.money import amount_text
 from ops.running import find_running
+from ops.terminal import Json, print_json, terminal
 from ops.trace.following import Asked, trace
 from services.runtime.calendar import BUSINESS_ZONE
 
@@ -44,7 +44,7 @@ def show(
     if as_json:
         print_json(story)
     else:
-        print_story(console(), story)
+        print_story(terminal(), story)
 
 
 def print_story(out: Console, story: Story) -> None:

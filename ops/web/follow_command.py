@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ops.acts import SCHEMA, Who, Why, given_reason, operator, record_act
-from ops.console import Json, console, print_json
 from ops.database import connect
 from ops.errors import UserError
 from ops.running import find_running
+from ops.terminal import Json, print_json, terminal
 from ops.web.following import kind_of
 from ops.web.links import make_link
 from ops.web.settings import load_console
@@ -49,7 +49,7 @@ def link(
     if as_json:
         print_json({"url": url, "days": days})
     else:
-        console().print(url, soft_wrap=True)
+        terminal().print(url, soft_wrap=True)
 
 
 async def linked(

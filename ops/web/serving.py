@@ -12,11 +12,11 @@ import typer
 import uvicorn
 
 from local.jars import SCRIPTS, fetched_scripts
-from ops.console import console
 from ops.errors import UserError
 from ops.lag.system import make_collector
 from ops.lag.watching import Watch
 from ops.running import find_running
+from ops.terminal import terminal
 from ops.web.application import build
 from ops.web.settings import load_console
 from ops.web.site import Site, make_site
@@ -64,7 +64,7 @@ def show(
     said = {"port": port, "host": host}
     given = {name: value for name, value in said.items() if value is not None}
     configure_logging("warning", "console")
-    _serve(load_console().model_copy(update=given), lambda url: console().print(url, soft_wrap=True))
+    _serve(load_console().model_copy(update=given), lambda url: terminal().print(url, soft_wrap=True))
 
 
 def main() -> None:

@@ -12,8 +12,8 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from ops.console import console
 from ops.running import find_home
+from ops.terminal import terminal
 from ops.web.settings import USERS_FILE
 from ops.web.users import Role, UserFile
 
@@ -32,7 +32,7 @@ def add(
     users = _users()
     password = secrets.token_urlsafe(16) if generate else _password()
     users.put(name, role, password)
-    out = console()
+    out = terminal()
     out.print(f"{name} may sign in as {role}; sessions with an older password have ended.")
     if generate:
         out.print(f"The password is {password}", markup=False, soft_wrap=True)
@@ -41,7 +41,7 @@ def add(
 def remove(name: Name) -> None:
     """Take somebody out; their sessions end at once."""
     _users().remove(name)
-    console().print(f"{name} may not sign in any more.")
+    terminal().print(f"{name} may not sign in any more.")
 
 
 def ls() -> None:
@@ -49,7 +49,7 @@ def ls() -> None:
     table = Table("name", "role", box=None, pad_edge=False)
     for user in _users().all():
         table.add_row(user.name, user.role)
-    console().print(table)
+    terminal().print(table)
 
 
 def _users() -> UserFile:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import pytest
 
-from ops.console import _plain
+from ops.terminal import _plain
 from services.closure import clearance_store, records
 from services.closure.model import TRANSITIONS, Status
 from services.closure.records import _RULES, mask_account, public_part

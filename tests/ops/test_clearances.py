@@ -9,7 +9,7 @@ import pytest
 
 from ops.clearances import print_statement
 from ops.cli import name_ids
-from ops.console import console
+from ops.terminal import terminal
 from tests.ops.test_one_sentence import refusal, sluice
 
 AMOUNTS = ("total", "paid_out", "fee", "waiting", "blocked", "moved")
@@ -24,13 +24,13 @@ FOUND: dict[str, Any] = {
 
 
 def test_amounts_are_written_out_and_what_is_not_listed_is_counted(capsys: pytest.CaptureFixture[str]) -> None:
-    print_statement(console(), FOUND)
+    print_statement(terminal(), FOUND)
     said = capsys.readouterr().out
     assert "1,234.50 CNY" in said
     assert "wallet:a  obligation_open: 1.20 CNY" in said
     assert "and 2 more; --limit" in said
     assert "Nothing was closed or paid" in said
-    print_statement(console(), {**FOUND, "dry_run": False, "blocked": 1})
+    print_statement(terminal(), {**FOUND, "dry_run": False, "blocked": 1})
     said = capsys.readouterr().out
     assert "more" not in said
     assert "Nothing was closed" not in said
@@ -38,11 +38,11 @@ def test_amounts_are_written_out_and_what_is_not_listed_is_counted(capsys: pytes
 
 def test_past_its_deadline_it_says_what_it_waits_for(capsys: pytest.CaptureFixture[str]) -> None:
     late = {**FOUND, "dry_run": False, "status": "running", "is_over": True}
-    print_statement(console(), {**late, "pending": 1, "pending_by": {"draining": 1}})
+    print_statement(terminal(), {**late, "pending": 1, "pending_by": {"draining": 1}})
     said = capsys.readouterr().out
     assert "Its deadline has passed: it waits for 1 wallet (1 draining), see `sluice cases --clearance 0192" in said
     assert "waiting has what is pending, too" in said
-    print_statement(console(), {**late, "paused": True})
+    print_statement(terminal(), {**late, "paused": True})
     said = capsys.readouterr().out
     assert "when it is resumed, `sluice clearance resume 0192" in said
     assert "is pending" not in said

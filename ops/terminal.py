@@ -16,7 +16,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON, amounts in minor
 """The option that every command has whose output a program may read."""
 
 
-def console() -> Console:
+def terminal() -> Console:
     """Return a console of the terminal's width, or a wide one when the output goes to a file or a pipe."""
     found = Console(highlight=False, soft_wrap=False)
     return found if found.is_terminal else Console(highlight=False, width=_PIPED_WIDTH)
