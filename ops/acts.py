@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import orjson
 import typer
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from ops.database import connect
 from ops.errors import UserError
 from ops.moments import moment_text
 from ops.running import find_running
-from ops.terminal import Json, print_json, terminal
+from ops.terminal import Fitted, Json, print_json, terminal
 from services.runtime.database import load_queries
 
 if TYPE_CHECKING:
@@ -78,10 +78,10 @@ def show(
     if not acts:
         out.print("Nobody has done anything yet.")
         return
-    table = Table("when", "who", "what", "about", "why", box=None, pad_edge=False)
+    table = Table("when", "who", "what", "about", Column("why", overflow="fold"), box=None, pad_edge=False)
     for act in acts:
         table.add_row(moment_text(act["at"]), *(escape(act[name]) for name in ("who", "what", "about", "why")))
-    out.print(table)
+    out.print(Fitted(table))
 
 
 async def newest_acts(running: Running, limit: int, what: str | None = None) -> list[dict[str, Any]]:

@@ -17,7 +17,7 @@ from ops.errors import UserError
 from ops.moments import moment_text
 from ops.money import amount_text
 from ops.running import find_running
-from ops.terminal import Json, print_json, terminal
+from ops.terminal import Fitted, Json, print_json, terminal
 from schemas.closure import ClosureReview
 from services.closure import records
 from services.closure.model import IN_REVIEW, Status
@@ -139,7 +139,7 @@ def _print(out: Console, cases: Sequence[Mapping[str, Any]], *, is_all: bool) ->
     table = Table(box=None, pad_edge=False)
     columns = ("case", "subject", "customer", "stands", "since", "why", "balance", "fee", "paid", "waits for", "until")
     for name in columns:
-        table.add_column(name, overflow="fold", justify="right" if name in {"balance", "fee", "paid"} else "left")
+        table.add_column(name, justify="right" if name in {"balance", "fee", "paid"} else "left")
     for case in cases:
         until = "" if case["next_at"] is None else moment_text(case["next_at"])
         table.add_row(
@@ -153,7 +153,7 @@ def _print(out: Console, cases: Sequence[Mapping[str, Any]], *, is_all: bool) ->
             _waits(case),
             until,
         )
-    out.print(table)
+    out.print(Fitted(table))
 
 
 def _print_reopenings(out: Console, reopenings: Sequence[Mapping[str, Any]]) -> None:

@@ -19,7 +19,7 @@ from ops.errors import UserError
 from ops.moments import moment_of, moment_text
 from ops.money import amount_text
 from ops.running import find_running
-from ops.terminal import Json, print_json, terminal
+from ops.terminal import Fitted, Json, print_json, terminal
 from schemas.closure import ClearancePause, ClearanceResume, ClearanceStart
 from schemas.fields import as_text
 from services.closure import clearance_records
@@ -132,7 +132,7 @@ def _print_all(out: Console, clearances: Sequence[Mapping[str, Any]]) -> None:
         times = (moment_text(one["starts_at"]), moment_text(one["deadline"]))
         counts = (f"{one['wallets']:,}", f"{one['begun']:,}")
         table.add_row(str(one["clearance_id"]), one["cause"], _status(one), *times, *counts)
-    out.print(table)
+    out.print(Fitted(table))
 
 
 def _status(one: Mapping[str, Any]) -> str:

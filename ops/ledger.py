@@ -18,7 +18,7 @@ from ops.errors import UserError
 from ops.moments import FIRST, LAST, moment_of, moment_text
 from ops.money import amount_text
 from ops.running import find_running
-from ops.terminal import Json, print_json, terminal
+from ops.terminal import Fitted, Json, print_json, terminal
 from services.closure import records as closings
 from services.maintenance import records as windows
 from services.notify import records as notices
@@ -181,7 +181,7 @@ def _print_statement(out: Console, said: Mapping[str, Any]) -> None:
         names = ("posted", "reserved", "available", "spendable")
         figures = (f"{name} {amount_text(said[f'{name}_minor'], currency)}" for name in names)
         out.print(f"  {', '.join(figures)}")
-    out.print(_entries_table(said["entries"]))
+    out.print(Fitted(_entries_table(said["entries"])))
     if said["has_more"]:
         of = "" if said["entry_count"] is None else f" of {said['entry_count']:,}"
         out.print(f"The latest {len(said['entries']):,}{of}; --limit for more.")
@@ -198,10 +198,10 @@ def _entries_table(entries: Iterable[Mapping[str, Any]]) -> Table:
     table = Table(box=None, pad_edge=False)
     table.add_column("when", no_wrap=True)
     table.add_column("what")
-    table.add_column("other party", overflow="fold")
+    table.add_column("other party")
     for name in ("amount", "balance"):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("transfer", overflow="fold")
+    table.add_column("transfer")
     for entry in entries:
         after = entry["after_minor"]
         table.add_row(

@@ -7,14 +7,14 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table
+from rich.table import Column, Table
 
 from ops.counts import count_text
 from ops.database import connect
 from ops.errors import UserError
 from ops.moments import moment_text
 from ops.running import find_running
-from ops.terminal import Json, print_json, terminal
+from ops.terminal import Fitted, Json, print_json, terminal
 from services.notify import records
 
 if TYPE_CHECKING:
@@ -78,12 +78,13 @@ def _print(out: Console, said: Accounting, goes: Broadcast | None) -> None:
     counts |= {"suppressed": said.suppressed, "pending": said.pending}
     parts = ", ".join(f"{count:,} {status}" for status, count in counts.items() if count)
     out.print(f"{count_text(said.accepted, 'notice')}: {parts}.")
-    table = Table("time", "customer", "told of", "channel", "became", "why", "attempts")
+    attempts = Column("attempts", overflow="fold")
+    table = Table("time", "customer", "told of", "channel", "became", "why", attempts, box=None, pad_edge=False)
     for item in said.items:
-        attempts = "; ".join(map(_attempt, item["attempts"]))
-        became = (item["status"], item["why"] or "", attempts)
+        tried = "; ".join(map(_attempt, item["attempts"]))
+        became = (item["status"], item["why"] or "", tried)
         table.add_row(moment_text(item["created_at"]), item["customer_id"], item["template"], item["channel"], *became)
-    out.print(table)
+    out.print(Fitted(table))
     if said.accepted > len(said.items):
         out.print(f"The latest {len(said.items):,} of {said.accepted:,}; --limit lists more.")
 

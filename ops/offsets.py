@@ -17,7 +17,7 @@ from ops.database import connect
 from ops.errors import UserError
 from ops.moments import moment_text
 from ops.running import Running, find_running
-from ops.terminal import Json, print_json, terminal
+from ops.terminal import Fitted, Json, print_json, terminal
 from services.runtime.offsets import Consumed, accept_gap, load_all
 from services.runtime.topics import Log, Place, Topics
 
@@ -41,7 +41,7 @@ def show(*, as_json: Json = False) -> None:
         figures = (row["partition"], row["next_offset"], row["log_start"], row["log_end"], row["lag"])
         table.add_row(row["service"], row["topic"], *(str(figure) for figure in figures), says)
     out = terminal()
-    out.print(table)
+    out.print(Fitted(table))
     if any(row["gap"] for row in rows):
         out.print("A partition with a gap stands still until: sluice offsets accept SERVICE TOPIC [PARTITION]")
 

@@ -5,12 +5,22 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, is_dataclass
 from datetime import UTC, date, datetime
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 from rich.console import Console
+from rich.measure import Measurement
+from rich.padding import Padding
+from rich.text import Text
 
-_PIPED_WIDTH = 200
+if TYPE_CHECKING:
+    from rich.console import ConsoleOptions, RenderResult
+    from rich.table import Column, Table
+
+_PIPED_WIDTH: Final = 200
+_LEAST_FOLDED: Final = 16
+_UNBOUNDED: Final = 10_000
+_GAP: Final = 2
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, amounts in minor units.")]
 """The option that every command has whose output a program may read."""
@@ -20,6 +30,43 @@ def terminal() -> Console:
     """Return a console of the terminal's width, or a wide one when the output goes to a file or a pipe."""
     found = Console(highlight=False, soft_wrap=False)
     return found if found.is_terminal else Console(highlight=False, width=_PIPED_WIDTH)
+
+
+class Fitted:
+    """A table where its words fit beside one another, else its rows one below the other: ids stay whole.
+
+    Columns that fold (`overflow="fold"`) may break anywhere: texts that nobody copies.
+    """
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        columns = self._table.columns
+        sizes = [_size(column, console, options) for column in columns]
+        excess = sum(size.maximum for size in sizes) + _GAP * (len(sizes) - 1) - options.max_width
+        for column, size in sorted(zip(columns, sizes, strict=True), key=lambda each: each[0].overflow != "fold"):
+            taken = min(max(excess, 0), size.maximum - size.minimum)
+            column.width, excess = size.maximum - taken, excess - taken
+        if excess <= 0:
+            yield self._table
+            return
+        names = [str(column.header) for column in columns]
+        for cells in zip(*(column.cells for column in columns), strict=True):
+            texts = [console.render_str(str(cell)) for cell in cells]
+            first, *others = [(name, text) for name, text in zip(names, texts, strict=True) if text]
+            yield first[1]
+            said = [Text.assemble((f"{name} ", "dim"), text) for name, text in others]
+            yield Padding(Text(" · ").join(said), (0, 0, 0, _GAP))
+
+
+def _size(column: Column, console: Console, options: ConsoleOptions) -> Measurement:
+    """Return the width of a column's longest word, or of as much as a text may be folded to, and that of its texts."""
+    texts = [console.render_str(str(cell)) for cell in (column.header, *column.cells)]
+    sizes = [Measurement.get(console, options.update(width=_UNBOUNDED), text) for text in texts]
+    most = max(size.maximum for size in sizes)
+    least = most if column.no_wrap else max(size.minimum for size in sizes)
+    return Measurement(min(_LEAST_FOLDED, most) if column.overflow == "fold" else least, most)
 
 
 def print_json(value: Any) -> None:

@@ -19,7 +19,7 @@ from ops.errors import UserError
 from ops.maintenance import REFUSED, ask
 from ops.moments import moment_of, moment_text
 from ops.running import find_running
-from ops.terminal import Json, print_json, terminal
+from ops.terminal import Fitted, Json, print_json, terminal
 from schemas.fields import as_text
 from services.maintenance import records
 from services.notify import records as notices
@@ -156,7 +156,7 @@ def _print(out: Console, windows: Sequence[Mapping[str, Any]]) -> None:
         when = (moment_text(window["starts_at"]), moment_text(window["ends_at"]))
         counts = (f"{window[name]:,}" for name in figures)
         table.add_row(window["window_id"], escape(window["title"]), status, *when, _closes(window), *counts)
-    out.print(table)
+    out.print(Fitted(table))
     if "steps" in windows[0]:
         _print_one(out, windows[0])
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import orjson
 import typer
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from ops.acts import Who, Why, given_reason, operator
 from ops.counts import count_text
@@ -23,7 +23,7 @@ from ops.dlq.selection import Ids, Key, Reason, Selection, Since, Topic, Until, 
 from ops.errors import UserError
 from ops.moments import moment_of, moment_text
 from ops.running import find_running
-from ops.terminal import Json, print_json, terminal
+from ops.terminal import Fitted, Json, print_json, terminal
 from services.runtime.log import mask_text
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def show_letter(
     if as_json:
         print_json(said)
         return
-    table = Table(box=None, pad_edge=False, show_header=False)
+    table = Table("name", Column("value", overflow="fold"), box=None, pad_edge=False, show_header=False)
     for name, value in said.items():
         if name == "headers":
             for header, text in value.items():
@@ -221,13 +221,13 @@ def _print(
         return
     table = Table(box=None, pad_edge=False)
     for name in (*_COLUMNS, *(("value",) if values else ())):
-        table.add_column(name, overflow="fold")
+        table.add_column(name, overflow="fold" if name in {"key", "detail", "value"} else "ellipsis")
     for letter in newest:
         said = shown(letter, state_of(letter, marks), values=values)
         texts = [moment_text(said["at"]) if name == "when" else said[name] or "" for name in _COLUMNS]
         texts += [orjson.dumps(said["value"]).decode()] if values else []
         table.add_row(*(escape(text) for text in texts))
-    out.print(table)
+    out.print(Fitted(table))
     counts = Counter((state_of(letter, marks), letter.reason) for letter in found)
     says = ", ".join(f"{count:,} {state} ({why})" for (state, why), count in sorted(counts.items()))
     out.print(f"{len(newest):,} of {_count(len(found))}: {says}.")

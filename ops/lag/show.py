@@ -17,7 +17,7 @@ from ops.lag.system import make_collector
 from ops.lag.verdict import duration
 from ops.running import find_running
 from ops.stopping import ending_in_order
-from ops.terminal import Json, print_json, terminal
+from ops.terminal import Fitted, Json, print_json, terminal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -92,7 +92,7 @@ def _drawn(rows: Sequence[Row], *, every: bool) -> RenderableType:
         return "There is no consumer group."
     table = Table(box=None, pad_edge=False)
     for name in ("group", "topic"):
-        table.add_column(name, overflow="fold")
+        table.add_column(name)
     for name in ("partition", "behind", "wait", "in/s", "out/s", "done in"):
         table.add_column(name, justify="right")
     table.add_column("verdict")
@@ -104,7 +104,7 @@ def _drawn(rows: Sequence[Row], *, every: bool) -> RenderableType:
         well = [row for row in lines if row.verdict is Verdict.OK]
         if well and not every:
             _add(table, together(well), "all" if len(well) == len(lines) else f"{len(well)} others")
-    return table
+    return Fitted(table)
 
 
 def together(rows: Sequence[Row], worst: Row | None = None) -> Row:

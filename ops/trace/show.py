@@ -13,7 +13,7 @@ from rich.table import Table
 from ops.moments import moment_text
 from ops.money import amount_text
 from ops.running import find_running
-from ops.terminal import Json, print_json, terminal
+from ops.terminal import Fitted, Json, print_json, terminal
 from ops.trace.following import Asked, trace
 from services.runtime.calendar import BUSINESS_ZONE
 
@@ -58,12 +58,13 @@ def print_story(out: Console, story: Story) -> None:
         out.print(escape(f"  {number} is correlation {correlation}"))
     table = Table(box=None, pad_edge=False)
     for name in ("after", "time", "service", "what", "which", "state", "amount", "of", "detail"):
-        table.add_column(name, justify="right" if name in {"after", "amount"} else "left", overflow="fold")
+        table.add_column(name, justify="right" if name in {"after", "amount"} else "left")
+    table.columns[-1].overflow = "fold"
     before: datetime | None = None
     for line in story.lines:
         table.add_row(_delay(before, line.at), *map(escape, _cells(line, numbers)))
         before = line.at
-    out.print(table)
+    out.print(Fitted(table))
     for note in story.notes:
         out.print(escape(note))
 
