@@ -115,19 +115,21 @@ def commit(brokers: str, topic: str, offsets: Mapping[str, Sequence[int]]) -> No
     admin = AdminClient({"bootstrap.servers": brokers})
     groups = list(offsets)
     for first in range(0, len(groups), _GROUPS_AT_ONCE):
-        futures = [
-            future
+        wanted = {
+            group: [TopicPartition(topic, number, offset) for number, offset in enumerate(offsets[group])]
             for group in groups[first : first + _GROUPS_AT_ONCE]
-            for future in admin.alter_consumer_group_offsets(
-                [
-                    ConsumerGroupTopicPartitions(
-                        group, [TopicPartition(topic, number, offset) for number, offset in enumerate(offsets[group])]
-                    )
-                ]
-            ).values()
-        ]
-        for future in futures:
-            future.result(30)
+        }
+        # A broker that has just started says of each partition that it coordinates no group yet.
+        wait_for(lambda wanted=wanted: _are_committed(admin, wanted), deadline_s=60)
+
+
+def _are_committed(admin: AdminClient, wanted: Mapping[str, list[TopicPartition]]) -> bool:
+    futures = [
+        future
+        for group, places in wanted.items()
+        for future in admin.alter_consumer_group_offsets([ConsumerGroupTopicPartitions(group, places)]).values()
+    ]
+    return all(place.error is None for future in futures for place in future.result(30).topic_partitions)
 
 
 def collector(brokers: str, expected: Mapping[str, set[str]] | None = None) -> Collector:
