@@ -28,7 +28,7 @@ from ops.web.known import Known
 from ops.web.links import Followed, Kind, make_link
 from ops.web.table import PAGES
 from ops.web.users import Role
-from ops.web.words import preferred
+from ops.web.words import preferred, words_of
 from services.closure import model as closings
 from services.maintenance import model as windows
 from services.maintenance.decide import FUNCTIONS
@@ -224,6 +224,12 @@ def test_both_languages_say_the_same_things() -> None:
     assert dict(_texts(english)).keys() == dict(_texts(chinese)).keys()
     for name, text in _texts(english):
         assert text.count("{}") == dict(_texts(chinese))[name].count("{}"), name
+
+
+def test_a_check_that_a_closing_passed_is_not_told_to_its_customer_as_a_debt() -> None:
+    for name in ("identity", "obligations", "in_flight", "policy"):
+        assert "checked" in words_of(Locale.ENGLISH)["case_status"][name]
+        assert "核对" in words_of(Locale.CHINESE)["case_status"][name]
 
 
 def test_every_place_where_something_can_stand_has_a_word() -> None:
