@@ -83,6 +83,7 @@ class Collector:
         self._paused = paused
         self._seen: dict[Position, deque[Sample]] = {}
         self._groups_seen: dict[str, _Group] = {}
+        self._all_listed = False
         self._topic_ids: dict[str, str] = {}
         self._retention: dict[str, float | None] = {}
         self._retention_read_at = float("-inf")
@@ -108,7 +109,7 @@ class Collector:
 
     def is_certain(self, rows: Iterable[Row]) -> bool:
         """Tell whether another look could hardly change the verdicts of rows that it returned last."""
-        return all(
+        return self._all_listed and all(
             is_certain(list(self._seen[Position(row.group, row.topic, row.partition)]), self._limits) for row in rows
         )
 
@@ -188,6 +189,7 @@ class Collector:
     def _groups(self) -> dict[str, _Group]:
         listed = self._admin.list_consumer_groups(request_timeout=_REQUEST_TIMEOUT_S).result(_ANSWER_TIMEOUT_S)
         names = {found.group_id for found in listed.valid}
+        self._all_listed = not listed.errors
         if listed.errors:
             # A broker that is away does not name the groups that it coordinates.
             names |= self._groups_seen.keys()

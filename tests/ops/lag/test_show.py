@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import uuid
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from confluent_kafka import Producer, TopicPartition
-from confluent_kafka.admin import AdminClient
+from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, ListConsumerGroupsResult
 
 from ops.lag import collector
 from tests.ops.in_process import run
@@ -71,6 +72,25 @@ def test_people_see_what_is_not_ok_and_why(seen: Mapping[str, str]) -> None:
 def test_of_no_group_it_says_so(seen: Mapping[str, str]) -> None:
     assert run(seen, ["lag", uuid.uuid4().hex]).stdout == "There is no consumer group.\n"
     assert told(seen, "nobody") == (0, [])
+
+
+def test_it_looks_again_where_a_broker_could_not_name_its_groups_yet(
+    seen: Mapping[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    list_groups, asked = AdminClient.list_consumer_groups, []
+
+    def loading(admin: AdminClient, **options: float) -> Any:
+        asked.append(options)
+        if len(asked) > 1:
+            return list_groups(admin, **options)
+        answer: Future[Any] = Future()
+        error = KafkaException(KafkaError(KafkaError.COORDINATOR_LOAD_IN_PROGRESS))
+        answer.set_result(ListConsumerGroupsResult(valid=[], errors=[error]))
+        return answer
+
+    monkeypatch.setattr(AdminClient, "list_consumer_groups", loading)
+    code, [row] = told(seen, "overtaken")
+    assert (code, row["verdict"]) == (1, "gap")
 
 
 def test_without_brokers_it_could_not_look(monkeypatch: pytest.MonkeyPatch) -> None:
