@@ -164,7 +164,7 @@ def _print(out: Console, windows: Sequence[Mapping[str, Any]]) -> None:
 def _print_one(out: Console, window: Mapping[str, Any]) -> None:
     ends = "when somebody confirms it" if window["ends"] == "confirmed" else "by itself"
     out.print(f"  What it closes is {_TREATED[window['treatment']]}; it ends {ends}.")
-    for text in (window["reason"], *(one["text"] for one in window["reason_in"])):
+    for text in dict.fromkeys((window["reason"], *(one["text"] for one in window["reason_in"]))):
         out.print(f"  Reason: {escape(text)}", soft_wrap=True)
     for way in window["alternatives"]:
         out.print(f"  Instead ({escape(way['kind'])}): {escape(way['text'])}", soft_wrap=True)

@@ -156,6 +156,7 @@ def test_a_window_is_planned_and_extended_and_customers_are_told_so(chromium: Br
         write(page, "#why", "planned in a test")
         page.keyboard.press("Enter")
         expect(page.locator("#status")).to_contain_text("进行中")
+        expect(page.get_by_text("账务系统升级。")).to_have_count(1)
         tab_to(page, "details:has(form[action$='/extend']) summary")
         page.keyboard.press("Enter")
         page.locator("#extend-to").fill((ends + timedelta(hours=1)).strftime("%Y-%m-%dT%H:%M"))
