@@ -2,16 +2,21 @@
 
 PYTHON := $(or $(shell command -v python3.11),$(shell command -v python3))
 BIN := .venv/bin
+# To make, `--keep` is its own `--keep-going`, which says nothing to one target.
+KEEP = $(if $(findstring k,$(firstword -$(MAKEFLAGS))),--keep)
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-tools soak check bench bench-notify bench-windows bench-closings bench-lag schemas lock clean
+.PHONY: help install demo up test test-tools soak check bench bench-notify bench-windows bench-closings bench-lag schemas lock clean
 
 help: ## Say what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 install: .venv/installed ## Everything into .venv, so that .venv/bin/sluice runs
 
-demo: .venv/installed ## Live through two weeks that reach every outcome (under two minutes after set-up)
-	@$(BIN)/sluice demo
+demo: .venv/installed ## Live through two weeks that reach every outcome (under two minutes after set-up; `make demo --keep` leaves it up)
+	@$(BIN)/sluice demo $(KEEP)
+
+up: .venv/installed ## Everything, with the console, until Ctrl-C
+	@$(BIN)/sluice up
 
 test: .venv/installed ## All tests that need nothing outside this folder (under ten minutes)
 	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not tools and not soak"
