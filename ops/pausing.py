@@ -10,6 +10,7 @@ import typer
 from ops.acts import SCHEMA, Who, Why, given_reason, operator, record_act
 from ops.database import connect
 from ops.errors import UserError
+from ops.moments import moment_text
 from ops.running import find_running
 from ops.terminal import terminal
 from services.runtime.pausing import begin_pause, end_pause, load_pause
@@ -60,7 +61,7 @@ async def begin(running: Running, service: str, who: str, why: str) -> Pause:
         if found is None:
             raise AlreadySo(f"{service} was resumed at the same moment.")
         if not is_new:
-            raise AlreadySo(f"{service} is {found}; since {found.since:%Y-%m-%d %H:%M %Z}. It stays so.")
+            raise AlreadySo(f"{service} is {found}; since {moment_text(found.since)}. It stays so.")
         return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 import asyncpg
@@ -12,6 +13,7 @@ from confluent_kafka import Consumer, Producer
 from local.setup import SERVICES
 from ops.lag.model import Verdict
 from ops.lag.system import make_collector
+from ops.moments import moment_text
 from ops.pausing import PAUSABLE
 from ops.running import Running
 from tests.ops.in_process import run
@@ -38,6 +40,8 @@ def test_each_act_is_done_once_and_logged(named: Mapping[str, str]) -> None:
     again = run(named, ["pause", "transfer", "--why", "me too", "--who", "another"])
     assert again.returncode == 1
     assert "paused by an operator: the bank asked" in again.stderr
+    since = moment_text(datetime.fromisoformat(json.loads(run(named, ["acts", "--json"]).stdout)[0]["at"]))
+    assert f"since {since[:-3]}" in again.stderr
     done = run(named, ["resume", "transfer", "--why", "it is over", "--who", "another"])
     assert done.returncode == 0, done.stderr
     assert run(named, ["resume", "transfer", "--why", "once more"]).returncode == 1
