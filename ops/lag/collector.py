@@ -21,7 +21,7 @@ from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType  # t
 from confluent_kafka.admin._listoffsets import OffsetSpec
 
 from ops.lag.model import Position, Row, Sample
-from ops.lag.oldest import Log, OldestRecords, Spot
+from ops.lag.oldest import Log, OldestRecords, Place, Spot
 from ops.lag.verdict import Limits, is_certain, judge
 from services.runtime.kafka import admin_options
 
@@ -37,9 +37,6 @@ _AT_ONCE: Final = 100
 _REMEMBERED_S: Final = 60.0
 _SPACED_S: Final = 4.0
 _CONFIG_FOR_S: Final = 300.0
-
-Place = tuple[str, int]
-"""A partition, by the topic's name on the wire."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from array import array
 from bisect import bisect_right
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from confluent_kafka import Message
 
@@ -27,12 +28,17 @@ _OPTIONS: Final = {
     "group.id": "unused",
     "enable.auto.commit": False,
     "enable.partition.eof": True,
-    "isolation.level": "read_uncommitted",
+    # What retention takes meanwhile is passed over.
+    "auto.offset.reset": "earliest",
     "fetch.message.max.bytes": 64 * 1024,
     "queued.max.messages.kbytes": 4 * 1024,
     "fetch.wait.max.ms": 10,
     "log_level": 0,
 }
+
+
+Place = tuple[str, int]
+"""A partition, by the topic's name on the wire."""
 
 
 class Log(NamedTuple):
@@ -61,7 +67,8 @@ class OldestRecords:
     def timestamps(self, spots: Collection[Spot]) -> dict[Spot, float]:
         """Return when the first record at or after each offset was written, in seconds since 1970.
 
-        A spot that has no record behind it is missing, as is one that could not be read in time.
+        Records of a transaction that was aborted are none; of one that is open, they are. A spot that has no record
+        behind it is missing. Raises TimeoutError where the brokers do not tell all in time.
         """
         wanted: dict[Log, list[int]] = {}
         for spot in sorted(set(spots), reverse=True):
@@ -71,9 +78,10 @@ class OldestRecords:
             log: [offset for offset in offsets if self._known[log].at(offset) is None]
             for log, offsets in wanted.items()
         }
-        if any(unknown.values()):
-            self._read({log: offsets for log, offsets in unknown.items() if offsets})
-        found = {spot: self._known[spot.log].at(spot.offset) for spot in spots}
+        held = (
+            self._read({log: offsets for log, offsets in unknown.items() if offsets}) if any(unknown.values()) else {}
+        )
+        found = {spot: self._known[spot.log].at(spot.offset) or held.get(spot.log) for spot in spots}
         return {spot: at for spot, at in found.items() if at is not None}
 
     def _forget_before(self, lowest: Mapping[Log, int]) -> None:
@@ -83,15 +91,40 @@ class OldestRecords:
         for log, offset in lowest.items():
             self._known[log].forget_before(offset)
 
-    def _read(self, offsets: Mapping[Log, list[int]]) -> None:
-        """Read on from each wanted offset to the next; those of a partition are the lowest last."""
-        reading = {(log.topic, log.partition): _Reading(self._known[log], offsets[log]) for log in offsets}
-        consumer = Consumer(self._options)
-        try:
+    def _read(self, offsets: Mapping[Log, list[int]]) -> Mapping[Log, float]:
+        """Read on from each wanted offset to the next; those of a partition are the lowest last.
+
+        Returns when the first record was written that an open transaction holds back, by the logs where that is behind
+        what is wanted. It is not remembered: the transaction may be aborted.
+        """
+        if not offsets:
+            return {}
+        logs = {(log.topic, log.partition): log for log in offsets}
+        reading = {place: _Reading(self._known[log], offsets[log]) for place, log in logs.items()}
+        deadline = time.monotonic() + self._within_s
+        held_from: dict[Place, int] = {}
+        with self._consumer("read_committed") as consumer:
             consumer.assign([TopicPartition(*place, found.wanted[-1]) for place, found in reading.items()])
-            deadline = time.monotonic() + self._within_s
-            while reading and time.monotonic() < deadline:
-                _take(consumer, consumer.consume(_CHUNK, _POLL_S), reading)
+            while reading:
+                held_from |= _take(consumer, _consume(consumer, deadline), reading)
+        return {logs[place]: at for place, at in self._moments(held_from, deadline).items()} if held_from else {}
+
+    def _moments(self, offsets: Mapping[Place, int], deadline: float) -> Mapping[Place, float]:
+        """Return when the records at these offsets were written, whatever becomes of their transactions."""
+        found: dict[Place, float] = {}
+        with self._consumer("read_uncommitted") as consumer:
+            consumer.assign([TopicPartition(*place, offset) for place, offset in offsets.items()])
+            while len(found) < len(offsets):
+                for message in _consume(consumer, deadline):
+                    if message.error() is None:
+                        found.setdefault(_place_of(message), _moment_of(message))
+        return found
+
+    @contextmanager
+    def _consumer(self, isolation: str) -> Iterator[Consumer]:
+        consumer = Consumer({**self._options, "isolation.level": isolation})
+        try:
+            yield consumer
         finally:
             consumer.close()
 
@@ -176,21 +209,44 @@ class _Reading:
         self._moment = None
 
 
-def _take(consumer: Consumer, messages: Iterable[Message], reading: dict[tuple[str, int], _Reading]) -> None:
-    """Take what was read; go on at each partition's next wanted offset where that is far."""
-    touched: dict[tuple[str, int], _Reading] = {}
+def _consume(consumer: Consumer, deadline: float) -> Sequence[Message]:
+    if time.monotonic() > deadline:
+        raise TimeoutError("the brokers did not give the oldest records in time")
+    return consumer.consume(_CHUNK, _POLL_S)
+
+
+def _place_of(message: Message) -> Place:
+    return message.topic() or "", message.partition() or 0
+
+
+def _moment_of(message: Message) -> float:
+    """Return when a record was written; one that does not say it, as if it had been when it was first seen."""
+    written_ms = message.timestamp()[1]
+    return written_ms / 1000 if written_ms >= 0 else time.time()
+
+
+def _take(consumer: Consumer, messages: Iterable[Message], reading: dict[Place, _Reading]) -> Mapping[Place, int]:
+    """Take what was read; go on at each partition's next wanted offset where that is far.
+
+    Returns from which offset on an open transaction holds records back, where nothing is before them.
+    """
+    touched: dict[Place, _Reading] = {}
+    held_from: dict[Place, int] = {}
     for message in messages:
-        place = (message.topic() or "", message.partition() or 0)
+        place = _place_of(message)
         if (found := reading.get(place)) is None:
             continue
         if (error := message.error()) is not None:
             if error.code() != KafkaError._TRANSPORT:  # noqa: SLF001 - the client's own name; it connects again
-                # The log's end, or a partition that is not there: nothing is behind what is wanted.
+                # The end for who reads what is committed, or a partition that is not there.
                 found.end_run()
                 del reading[place]
+                end = consumer.get_watermark_offsets(TopicPartition(*place), cached=True)[1]
+                if error.code() == KafkaError._PARTITION_EOF and (offset := message.offset() or 0) < end:  # noqa: SLF001
+                    held_from[place] = offset
             continue
         touched[place] = found
-        found.note(message.offset() or 0, message.timestamp()[1] / 1000)
+        found.note(message.offset() or 0, _moment_of(message))
         if not found.wanted:
             found.end_run()
             del reading[place]
@@ -199,3 +255,4 @@ def _take(consumer: Consumer, messages: Iterable[Message], reading: dict[tuple[s
         if place in reading and found.wanted[-1] - found.next_offset >= _SKIP_FROM:
             found.skip_to(found.wanted[-1])
             consumer.seek(TopicPartition(*place, found.wanted[-1]))
+    return held_from

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from ops.lag.model import Position, Row, Sample, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 _GROWS: Final = 0.1
 """Seconds of lag that come with each second, from which on a consumer is falling behind."""
@@ -70,7 +70,7 @@ def _verdict(seen: Sequence[Sample], limits: Limits) -> tuple[Verdict, str]:
         return Verdict.OK, now.paused or ("" if now.members else "no member, and nothing to do")
     if now.paused is not None:
         return Verdict.BEHIND, f"{now.paused}; its oldest record has waited for {duration(now.lag_seconds)}"
-    if _stood_still(seen, limits):
+    if _idle_for(seen) >= limits.still_s:
         return Verdict.STALLED, _why_still(seen, limits)
     if now.lag_seconds < limits.behind_s:
         return Verdict.OK, ""
@@ -99,32 +99,37 @@ def _since_when(now: Sample) -> str:
 
 
 def _moved(seen: Sequence[Sample]) -> bool:
-    return any(sample.next_offset != seen[-1].next_offset for sample in seen[:-1])
+    """Tell whether anything was committed while it was looked; a log's start may move without anybody's work."""
+    return any(sample.committed != seen[-1].committed for sample in seen[:-1])
 
 
 def _moves_alone(seen: Sequence[Sample], limits: Limits) -> bool:
     """Tell whether somebody commits who is no member of the group, as who was given partitions by hand."""
     # What moved while there were members says nothing of now.
     alone = list(takewhile(lambda sample: sample.members == 0, reversed(seen)))[::-1]
-    return _moved(alone) and _still_for(alone) < limits.still_s
+    return _moved(alone) and _still_for(alone, lambda _sample: True) < limits.still_s
 
 
 def _span(seen: Sequence[Sample]) -> float:
     return seen[-1].at - seen[0].at
 
 
-def _still_for(seen: Sequence[Sample]) -> float:
-    """Return for how long, as far as was looked, the group has stood at an offset with work to do."""
+def _still_for(seen: Sequence[Sample], counts: Callable[[Sample], bool]) -> float:
+    """Return for how long, as far as was looked, the group has committed nothing, in samples that count."""
     now, since = seen[-1], seen[-1].at
     for sample in reversed(seen):
-        if sample.next_offset != now.next_offset or sample.lag == 0:
+        if sample.committed != now.committed or not counts(sample):
             break
         since = sample.at
     return now.at - since
 
 
-def _stood_still(seen: Sequence[Sample], limits: Limits) -> bool:
-    return _still_for(seen) >= limits.still_s and seen[-1].lag_seconds >= limits.still_s
+def _idle_for(seen: Sequence[Sample]) -> float:
+    """Return for how long the group has committed nothing with work to do.
+
+    By our own clock: what a publisher writes as a record's moment may lie in the future.
+    """
+    return _still_for(seen, lambda sample: sample.lag > 0)
 
 
 def _why_still(seen: Sequence[Sample], limits: Limits) -> str:
@@ -134,7 +139,7 @@ def _why_still(seen: Sequence[Sample], limits: Limits) -> str:
     elif now.owner is None:
         what = "no member of the group has the partition"
     else:
-        what = f"nothing was committed for at least {duration(max(_still_for(seen), limits.still_s))}"
+        what = f"nothing was committed for at least {duration(max(_idle_for(seen), limits.still_s))}"
     return f"{what}; its oldest record has waited for {duration(now.lag_seconds)}"
 
 
@@ -149,8 +154,15 @@ def _rates(seen: Sequence[Sample]) -> tuple[float | None, float | None]:
         return None, None
     return (
         max(0, seen[-1].end - seen[0].end) / span,
-        max(0, seen[-1].next_offset - seen[0].next_offset) / span,
+        _handled(seen) / span,
     )
+
+
+def _handled(seen: Sequence[Sample]) -> int:
+    """Return how many records the group has committed; what retention took from it is none of them."""
+    first, now = seen[0], seen[-1]
+    before = first.start if first.committed is None else first.committed
+    return 0 if now.committed is None else max(0, now.committed - before)
 
 
 def _eta(now: Sample, rate_in: float | None, rate_out: float | None) -> float | None:

@@ -84,9 +84,9 @@ def produced(brokers: str, topic: str, interval_s: float) -> Iterator[None]:
         thread.join()
 
 
-def make_topic(brokers: str, partitions: int, name: str | None = None) -> str:
+def make_topic(brokers: str, partitions: int, name: str | None = None, type_: str = "LogAppendTime") -> str:
     topic = name or f"lag-{uuid.uuid4().hex[:8]}"
-    options = {"message.timestamp.type": "LogAppendTime"}
+    options = {"message.timestamp.type": type_}
     admin = AdminClient({"bootstrap.servers": brokers})
     admin.create_topics([NewTopic(topic, partitions, 1, config=options)])[topic].result(30)
     return topic
@@ -261,6 +261,46 @@ def test_members_of_every_kind_are_seen_and_a_topic_that_is_made_again_starts_an
     again = wait_for(watcher.collect, what="the group in the new topic")
     assert (again[0].lag, again[0].rate_out) == (3, None)
     assert again[0].lag_seconds < old_age + 1
+
+
+def test_what_an_aborted_transaction_wrote_is_no_work_and_what_an_open_one_did_is(kafka: str) -> None:
+    topic = make_topic(kafka, 2)
+    producer = Producer({"bootstrap.servers": kafka, "transactional.id": topic})
+    producer.init_transactions()
+    for partition, count in ((0, 3), (1, 3)):
+        producer.begin_transaction()
+        for _ in range(count):
+            producer.produce(topic, b"x", partition=partition)
+        producer.commit_transaction()
+    producer.begin_transaction()
+    producer.produce(topic, b"x", partition=0)
+    producer.flush()
+    producer.abort_transaction()
+    producer.begin_transaction()
+    producer.produce(topic, b"x", partition=1)
+    producer.flush()
+    commit(kafka, topic, {f"{topic}-done": [3, 3], f"{topic}-behind": [1, 1]})
+    watcher = Collector(runtime_settings(kafka, "postgresql://unused"), {}, only=topic)
+    rows = {(row.group.removeprefix(f"{topic}-"), row.partition): row for row in watcher.collect()}
+    assert (rows["done", 0].lag, rows["done", 0].verdict) == (0, Verdict.OK)
+    assert (rows["done", 1].lag, rows["done", 1].verdict) == (2, Verdict.STOPPED)
+    assert rows["behind", 0].lag_seconds > rows["done", 1].lag_seconds > 0
+    producer.abort_transaction()
+    rows = {(row.group.removeprefix(f"{topic}-"), row.partition): row for row in watcher.collect()}
+    assert (rows["done", 1].lag, rows["done", 1].verdict) == (0, Verdict.OK)
+    assert (rows["behind", 1].lag, rows["behind", 1].verdict) == (5, Verdict.STOPPED)
+
+
+def test_a_record_that_does_not_say_its_time_waits_since_it_was_seen(kafka: str) -> None:
+    topic = make_topic(kafka, 1, type_="CreateTime")
+    producer = Producer({"bootstrap.servers": kafka})
+    producer.produce(topic, b"x", timestamp=-1)
+    assert producer.flush(10) == 0
+    commit(kafka, topic, {topic: [0]})
+    watcher = Collector(runtime_settings(kafka, "postgresql://unused"), {}, only=topic)
+    watcher.collect()
+    [row] = watcher.collect()
+    assert 0 < row.lag_seconds < 30
 
 
 def _produce(brokers: str, topic: str, count: int) -> None:

@@ -110,6 +110,25 @@ CASES = {
         Verdict.BEHIND,
         "20 s",
     ),
+    "was killed at its work": (
+        [
+            sample(30, 200, 900, 1),
+            sample(13, 800, 900, 1, members=0, owner=None),
+            sample(0, 800, 950, 14, members=0, owner=None),
+        ],
+        Verdict.STOPPED,
+        "no member in the group",
+    ),
+    "stands still before records of the future": (
+        [sample(12, 200, 900, -3_600), sample(0, 200, 950, -3_588)],
+        Verdict.STALLED,
+        "committed for at least 12 s",
+    ),
+    "never committed while retention takes records": (
+        [sample(13, None, 900, 5), sample(0, None, 950, 5, start=150)],
+        Verdict.STALLED,
+        "has never committed",
+    ),
     "overtaken": ([sample(0, 40, 900, 60)], Verdict.GAP, "60 records before 100 are gone"),
     "overtaken, nothing left": ([sample(0, 40, 100, None)], Verdict.GAP, "60 records before 100 are gone"),
     "beyond the end": ([sample(0, 901, 900, None)], Verdict.GAP, "beyond the log's end at 900"),
@@ -143,6 +162,11 @@ def test_figures_of_a_backlog() -> None:
     row = judged(sample(10, 200, 900, 60), sample(0, 600, 950, 50))
     assert (row.lag, row.lag_seconds, row.rate_in, row.rate_out) == (350, 50.0, 5.0, 40.0)
     assert row.eta_seconds == 10.0
+
+
+def test_what_retention_takes_was_not_handled() -> None:
+    row = judged(sample(10, None, 900, 60), sample(0, None, 950, 50, start=500))
+    assert (row.lag, row.rate_out, row.eta_seconds) == (450, 0.0, None)
 
 
 def test_a_backlog_that_does_not_get_smaller_has_no_end() -> None:
