@@ -10,7 +10,6 @@ import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
-import orjson
 import typer
 from rich.markup import escape
 from rich.table import Column, Table
@@ -62,7 +61,8 @@ async def record_act(
 ) -> uuid.UUID:
     """Note an act, in the caller's transaction where there is one; return its id."""
     act_id = uuid.uuid4()
-    await connection.execute(_SQL.record_act, act_id, who, what, about, why, orjson.dumps(detail or {}).decode())
+    # Not by orjson: what somebody asked for may have a figure beyond 64 bits, and is put down before it is refused.
+    await connection.execute(_SQL.record_act, act_id, who, what, about, why, json.dumps(detail or {}))
     return act_id
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
-from urllib.parse import parse_qs, urlencode, urlsplit
+from urllib.parse import parse_qs, urlencode
 
 import structlog
+from starlette.requests import ClientDisconnect
 from starlette.responses import PlainTextResponse, RedirectResponse
 from starlette.routing import Route
 
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 
 _LOG = structlog.stdlib.get_logger(__name__)
 _LARGEST_FORM: Final = 100_000
+_FORM_WITHIN_S: Final = 10.0
 _MOST_FIELDS: Final = 2_000
 _YEAR_S: Final = 31_536_000
 POLICY: Final = (
@@ -156,18 +159,33 @@ async def _form_of(visit: Visit) -> dict[str, list[str]]:
     if int(length) > _LARGEST_FORM:
         raise NotOurs(413)
     origin = request.headers.get("origin")
-    if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
+    if origin is not None and origin.partition("://")[2] != request.headers.get("host"):
         raise NotOurs(403)
     if request.headers.get("content-type", "").partition(";")[0].strip() != "application/x-www-form-urlencoded":
         raise NotOurs(415)
     try:
-        text = (await request.body()).decode()
-        form = parse_qs(text, keep_blank_values=True, max_num_fields=_MOST_FIELDS)
+        form = parse_qs((await _body_of(request)).decode(), keep_blank_values=True, max_num_fields=_MOST_FIELDS)
     except ValueError:
         raise NotOurs(400) from None
     if not visit.site.sessions.is_form_token(visit.nonce, next(iter(form.get("form_token", ())), "")):
         raise NotOurs(403)
     return form
+
+
+async def _body_of(request: Request) -> bytes:
+    """Return what was sent; raises NotOurs where it is too much, whatever its length says, or comes slowly."""
+    body = bytearray()
+    try:
+        async with asyncio.timeout(_FORM_WITHIN_S):
+            async for part in request.stream():
+                body += part
+                if len(body) > _LARGEST_FORM:
+                    raise NotOurs(413)
+    except TimeoutError:
+        raise NotOurs(408) from None
+    except ClientDisconnect:
+        raise NotOurs(400) from None
+    return bytes(body)
 
 
 def _finish(site: Site, page: Page, visit: Visit, response: Response) -> None:

@@ -48,9 +48,15 @@ class Sessions:
             return None
         name, fingerprint, nonce = grant.customer_id.split("/")
         user = self._users.find(name)
-        if user is None or user.fingerprint != fingerprint or nonce in self._ended:
+        if user is None or user.fingerprint != fingerprint:
             return None
-        return Session(user, nonce)
+        session = Session(user, nonce)
+        return session if self.is_open(session) else None
+
+    def is_open(self, session: Session) -> bool:
+        """Tell whether a session that was read has not ended since, by its user or with its user."""
+        user = self._users.find(session.user.name)
+        return user is not None and user.fingerprint == session.user.fingerprint and session.nonce not in self._ended
 
     def end(self, session: Session) -> None:
         """End a session before its time, also for whoever copied its cookie."""

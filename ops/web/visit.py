@@ -61,17 +61,21 @@ class Visit:
         """What the pages say in the visitor's language."""
         return words_of(self.language)
 
+    def is_still_signed_in(self) -> bool:
+        """Tell whether the session that the request came with has not ended since; its role may be another."""
+        return self.session is not None and self.site.sessions.is_open(self.session)
+
     def asked(self, name: str) -> str:
         """Return what the address says under a name, without blanks around it; empty where it says nothing."""
-        return self.request.query_params.get(name, "").strip()
+        return _written(self.request.query_params.get(name, ""))
 
     def given(self, name: str) -> str:
         """Return what a field of the form says, without blanks around it; empty where it says nothing."""
-        return next(iter(self.form.get(name, ())), "").strip()
+        return _written(next(iter(self.form.get(name, ())), ""))
 
     def given_all(self, name: str) -> list[str]:
         """Return everything that a field of the form says."""
-        return [each.strip() for each in self.form.get(name, ()) if each.strip()]
+        return [text for each in self.form.get(name, ()) if (text := _written(each))]
 
     def may(self, role: Role) -> bool:
         """Tell whether the visitor has this role, so that a page shows no button that would be refused."""
@@ -108,6 +112,11 @@ class Visit:
     def _address_in(self, language: Locale) -> str:
         query = [(name, value) for name, value in self.request.query_params.multi_items() if name != "lang"]
         return f"{self.request.url.path}?{urlencode([*query, ('lang', str(language))])}"
+
+
+def _written(text: str) -> str:
+    """Return what somebody wrote, without blanks around it and what no database keeps."""
+    return text.replace("\0", "").strip()
 
 
 @cache

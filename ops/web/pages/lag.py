@@ -85,9 +85,11 @@ async def group(visit: Visit) -> Response:
 async def _stream(visit: Visit) -> AsyncIterator[str]:
     site, seen, told = visit.site, float("-inf"), time.monotonic()
     ends = told + _STREAM_FOR_S
-    # The browser comes again by itself; whether it still may is asked anew then.
+    # The browser comes again by itself; whether it still may is asked anew then, and before each board.
     while time.monotonic() < ends and not site.stopping.is_set():
         looked = site.watch.newest
+        if looked is not None and looked.at > seen and not visit.is_still_signed_in():
+            return
         if looked is not None and looked.at > seen:
             seen, told = looked.at, time.monotonic()
             yield _event("board", visit.draw("lag_board.html.j2", **_board(visit)))

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 import uuid
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from starlette.applications import Starlette
+from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 
+from ops.lag.watching import Looked
+from ops.web import gate
 from ops.web.gate import guarded
+from ops.web.pages import lag
+from ops.web.sessions import Session
 from ops.web.table import PAGES
 from ops.web.tries import FOR_A_NAME, WITHIN_S, Tries
 from ops.web.users import Role
-from tests.ops.web.console import NAMES, PASSWORD, browser, make_console, signed_in, token_in
+from ops.web.visit import Visit
+from services.notify.model import Locale
+from tests.ops.web.console import NAMES, PASSWORD, ROWS, browser, make_console, signed_in, token_in
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,7 +33,6 @@ if TYPE_CHECKING:
 
     from ops.web.gate import Page
     from ops.web.site import Site
-    from ops.web.visit import Visit
 
 HTTPS = "https://console.test"
 HEADERS = ("Content-Security-Policy", "X-Content-Type-Options", "Referrer-Policy", "Cache-Control")
@@ -99,6 +107,7 @@ def test_only_what_customers_need_is_open() -> None:
         ({"form_token": "another's"}, {}, 403),
         ({"form_token": "own"}, {"Origin": "https://elsewhere.test"}, 403),
         ({"form_token": "own"}, {"Origin": "null"}, 403),
+        ({"form_token": "own"}, {"Origin": "http://["}, 403),
         ({"form_token": "own"}, {"Content-Type": "text/plain"}, 415),
         ({"form_token": "own", "more": "x" * 200_000}, {}, 413),
         ({"form_token": "own"}, {}, 200),
@@ -119,6 +128,20 @@ def test_a_form_that_was_not_made_for_this_browser_does_nothing(
     answer = mine.post("/audit", data=data, headers=headers)
     assert answer.status_code == status
     assert (answer.text == "reached") == (status == 200)
+
+
+def test_a_form_that_says_to_be_short_and_is_long_is_not_kept(site: Site, behind_the_gate: Starlette) -> None:
+    headers = {"Content-Type": "application/x-www-form-urlencoded", "Content-Length": "5"}
+    answer = browser(site, behind_the_gate).post("/sign-in", content=iter([b"x" * 60_000] * 2), headers=headers)
+    assert answer.status_code == 413
+
+
+async def test_a_form_that_comes_slowly_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gate, "_FORM_WITHIN_S", 0.0)
+    never: Any = asyncio.Event().wait
+    with pytest.raises(gate.NotOurs) as refused:
+        await gate._body_of(Request({"type": "http"}, never))
+    assert refused.value.status == 408
 
 
 def sign_in(client: TestClient, name: str, password: str, there: str = "/acts") -> Response:
@@ -161,6 +184,17 @@ def test_a_session_ends_with_sign_out_a_new_password_and_its_user(site: Site) ->
     site.users.put(NAMES[Role.OPERATOR], Role.OPERATOR, "another password")
     site.users.remove(NAMES[Role.REVIEWER])
     assert {client.get("/lag").status_code for client in clients.values()} == {303}
+
+
+async def test_a_stream_ends_with_the_session_of_whoever_reads_it(site: Site) -> None:
+    user = site.users.find(NAMES[Role.VIEWER])
+    assert user is not None
+    request = Request({"type": "http", "path": "/lag/live", "query_string": b"", "headers": [], "server": ("x", 80)})
+    answer: Any = await lag.live(Visit(request, site, Locale.ENGLISH, Session(user, "nonce"), "nonce"))
+    assert (await anext(answer.body_iterator)).startswith("event: board")
+    site.users.remove(user.name)
+    site.watch.newest = Looked(time.time() + 1, 0.1, ROWS)
+    assert [each async for each in answer.body_iterator] == []
 
 
 def test_a_cookie_that_was_changed_is_nobodys(site: Site) -> None:

@@ -96,6 +96,8 @@ async def test_every_page_is_there_in_both_languages_and_nothing_is_left_in_the_
             assert not re.search(r"<script(?![^>]* src=)|<[^>]+ (?:style|on\w+)=", answer.text)
         assert not re.search(r"[一-鿿]", pages["en"].replace("中文", "")), path
         assert re.search(r"[一-鿿]", pages["zh-CN"].replace("中文", "")), path
+    for path, name in (("/notices", "customer"), ("/trace", "id"), ("/letters", "key")):
+        assert english.get(path, params={name: "of-a\0b"}).status_code in {200, 404}, "no database keeps such a text"
     # In one database and one set of topics: making them takes most of the time.
     await _dead_letters_are_masked_and_replayed_once(site, signed_in(site, Role.REVIEWER, application))
     await _more_than_a_form_can_name_are_done_in_parts(site, signed_in(site, Role.OPERATOR, application))
@@ -115,6 +117,10 @@ async def _dead_letters_are_masked_and_replayed_once(site: Site, client: TestCli
     assert "with the key and id that they had: 1." in tried.text
     assert "Say why" in post(client, "/letters/replay", id=id_, sure="yes").text
     assert "Nobody has done anything yet." in client.get("/acts").text
+    beyond = {"window": str(uuid.uuid4()), "title": "a\0b", "ends_at": "2030-01-01", "function": "account_open"}
+    beyond |= {"reason_zh": "维护", "reason_en": "works", "waive_fees": "9" * 30, "why": "a try"}
+    assert post(client, "/windows/plan", **beyond).status_code == 422
+    assert "9" * 30 in client.get("/acts").text, "what was asked for is put down before it is refused"
     done = post(client, "/letters/replay", id=id_, sure="yes", why="the publisher was mended")
     assert (done.status_code, done.headers["Location"]) == (303, "/letters?state=replayed&done=replayed")
     again = post(client, "/letters/replay", id=id_)
