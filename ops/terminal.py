@@ -21,15 +21,23 @@ _PIPED_WIDTH: Final = 200
 _LEAST_FOLDED: Final = 16
 _UNBOUNDED: Final = 10_000
 _GAP: Final = 2
+_WRITTEN_OUT: Final = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\t\n"}
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, amounts in minor units.")]
 """The option that every command has whose output a program may read."""
 
 
+class _Console(Console):
+    """Writes out a terminal's control characters: texts may come from anybody, and are shown, not obeyed."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        return super().render_str(text.translate(_WRITTEN_OUT), **options)
+
+
 def terminal() -> Console:
     """Return a console of the terminal's width, or a wide one when the output goes to a file or a pipe."""
-    found = Console(highlight=False, soft_wrap=False)
-    return found if found.is_terminal else Console(highlight=False, width=_PIPED_WIDTH)
+    found = _Console(highlight=False, soft_wrap=False)
+    return found if found.is_terminal else _Console(highlight=False, width=_PIPED_WIDTH)
 
 
 class Fitted:

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 from ops.acts import SCHEMA, record_act
 from ops.counts import count_text
 from ops.database import connect
-from ops.dlq.letters import Letter
+from ops.dlq.letters import UNSAID, Letter
 from ops.dlq.looking import read_selected
 from ops.dlq.marks import Mark, State, alone, load_marks, record_marks
 from ops.dlq.repairs import read_repairs
-from ops.dlq.replaying import Record, Replayer
+from ops.dlq.replaying import Record, Replayer, written_once
 from ops.dlq.selection import state_of
 from ops.errors import UserError
 
@@ -39,7 +39,7 @@ Naming: TypeAlias = "Callable[[], Act]"
 
 
 class NotWhole(UserError):
-    """A dead letter lost a part of its record because it was too large: there is nothing to replay."""
+    """A dead letter lost a part of its record, or where it came from: there is nothing to replay."""
 
     exit_code = 1
 
@@ -60,9 +60,14 @@ class ReplayPlan:
     done: int
 
     @property
+    def letters(self) -> Sequence[Letter]:
+        """The letters that are replayed; several may be of one record."""
+        return [letter for record in self.records for letter in record.letters]
+
+    @property
     def targets(self) -> Mapping[str, int]:
-        """How many records go to which topic."""
-        return dict(sorted(Counter(record.letter.original[0] for record in self.records).items()))
+        """How many letters go to which topic."""
+        return dict(sorted(Counter(letter.original[0] for letter in self.letters).items()))
 
 
 async def replay_letters(
@@ -88,8 +93,8 @@ async def replay_letters(
             return plan
         who, why = act()
         async with connection.transaction():
-            detail = {"letters": [_digest(record) for record in plan.records], "forced": how.forced}
-            about = _about([record.letter for record in plan.records])
+            detail = {"letters": [said for record in plan.records for said in _digests(record)], "forced": how.forced}
+            about = _about(plan.letters)
             act_id = await record_act(connection, who=who, what="dlq replay", about=about, why=why, detail=detail)
         await replayer.replay(plan.records, act_id, how.per_second)
         return plan
@@ -117,19 +122,22 @@ def _records(ready: Sequence[Letter], letters: Sequence[Letter], repaired: Path 
     """Return what is to be written: mended records, or those that are whole as they were; raises NotWhole."""
     if repaired is not None:
         are_ready = set(ready)
-        return [record for record in read_repairs(repaired, letters) if record.letter in are_ready]
+        return written_once(record for record in read_repairs(repaired, letters) if record.letter in are_ready)
     for letter in ready:
+        if letter.original[0] == UNSAID:
+            raise NotWhole(f"{letter.id} does not say where it came from. `sluice dlq discard` sets it aside.")
         if letter.cut:
             raise NotWhole(
                 f"{letter.id} was too large to be kept whole: its publisher must send it again. "
                 "`sluice dlq discard` sets it aside."
             )
-    return [Record(letter, letter.value, letter.headers) for letter in ready]
+    return written_once(Record(letter, letter.value, letter.headers) for letter in ready)
 
 
-def _digest(record: Record) -> dict[str, str]:
-    """Return which letter it is and a hash of what is written: the log holds no personal data."""
-    return {"id": record.letter.id, "sha256": hashlib.sha256(record.value or b"").hexdigest()}
+def _digests(record: Record) -> list[dict[str, str]]:
+    """Return which letters it is and a hash of what is written: the log holds no personal data."""
+    digest = hashlib.sha256(record.value or b"").hexdigest()
+    return [{"id": letter.id, "sha256": digest} for letter in record.letters]
 
 
 def _about(letters: Sequence[Letter]) -> str:

@@ -147,7 +147,7 @@ def replay(
     how = How(repaired, rate, force)
     plan = asyncio.run(replay_letters(running, selection, how, _act(who, why) if yes else None, _say_plan))
     if plan.records:
-        terminal().print(f"Replayed {_count(len(plan.records))}." if yes else "Nothing was done: --yes does it.")
+        terminal().print(f"Replayed {_count(len(plan.letters))}." if yes else "Nothing was done: --yes does it.")
 
 
 def discard(
@@ -184,6 +184,8 @@ def _say_plan(plan: ReplayPlan) -> None:
     out = terminal()
     for topic, count in plan.targets.items():
         out.print(f"{_count(count)} to {topic}")
+    if len(plan.records) < len(plan.letters):
+        out.print(f"What several services could not read is written once: {len(plan.records):,} in all.")
     if plan.done:
         out.print(f"{_count(plan.done)} replayed or discarded before: left alone; --force replays them again.")
     if not plan.records:

@@ -13,6 +13,7 @@ from confluent_kafka import Consumer, KafkaError, TopicPartition
 from local.settings import runtime_settings
 from ops.brokers import NoAnswer, asking
 from ops.errors import UserError
+from ops.moments import NoMoment, moment_of
 from schemas.topics import DEAD_LETTER_SUFFIX, TOPICS
 from services.runtime.kafka import admin_options
 from services.runtime.topics import Log, Place, Topics, places_of
@@ -34,6 +35,9 @@ CUT_HEADERS: Final = frozenset({"dlq-headers-dropped", "dlq-value-bytes", "dlq-k
 
 REPLAY_OF: Final = "dlq-replay-of"
 """The header of a replayed record: the dead letter that it was."""
+
+UNSAID: Final = "?"
+"""What stands for a place that a dead letter does not name: only others than our services write such."""
 
 
 class NoSuchTopic(UserError):
@@ -75,7 +79,7 @@ class Letter:
     @property
     def original_text(self) -> str:
         """Where the record stood: `transfer.commands/0/4711`."""
-        return "/".join("?" if part is None else str(part) for part in self.original)
+        return "/".join(UNSAID if part is None else str(part) for part in self.original)
 
 
 def names_of(topic: str | None) -> Sequence[str]:
@@ -156,7 +160,7 @@ def _letter(place: Place, message: Message, log: Log) -> Letter:
         reason=said.get("dlq-reason", ""),
         detail=said.get("dlq-detail", ""),
         service=said.get("dlq-service", ""),
-        original=(said.get("dlq-topic", "?"), _number(said.get("dlq-partition")), _number(said.get("dlq-offset"))),
+        original=(said.get("dlq-topic", UNSAID), _number(said.get("dlq-partition")), _number(said.get("dlq-offset"))),
         key=key,
         value=value,
         headers=tuple((name, value) for name, value in sent if not name.startswith(_PREFIX)),
@@ -170,9 +174,9 @@ def _number(text: str | None) -> int | None:
 
 def _moment(text: str, appended_ms: int) -> datetime:
     try:
-        return datetime.fromisoformat(text).astimezone(UTC)
-    except (ValueError, OverflowError):
-        return datetime.fromtimestamp(appended_ms / 1000, UTC)
+        return moment_of(text).astimezone(UTC)
+    except NoMoment:
+        return datetime.fromtimestamp(max(0, appended_ms) / 1000, UTC)
 
 
 def text_of(raw: str | bytes) -> str:

@@ -54,6 +54,10 @@ def shown(letter: Letter, state: State, *, values: bool) -> dict[str, Any]:
 def _masked(value: bytes | None) -> Any:
     """Return a JSON value without personal data; of what is no JSON nobody knows where these are."""
     try:
-        return mask(None, "", {"value": orjson.loads(value or b"null")})["value"]
+        masked = mask(None, "", {"value": orjson.loads(value or b"null")})["value"]
+        orjson.dumps(masked)
     except orjson.JSONDecodeError:
         return f"{len(value or b'')} bytes that are no JSON"
+    except (RecursionError, orjson.JSONEncodeError):
+        return f"{len(value or b'')} bytes of JSON that is nested too deeply to be shown"
+    return masked

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import json
 import os
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
@@ -48,10 +50,16 @@ def _value(value: bytes | None) -> dict[str, Any]:
         return {"value": None}
     try:
         found = orjson.loads(value)
-    except orjson.JSONDecodeError:
-        return {"value_base64": base64.b64encode(value).decode()}
+        is_given_back = isinstance(found, dict) and _exactly(orjson.dumps(found)) == _exactly(value)
+    except (orjson.JSONDecodeError, orjson.JSONEncodeError, RecursionError):
+        is_given_back = False
     # What JSON would not give back as it was is kept byte for byte.
-    return {"value": found} if isinstance(found, dict) else {"value_base64": base64.b64encode(value).decode()}
+    return {"value": found} if is_given_back else {"value_base64": base64.b64encode(value).decode()}
+
+
+def _exactly(value: bytes) -> Any:
+    """Return what JSON says with every digit and every name, also one that comes twice."""
+    return json.loads(value, parse_int=Decimal, parse_float=Decimal, object_pairs_hook=list)
 
 
 def read_repairs(path: Path, letters: Sequence[Letter]) -> list[Record]:

@@ -10,14 +10,15 @@ from confluent_kafka import Producer
 
 from local.settings import runtime_settings
 from ops.brokers import NoAnswer, asking
-from ops.dlq.letters import REPLAY_OF, logs_of, read_spans
+from ops.dlq.letters import REPLAY_OF, logs_of, read_spans, text_of
 from ops.dlq.marks import Mark, State, finish_replays, forget_replays, record_marks
+from ops.errors import UserError
 from services.runtime.kafka import admin_options
 from services.runtime.topics import Place
 
 if TYPE_CHECKING:
     import uuid
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from ops.dlq.letters import Letter
     from ops.running import Running
@@ -31,11 +32,40 @@ Headers = tuple[tuple[str, bytes | None], ...]
 
 
 class Record(NamedTuple):
-    """What is written for a letter: the record as it was, or mended; its key is the letter's."""
+    """What is written for a letter: the record as it was, or mended; its key is the letter's.
+
+    `others` are letters of the same record, where several services could not read it: it is written once for all.
+    """
 
     letter: Letter
     value: bytes | None
     headers: Headers
+    others: tuple[Letter, ...] = ()
+
+    @property
+    def letters(self) -> tuple[Letter, ...]:
+        """Every letter that the record is written for."""
+        return (self.letter, *self.others)
+
+
+def written_once(records: Iterable[Record]) -> list[Record]:
+    """Return one record of those that stood in the same place and are to be written alike, for the letters of all."""
+    found: dict[tuple[object, ...], Record] = {}
+    for record in records:
+        topic, partition, offset = record.letter.original
+        is_known = partition is not None and offset is not None
+        place = (topic, partition, offset) if is_known else record.letter.place
+        alike = (place, record.letter.key, record.value, record.headers)
+        first = found.setdefault(alike, record)
+        if first is not record:
+            found[alike] = first._replace(others=(*first.others, record.letter))
+    return list(found.values())
+
+
+class NoSuchPlace(UserError):
+    """A dead letter does not come from a partition that there is."""
+
+    exit_code = 1
 
 
 class Replayer:
@@ -70,21 +100,27 @@ class Replayer:
             await asyncio.sleep(max(0.0, started + (first + len(part)) / per_second - time.monotonic()))
 
     async def _replay_part(self, producer: Producer, records: Sequence[Record], act_id: uuid.UUID) -> None:
-        targets = {record.letter: self._target(record.letter) for record in records}
+        targets = {letter: self._target(record.letter) for record in records for letter in record.letters}
         with asking(self._running):
             logs = await logs_of(self._settings, sorted({place.topic for place in targets.values()}))
+        for letter, place in targets.items():
+            if place not in logs:
+                raise NoSuchPlace(
+                    f"{letter.id} came from partition {place.partition} of {place.topic}, which is there no more: its "
+                    "publisher must send it again. `sluice dlq discard` sets it aside."
+                )
         marks = {letter: Mark(State.REPLAYING, place, logs[place].end) for letter, place in targets.items()}
         async with self._connection.transaction():
             await record_marks(self._connection, marks, act_id)
         await asyncio.to_thread(self._write, producer, records, targets)
         async with self._connection.transaction():
-            await finish_replays(self._connection, [record.letter.place for record in records])
+            await finish_replays(self._connection, [letter.place for letter in targets])
 
     def _write(self, producer: Producer, records: Sequence[Record], targets: Mapping[Letter, Place]) -> None:
         failures: list[object] = []
         for record in records:
             place = targets[record.letter]
-            headers: Any = [*record.headers, (REPLAY_OF, record.letter.id.encode())]
+            headers: Any = [*record.headers, *((REPLAY_OF, letter.id.encode()) for letter in record.letters)]
             producer.produce(
                 self._settings.topic_prefix + place.topic,
                 key=record.letter.key,
@@ -110,7 +146,7 @@ class Replayer:
             logs = asyncio.run(logs_of(self._settings, sorted({place.topic for place in starts})))
             spans = {place: (max(start, logs[place].start), logs[place].end) for place, start in starts.items()}
             return {
-                value.decode()
+                text_of(value)
                 for _, message in read_spans(self._settings, spans)
                 for name, value in _headers_of(message)
                 if name == REPLAY_OF and value is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -38,12 +39,12 @@ def letters(kafka: str, topic_prefix: str, database: str) -> dict[str, str]:
     return named
 
 
-def publish(producer: Producer, prefix: str, number: int, value: bytes) -> None:
+def publish(producer: Producer, prefix: str, number: int, value: bytes, service: str = "transfer") -> None:
     topic, partition = ("rail.results" if number == 29 else "transfer.commands"), number % 3
     detail = f"number {number}: wallet:6222020000000001 called 13812345678"
     own = [("ce_id", str(number).encode())]
     rejected = Rejected(topic, partition, number, b"wallet:6222020000000001", value, own, "malformed", detail)
-    letter = dead_letter(rejected, Lane("wallet", partition), "transfer", NOW + timedelta(seconds=number), 1_000_000)
+    letter = dead_letter(rejected, Lane("wallet", partition), service, NOW + timedelta(seconds=number), 1_000_000)
     headers: Any = list(letter.headers)
     where = (prefix + letter.topic, letter.value, letter.key, partition)
     producer.produce(*where, headers=headers)
@@ -177,6 +178,58 @@ def test_a_replay_that_was_cut_off_writes_only_what_was_not_written(letters: dic
     assert "Replayed 1 dead letter." in again.stdout
     assert len(replayed(letters)) == 30
     assert {letter["state"] for letter in told(letters, "transfer.commands", "--limit", "100")} == {"replayed"}
+
+
+def test_what_several_services_could_not_read_is_written_once(letters: dict[str, str], database: str) -> None:
+    producer = Producer({"bootstrap.servers": letters["KAFKA_BOOTSTRAP_SERVERS"]})
+    value = {"payer": "wallet:6222020000000001", "payee_name": "王小明", "amount_minor": 9}
+    publish(producer, letters["SLUICE_TOPIC_PREFIX"], 9, json.dumps(value).encode(), "maintenance")
+    assert producer.flush(30) == 0
+    ids = [
+        letter["id"] for letter in told(letters, "transfer.commands", "--limit", "100") if letter["of"].endswith("/9")
+    ]
+    assert len(ids) == 2
+    words = ["replay", *ids, "--yes", "--why", "both are mended"]
+    done = sluice(letters, words)
+    assert "written once: 1 in all" in done.stdout
+    assert "Replayed 2 dead letters." in done.stdout
+    (message,) = replayed(letters)
+    assert {value.decode() for name, value in message.headers() if name == "dlq-replay-of"} == set(ids)
+    asyncio.run(execute(database, "update ops.handled_letter set state = 'replaying'"))
+    assert "There is nothing to replay." in sluice(letters, words).stdout
+    assert len(replayed(letters)) == 1
+
+
+def test_no_record_keeps_the_others_from_being_seen_and_mended(letters: dict[str, str], tmp_path: Path) -> None:
+    producer = Producer({"bootstrap.servers": letters["KAFKA_BOOTSTRAP_SERVERS"]})
+    odd = {
+        30: b'{"a":' * 300 + b"1" + b"}" * 300,
+        31: b'{"a":' * 1_000 + b"1" + b"}" * 1_000,
+        32: b'{"amount_minor":12345678901234567890123}',
+        33: b'{"a":1,"a":2}',
+    }
+    for number, value in odd.items():
+        publish(producer, letters["SLUICE_TOPIC_PREFIX"], number, value)
+    topic = f"{letters['SLUICE_TOPIC_PREFIX']}transfer.commands.dlq"
+    far: list[tuple[str, str | bytes | None]] = [("dlq-topic", "transfer.commands"), ("dlq-partition", "99")]
+    producer.produce(topic, b"{}", b"\x1b[2J", 0, headers=[*far, ("dlq-time", "9999-12-31T23:59:59+00:00")])
+    producer.produce(topic, b"{}", b"k", 1)
+    assert producer.flush(30) == 0
+    assert "\\x1b[2J" in sluice(letters, ["ls", "--values", "--limit", "100"]).stdout
+    found = {letter["of"]: letter["id"] for letter in told(letters, "--limit", "100")}
+    for number in odd:
+        done = sluice(letters, ["show", found[f"transfer.commands/{number % 3}/{number}"]])
+        assert done.returncode == 0, done.stderr
+    file = tmp_path / "all"
+    assert sluice(letters, ["export", str(file)]).returncode == 0
+    said = {line["id"]: line for line in map(json.loads, file.read_text().splitlines())}
+    assert len(said) == 36
+    for number, value in odd.items():
+        assert base64.b64decode(said[found[f"transfer.commands/{number % 3}/{number}"]]["value_base64"]) == value
+    for place, says in {"transfer.commands/99/?": "is there no more", "?/?/?": "does not say where"}.items():
+        done = sluice(letters, ["replay", found[place], "--yes", "--why", "x"])
+        assert (done.returncode, replayed(letters)) == (1, [])
+        assert says in done.stderr
 
 
 def test_mended_records_are_replayed_and_keep_their_id_and_key(letters: dict[str, str], tmp_path: Path) -> None:

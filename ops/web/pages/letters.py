@@ -69,7 +69,7 @@ async def replay(visit: Visit) -> Response:
     selection = _chosen(visit)
     if not visit.given("sure"):
         plan = await replay_letters(visit.site.running, selection, How(), None)
-        return _confirm(visit, "replay", [record.letter for record in plan.records], plan.done)
+        return _confirm(visit, "replay", plan.letters, plan.done)
     act = Act(visit.who, given_why(visit))
     await replay_letters(visit.site.running, selection, How(), lambda: act)
     return visit.see("/letters", state=State.REPLAYED, done="replayed")
@@ -93,7 +93,10 @@ def _confirm(visit: Visit, what: str, letters: Sequence[Letter], left_alone: int
         "letters_sure.html.j2",
         what=what,
         ids=[letter.id for letter in these],
-        targets=sorted(Counter(letter.original[0] for letter in these).items()) if what == "replay" else (),
+        # What several services could not read is written once.
+        targets=sorted(Counter(topic for topic, *_ in {letter.original for letter in these}).items())
+        if what == "replay"
+        else (),
         left_alone=left_alone,
         later=len(letters) - len(these),
     )
