@@ -39,6 +39,8 @@ _PERSONAL: Final = frozenset(
 )
 """The fields whose values no dead letter's detail repeats."""
 _SAFE: Final = re.compile(rf"[A-Za-z0-9 _.:+-]{{0,{_LONGEST_ECHO}}}")
+_TRACE: Final = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:-[!-~]*)?")
+"""A `traceparent` of any version; a later one may have more."""
 _KINDS: Final[Mapping[type, str]] = {
     type(None): "null",
     bool: "a boolean",
@@ -130,7 +132,7 @@ def _decode_binary(attributes: Mapping[str, bytes | None], value: bytes, models:
         _header(attributes, "ce_subject"),
         None if time is None else _time(time, "ce_time"),
         _header(attributes, "ce_correlationid"),
-        _trace(attributes),
+        _trace_of(attributes),
         _validate(model, value),
     )
 
@@ -159,7 +161,7 @@ def _decode_structured(attributes: Mapping[str, bytes | None], value: bytes, mod
         members["subject"],
         None if members["time"] is None else _time(members["time"], "time"),
         members["correlationid"],
-        members["traceparent"] or _trace(attributes),
+        _trace(members["traceparent"]) or _trace_of(attributes),
         _data_of(_validate(_event_of(model), value)),
     )
 
@@ -232,12 +234,16 @@ def _checked(text: str, name: str) -> str:
     return text
 
 
-def _trace(attributes: Mapping[str, bytes | None]) -> str | None:
-    # A broken trace must not stop money: it is dropped, as W3C Trace Context has it.
+def _trace_of(attributes: Mapping[str, bytes | None]) -> str | None:
     raw = attributes.get("traceparent")
-    if not raw or not raw.isascii() or len(raw) > _LONGEST_ATTRIBUTE or b"\x00" in raw:
+    return _trace(raw.decode("ascii", "replace")) if raw else None
+
+
+def _trace(text: str | None) -> str | None:
+    # A broken trace must not stop money: it is dropped, as W3C Trace Context has it.
+    if not text or len(text) > _LONGEST_ATTRIBUTE:
         return None
-    return raw.decode("ascii")
+    return text if _TRACE.fullmatch(text) else None
 
 
 def _time(text: str, name: str) -> datetime:

@@ -160,9 +160,24 @@ def test_of_a_header_that_occurs_twice_the_last_counts() -> None:
     assert _read([*_headers(), ("ce_id", b"id-2")], _body()).id == "id-2"
 
 
-@pytest.mark.parametrize("trace", [b"\xff", b"a\x00b", b"x" * 300, b"", None])
-def test_a_broken_trace_stops_no_transfer(trace: bytes | None) -> None:
+@pytest.mark.parametrize(
+    "trace",
+    [
+        b"\xff",
+        b"a\x00b",
+        b"x" * 300,
+        b"",
+        None,
+        TRACE.upper().encode(),
+        TRACE.encode() + b"\r\nX: y",
+        b"ff" + TRACE[2:].encode(),
+        b"00-" + b"0" * 32 + b"-00f067aa0ba902b7-01",
+        b"00-4bf92f3577b34da6a3ce929d0e0e4736-" + b"0" * 16 + b"-01",
+    ],
+)
+def test_a_broken_trace_stops_no_transfer_and_goes_no_further(trace: bytes | None) -> None:
     assert _read(_headers(traceparent=trace), _body()).traceparent is None
+    assert _read(STRUCTURED, _event(traceparent=TRACE.upper())).traceparent is None
 
 
 def test_unknown_fields_and_headers_are_ignored() -> None:
