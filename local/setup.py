@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from local.settings import LocalSettings, load_local_settings, runtime_settings
 from local.topics import TopicError, create_topics, require_topics
@@ -14,6 +14,7 @@ from ops.errors import UserError
 from ops.running import find_running
 from ops.terminal import terminal
 from services.closure.app import MIGRATIONS as CLOSURE_MIGRATIONS
+from services.insight.app import MIGRATIONS as INSIGHT_MIGRATIONS
 from services.maintenance.app import MIGRATIONS as MAINTENANCE_MIGRATIONS
 from services.notify.app import MIGRATIONS as NOTIFY_MIGRATIONS
 from services.runtime.app import MIGRATIONS as RUNTIME_MIGRATIONS
@@ -21,6 +22,10 @@ from services.runtime.database import MigrationError, migrate
 from services.runtime.kafka import admin_options
 from services.runtime.settings import SettingsError
 from services.transfer.app import MIGRATIONS as TRANSFER_MIGRATIONS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
 SERVICES: Final = {
     "transfer": TRANSFER_MIGRATIONS,
@@ -31,10 +36,17 @@ SERVICES: Final = {
 """Every service with its migrations; its module is `services.<name>` and its schema its name."""
 
 PROJECTIONS: Final = ("insight",)
-"""Services that keep nothing but what the topics say: they have no tables."""
+"""Services that keep nothing but what the topics say: the one table they have says whether they are paused."""
 
 WORKERS: Final = (*SERVICES, *PROJECTIONS)
 """Every service by name."""
+
+SCHEMAS: Final[Mapping[str, Sequence[Path]]] = {
+    **{name: (RUNTIME_MIGRATIONS, own) for name, own in SERVICES.items()},
+    "insight": (INSIGHT_MIGRATIONS,),
+    acts.SCHEMA: (acts.MIGRATIONS,),
+}
+"""Every schema with the folders of its migrations."""
 
 
 class NotMigrated(UserError):
@@ -56,9 +68,8 @@ async def set_up(settings: LocalSettings, bootstrap: str, dsn: str) -> None:
 
 async def _migrate(dsn: str) -> None:
     try:
-        for name, migrations in SERVICES.items():
-            await migrate(dsn, name, [RUNTIME_MIGRATIONS, migrations])
-        await migrate(dsn, acts.SCHEMA, [acts.MIGRATIONS])
+        for schema, folders in SCHEMAS.items():
+            await migrate(dsn, schema, folders)
     except MigrationError as error:
         raise NotMigrated(f"The tables cannot be migrated: {error}.") from error
     except CANNOT_CONNECT as error:
@@ -82,7 +93,7 @@ def make_tables() -> None:
     """Bring every service's schema up to date in the running system's database."""
     load_local_settings()
     asyncio.run(_migrate(find_running().database))
-    terminal().print(f"The tables are up to date: {', '.join(SERVICES)}.")
+    terminal().print(f"The tables are up to date: {', '.join(WORKERS)}.")
 
 
 def main() -> int:

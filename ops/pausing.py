@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from ops.running import Running
     from services.runtime.pausing import Pause
 
-PAUSABLE: Final = ("transfer", "maintenance", "closure", "notify")
-"""The services that stand on the one loop."""
+PAUSABLE: Final = ("transfer", "maintenance", "closure", "notify", "insight")
+"""Every service: each looks for a pause in a table of its schema."""
 
 _Service = Annotated[str, typer.Argument(help=f"One of {', '.join(PAUSABLE)}.", metavar="SERVICE")]
 

@@ -12,10 +12,8 @@ import pytest
 import pytest_asyncio
 
 from local.engines import Engines, start_engines
-from local.setup import SERVICES
+from local.setup import SCHEMAS
 from local.topics import create_topics
-from ops import acts
-from services.runtime.app import MIGRATIONS as RUNTIME_MIGRATIONS
 from services.runtime.database import migrate
 
 if TYPE_CHECKING:
@@ -60,9 +58,8 @@ async def template(postgres_dsn: str) -> AsyncIterator[str]:
     """The name of a database with all migrations applied, from which each test's is copied."""
     name = f"template_{uuid.uuid4().hex[:8]}"
     await _execute(postgres_dsn, f'create database "{name}"')
-    for service, migrations in SERVICES.items():
-        await migrate(with_database(postgres_dsn, name), service, [RUNTIME_MIGRATIONS, migrations])
-    await migrate(with_database(postgres_dsn, name), acts.SCHEMA, [acts.MIGRATIONS])
+    for schema, folders in SCHEMAS.items():
+        await migrate(with_database(postgres_dsn, name), schema, folders)
     yield name
     await _execute(postgres_dsn, f'drop database "{name}" with (force)')
 

@@ -9,13 +9,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import asyncpg
 
-from local.setup import SERVICES
-from ops import acts
+from local.setup import SCHEMAS, WORKERS
 from ops.counts import count_text
 from ops.database import connect
 from ops.doctor.model import Check, advice, ok, unknown, wrong
 from ops.errors import UserError
-from services.runtime.app import MIGRATIONS as RUNTIME_MIGRATIONS
 from services.runtime.database import MigrationError, list_pending, load_queries
 from services.runtime.pausing import load_pause
 from services.runtime.personal_data import PersonalDataError, unwrap_key
@@ -40,10 +38,8 @@ async def check_database(running: Running, keys: Mapping[str, str]) -> list[Chec
         return [
             unknown("engines", f"PostgreSQL: {str(error).removesuffix('.')}", "see whether it runs, and DATABASE_URL")
         ]
-    folders: dict[str, Sequence[Path]] = {name: [RUNTIME_MIGRATIONS, own] for name, own in SERVICES.items()}
-    folders[acts.SCHEMA] = [acts.MIGRATIONS]
-    for schema, its_folders in folders.items():
-        checks += await _schema(running, schema, its_folders, keys.get("SLUICE_MASTER_KEY"))
+    for schema, folders in SCHEMAS.items():
+        checks += await _schema(running, schema, folders, keys.get("SLUICE_MASTER_KEY"))
     return checks
 
 
@@ -92,7 +88,7 @@ async def _schema(running: Running, schema: str, folders: Sequence[Path], master
                 return [wrong("migrations", said, "`sluice migrate` applies them")]
             checks = [ok("migrations", f"{schema}: all are applied, none was changed since")]
             checks += await _rights(connection, schema)
-            if schema in SERVICES and (pause := await load_pause(connection)) is not None:
+            if schema in WORKERS and (pause := await load_pause(connection)) is not None:
                 checks.append(advice("services", f"{schema} is {pause}", f"`sluice resume {schema}` when it is over"))
             if schema in _SEALED_BY:
                 checks += await _keys(connection, schema, master_key)

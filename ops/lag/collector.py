@@ -157,8 +157,13 @@ class Collector:
         }
 
     def _topics_of(self, name: str, group: _Group) -> set[str]:
-        """Return what a group reads: what it committed, what its members have, and what we know it should read."""
-        return {topic for topic, _ in group.committed.keys() | group.owners.keys()} | set(self._expected.get(name, ()))
+        """Return what a group reads: what it committed, what its members have, and what we know it should read.
+
+        Without faust's changelogs: a member has them to rebuild its tables, and never commits in them.
+        """
+        seen = {topic for topic, _ in group.committed.keys() | group.owners.keys()}
+        changelogs = {topic for topic in seen if topic.startswith(f"{name}-") and topic.endswith("-changelog")}
+        return (seen - changelogs) | set(self._expected.get(name, ()))
 
     def _topics(self, names: Collection[str]) -> dict[str, _Topic]:
         """Return those of the topics that exist; a group may have committed in one that was deleted since."""

@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import faust
@@ -20,10 +21,12 @@ from services.insight.settings import load_insight
 from services.insight.streams import Streams
 from services.insight.topics import TopicsWrong, make_topics
 from services.insight.watch import Watch
-from services.runtime.app import EXIT_DONE, EXIT_FAILED, EXIT_MISCONFIGURED
+from services.runtime.app import EXIT_DONE, EXIT_FAILED, EXIT_MISCONFIGURED, prepare_database
 from services.runtime.clock import clock_from_setting
+from services.runtime.database import TRANSIENT, MigrationError, create_pool
 from services.runtime.health import serve
 from services.runtime.log import configure_logging, error_fields
+from services.runtime.pausing import Pausing
 from services.runtime.settings import SettingsError, load_settings
 
 if TYPE_CHECKING:
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
     from services.runtime.settings import RuntimeSettings
 
 NAME: Final = "insight"
+MIGRATIONS: Final = Path(__file__).with_name("migrations")
 _LOG = structlog.stdlib.get_logger(__name__)
 
 
@@ -53,21 +57,40 @@ async def _work(settings: RuntimeSettings, policy: Policy) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     try:
-        shapes = await asyncio.to_thread(make_topics, settings, policy)
+        await prepare_database(settings, NAME, [MIGRATIONS])
+        pool = await create_pool(settings.database_url.get_secret_value(), NAME, f"sluice.{NAME}", size=1)
+    except MigrationError as error:
+        sys.stderr.write(f"The schema {NAME} can not be migrated: {error}.\n")
+        return EXIT_MISCONFIGURED
+    except TRANSIENT as error:
+        _LOG.error("database_unreachable", **error_fields(error))
+        return EXIT_FAILED
+    try:
+        return await _work_unless_paused(settings, policy, Pausing(pool), stopping)
     except TopicsWrong as error:
         sys.stderr.write(f"{error}\n")
         return EXIT_MISCONFIGURED
     except KafkaException as error:
         _LOG.error("brokers_unreachable", **error_fields(error))
         return EXIT_FAILED
+    finally:
+        pool.terminate()
+
+
+async def _work_unless_paused(
+    settings: RuntimeSettings, policy: Policy, pausing: Pausing, stopping: asyncio.Event
+) -> int:
+    shapes = await asyncio.to_thread(make_topics, settings, policy)
+    # Before anything is taken: a pause outlives the worker that it stopped.
+    await pausing.look()
     app = make_app(settings)
-    streams = Streams(app, policy, clock_from_setting(settings.clock), settings.topic_prefix, shapes)
+    streams = Streams(app, policy, clock_from_setting(settings.clock), settings.topic_prefix, shapes, pausing)
     app.on_rebalance_complete.connect(_told(streams), weak=False)
-    watch = Watch(app, streams, settings)
+    watch = Watch(app, streams, settings, pausing)
     async with serve(settings.http_host, settings.http_port, None, watch, pages(streams)) as address:
         sys.stdout.write(json.dumps({"service": NAME, "pid": os.getpid(), "health": address}) + "\n")
         sys.stdout.flush()
-        return await _run_until_told(app, watch, stopping, settings.shutdown_timeout_s)
+        return await _run_until_told(app, watch, pausing, stopping, settings.shutdown_timeout_s)
 
 
 def _told(streams: Streams) -> Any:
@@ -77,14 +100,16 @@ def _told(streams: Streams) -> Any:
     return on_rebalanced
 
 
-async def _run_until_told(app: faust.App, watch: Watch, stopping: asyncio.Event, deadline_s: float) -> int:
+async def _run_until_told(
+    app: faust.App, watch: Watch, pausing: Pausing, stopping: asyncio.Event, deadline_s: float
+) -> int:
     app.finalize()
-    told = asyncio.create_task(stopping.wait())
+    told, following = asyncio.create_task(stopping.wait()), asyncio.create_task(pausing.follow())
     running = asyncio.create_task(_run(app, watch))
-    await asyncio.wait([told, running], return_when=asyncio.FIRST_COMPLETED)
-    told.cancel()
-    failure = running.exception() if running.done() else None
-    running.cancel()
+    await asyncio.wait([told, running, following], return_when=asyncio.FIRST_COMPLETED)
+    failure = next((task.exception() for task in (running, following) if task.done()), None)
+    for task in (told, following, running):
+        task.cancel()
     try:
         async with asyncio.timeout(deadline_s):
             await app.stop()

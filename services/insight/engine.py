@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import faust
 
@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from faust.types.auth import CredentialsT
 
     from services.runtime.settings import RuntimeSettings
+
+_FOR_EVER_S: Final = 20 * 86_400.0
+"""As long as the client's number of milliseconds allows."""
 
 
 class _App(faust.App):
@@ -32,6 +35,10 @@ def make_app(settings: RuntimeSettings) -> faust.App:
         broker_rebalance_timeout=20.0,
         broker_request_timeout=30.0,
         broker_commit_interval=1.0,
+        # A paused worker stays in its group, and nobody complains of it; one that hangs is found by our own watch.
+        broker_max_poll_interval=_FOR_EVER_S,
+        broker_commit_livelock_soft_timeout=_FOR_EVER_S,
+        stream_processing_timeout=_FOR_EVER_S,
         consumer_auto_offset_reset="earliest",
         producer_compression_type=None if settings.kafka_compression == "none" else settings.kafka_compression,
         store="memory://",

@@ -22,14 +22,15 @@ from services.runtime.metrics import RECORDS
 from services.runtime.service import only
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import AsyncIterator, Mapping
 
     import faust
-    from faust.types import TP, EventT, StreamT
+    from faust.types import TP, EventT
 
     from services.insight.model import Flag
     from services.insight.policy import Policy, Rule
     from services.runtime.clock import Clock
+    from services.runtime.pausing import Pausing
 
 SOURCE: Final = "sluice/insight"
 _FAILED: Final = "failed"
@@ -59,9 +60,16 @@ class Streams:
     """
 
     def __init__(
-        self, app: faust.App, policy: Policy, clock: Clock, prefix: str, shapes: Mapping[str, topics.Shape]
+        self,
+        app: faust.App,
+        policy: Policy,
+        clock: Clock,
+        prefix: str,
+        shapes: Mapping[str, topics.Shape],
+        pausing: Pausing,
     ) -> None:
         self._app = app
+        self._pausing = pausing
         self._policy = policy
         self._clock = clock
         self._prefix = prefix
@@ -94,11 +102,24 @@ class Streams:
         name = f"insight.{topic.get_topic_name()}"
         self._app.agent(topic, name=name, concurrency=1, supervisor_strategy=CrashingSupervisor)(function)
 
+    async def _taken(self, stream: faust.Stream[Any]) -> AsyncIterator[EventT[Any]]:
+        """Yield one event after the other, none while a person has paused us.
+
+        Only what was handled counts as read: what is in hand when the worker ends is read by the next one. What is in
+        hand when the group moves partitions is dropped, and read again by whoever has its partition now.
+        """
+        async for event in stream.noack().events():
+            if self._pausing.pause is not None:
+                await self._pausing.wait_until_over()
+            if event.message.generation_id == self._app.consumer_generation_id:
+                yield event
+                event.ack()
+
     # --- Reading what others say ---
 
     def _reading(self, topic: str, read: Any) -> Any:
-        async def agent(stream: StreamT[bytes]) -> None:
-            async for event in stream.events():
+        async def agent(stream: faust.Stream[bytes]) -> None:
+            async for event in self._taken(stream):
                 RECORDS.labels(topic).inc()
                 found = decode(_headers_of(event), event.message.value, _TYPES[topic])
                 if isinstance(found, Envelope):
@@ -149,8 +170,9 @@ class Streams:
         # Only then does the record that brought it about count as read.
         await sent
 
-    async def _read_notes(self, stream: StreamT[dict[str, Any]]) -> None:
-        async for note in stream:
+    async def _read_notes(self, stream: faust.Stream[Any]) -> None:
+        async for event in self._taken(stream):
+            note: Any = event.value
             customer_id = note["customer_id"]
             if note["kind"] == _FAILED:
                 at, transfer_id, reason = note["failure"]

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import faust
 
     from services.insight.streams import Streams
+    from services.runtime.pausing import Pause, Pausing
     from services.runtime.settings import RuntimeSettings
 
 _LOOK_EVERY_S: Final = 0.5
@@ -28,9 +29,10 @@ _NO_PARTITIONS: Final = "no partitions are assigned"
 class Watch:
     """Raises what a new process has to mend, because the client that faust stands on may hang and say nothing."""
 
-    def __init__(self, app: faust.App, streams: Streams, settings: RuntimeSettings) -> None:
+    def __init__(self, app: faust.App, streams: Streams, settings: RuntimeSettings, pausing: Pausing) -> None:
         self._app = app
         self._streams = streams
+        self._pausing = pausing
         self._prefix = settings.topic_prefix
         self._topics = Topics(settings, GROUP)
         self._every_s = settings.watch_interval_s
@@ -38,8 +40,10 @@ class Watch:
         self._progress = Progress(settings.stall_timeout_s)
         self._assigned_at = self._looked_at = time.monotonic()
 
-    pause: Final = None
-    """It counts what others did: nobody has to stop it."""
+    @property
+    def pause(self) -> Pause | None:
+        """The pause that keeps this worker from counting anything."""
+        return self._pausing.pause
 
     def reasons_not_ready(self) -> list[str]:
         """Return why nothing is counted just now; nothing when it is."""
@@ -54,7 +58,7 @@ class Watch:
                 raise Hopeless("the application has ended by itself") from self._app.crash_reason
             why = self.reasons_not_ready()
             self._look_for_partitions(why)
-            if not why:
+            if not why and self.pause is None:
                 await self._streams.look_at_clock()
                 await self._look_for_progress()
             else:

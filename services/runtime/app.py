@@ -65,7 +65,7 @@ async def _work(service: Service, settings: RuntimeSettings) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     try:
-        await prepare_database(service, settings)
+        await prepare_database(settings, service.schema, [MIGRATIONS, service.migrations])
     except MigrationError as error:
         sys.stderr.write(f"The schema {service.schema} can not be migrated: {error}.\n")
         return EXIT_MISCONFIGURED
@@ -89,8 +89,8 @@ async def _work(service: Service, settings: RuntimeSettings) -> int:
             tracing.close()
 
 
-async def prepare_database(service: Service, settings: RuntimeSettings) -> None:
-    """Bring the service's schema up to date unless told not to; waits a minute for a starting database."""
+async def prepare_database(settings: RuntimeSettings, schema: str, folders: Sequence[Path]) -> None:
+    """Bring a service's schema up to date unless told not to; waits a minute for a starting database."""
     if settings.migrate:
         dsn = settings.database_url.get_secret_value()
         waiting = stamina.retry_context(
@@ -98,7 +98,7 @@ async def prepare_database(service: Service, settings: RuntimeSettings) -> None:
         )
         async for attempt in waiting:
             with attempt:
-                await migrate(dsn, service.schema, [MIGRATIONS, service.migrations])
+                await migrate(dsn, schema, folders)
 
 
 def _announce(service: Service, address: str) -> None:

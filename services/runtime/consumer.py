@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections import Counter
 from itertools import groupby, product
@@ -26,7 +25,7 @@ from services.runtime.liveness import Hopeless, Orphaned, Progress, Stalled
 from services.runtime.log import error_fields
 from services.runtime.message import type_of
 from services.runtime.offsets import Fenced, advance, load_next_offsets
-from services.runtime.pausing import load_pause
+from services.runtime.pausing import Pausing
 from services.runtime.session import Assignment, Revoked, Session
 from services.runtime.topics import TopicMissing, Topics, places_of
 from services.runtime.work import LetterPolicy, RecordWork, SkipWork, TimerWork
@@ -62,7 +61,6 @@ _NOT_BUGS: tuple[type[Exception], ...] = (*_PASSING, Braked)
 _UNREACHABLE: tuple[type[Exception], ...] = (*TRANSIENT, KafkaException, TopicMissing)
 _CRASHES_ALLOWED = 5
 _BACKOFF_MAX_S = 5.0
-_PAUSE_LOOK_EVERY_S = 0.5
 _WORTH_READING_AHEAD = 200
 # Records decoded in one go, a millisecond's work: what is no message may cost twenty as soon as it is large.
 _SLICE = 64
@@ -133,7 +131,7 @@ class Consumer:
             pool,
             [subscription for subscription in service.subscriptions if subscription.leads],
         )
-        self._paused: Pause | None = None
+        self._pausing = Pausing(pool)
         self._only: frozenset[str] | None = None
         self._ahead: _Ahead | None = None
         self._next_due: Timer | None = None
@@ -157,14 +155,14 @@ class Consumer:
         if not session.is_claimed:
             waits_for = "taking over" if session.places is not None else "waiting for the group to assign"
             reasons.append(f"{waits_for} partitions")
-        if self._only and self._paused is None:
+        if self._only and self.pause is None:
             reasons.append(f"waiting until what {', '.join(sorted(self._lead.names))} said is handled")
         return [*reasons, *filter(None, (self._database_trouble, self._kafka_trouble))]
 
     @property
     def pause(self) -> Pause | None:
         """The pause that keeps this worker from taking anything, as it was read last."""
-        return self._paused
+        return self._pausing.pause
 
     async def run(self) -> None:
         """Hold a session for as long as it works, then another one; return once told to stop.
@@ -188,10 +186,10 @@ class Consumer:
         async with Session(self._service, self._settings, self._pool, self._topics) as session:
             self._session = session
             # Before anything is taken: a pause outlives the worker that it stopped.
-            await self._look_for_pause()
+            await self._pausing.look()
             try:
                 beside = [self._lead.follow()] if self._lead.names else []
-                beside.append(self._follow_pause())
+                beside.append(self._pausing.follow())
                 await _first_of(self._consume(session), self._watch(session), *beside)
             finally:
                 await self._drop_ahead()
@@ -262,24 +260,9 @@ class Consumer:
         A person's pause comes before all else. Nothing else is decided while there may be something that leads, and is
         not handled yet.
         """
-        if self._paused is not None:
+        if self.pause is not None:
             return frozenset()
         return None if self._lead.is_fresh else self._lead.names
-
-    async def _look_for_pause(self) -> None:
-        async with self._pool.acquire() as connection:
-            found = await load_pause(connection)
-        if found != self._paused:
-            _LOG.warning("paused" if found else "resumed", who=found.who if found else None)
-        self._paused = found
-        metrics.PAUSED.set(found is not None)
-
-    async def _follow_pause(self) -> None:
-        while True:
-            await asyncio.sleep(_PAUSE_LOOK_EVERY_S)
-            # The watch says what is wrong with the database; until it answers, what was read last holds.
-            with contextlib.suppress(*TRANSIENT):
-                await self._look_for_pause()
 
     async def _take(self, session: Session) -> RecordWork | None:
         """Return the batch that was read ahead, or else wait for one."""
@@ -391,7 +374,7 @@ class Consumer:
 
     async def _transact_counted(self, session: Session, work: Work, number: int) -> _Settled:
         session.require_claim()
-        if self._paused is not None or not (self._lead.is_fresh or self._lead.is_among(work.lanes)):
+        if self.pause is not None or not (self._lead.is_fresh or self._lead.is_among(work.lanes)):
             # Something has been said meanwhile: this is read again once that is handled, or the pause has ended.
             raise Revoked
         try:

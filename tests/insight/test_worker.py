@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -11,11 +12,18 @@ import uuid
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
+from urllib.error import HTTPError
 from urllib.request import urlopen
 
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
+from local.settings import runtime_settings
+from ops.lag.collector import Collector
+from ops.lag.expected import expected_groups
+from ops.lag.model import Verdict
+from ops.pausing import begin, end, load_pauses, paused_groups
+from ops.running import Running
 from schemas.envelope import encode_headers
 from schemas.fields import as_text
 from tests.conftest import PARTITIONS
@@ -115,8 +123,11 @@ class Worker:
         self.health = json.loads(line)["health"]
 
     def ask(self, path: str) -> Any:
-        with urlopen(self.health + path) as answer:
-            text = answer.read().decode()
+        try:
+            with urlopen(self.health + path) as answer:
+                text = answer.read().decode()
+        except HTTPError as not_ready:
+            text = not_ready.read().decode()
         return text if path == "/metrics" else json.loads(text)
 
     def end(self) -> int:
@@ -142,13 +153,13 @@ def worker(environment: dict[str, str], log: Path) -> Iterator[Worker]:
 
 
 def test_it_flags_once_rebuilds_its_state_and_clears_by_the_clock(
-    brokers: Brokers, kafka: str, topic_prefix: str, tmp_path: Path
+    brokers: Brokers, kafka: str, database: str, topic_prefix: str, tmp_path: Path
 ) -> None:
     clock, log, now = tmp_path / "clock", tmp_path / "log", datetime.now(UTC)
     clock.write_text("0")
     environment = os.environ | {
         "KAFKA_BOOTSTRAP_SERVERS": kafka,
-        "DATABASE_URL": "postgresql://nowhere",
+        "DATABASE_URL": database,
         "SLUICE_TOPIC_PREFIX": topic_prefix,
         "SLUICE_CLOCK": f"file:{clock}",
     }
@@ -188,7 +199,36 @@ def test_it_flags_once_rebuilds_its_state_and_clears_by_the_clock(
             flagged,
             ("sluice.risk.cleared.v1", f"{flagged[1]}.cleared", {"customer_id": CUSTOMER, "rule": "many_failures"}),
         ]
+        running = Running(kafka, database, topic_prefix, "real")
+        asyncio.run(begin(running, "insight", "an operator", "the rules change"))
+        wait_for(lambda: second.ask("/readyz")["status"] == "paused", what="the pause to be read")
+        brokers.fail(str(uuid.uuid4()), now + timedelta(seconds=10), wallet=1)
+        brokers.deliver("delivered", now, None)
+        brokers.deliver("delivered", now, "sms-a")
+        brokers.flush()
+        why = "paused by an operator: the rules change; its oldest record has waited for"
+        wait_for(lambda: said_of_lag(running) == {("transfer.events", why), ("notify.events", why)}, what="the lag")
+        # With a record in hand it ends: that one is not read yet.
         assert second.end() == 0
+
+    with worker(environment, log) as third:
+        wait_for(lambda: third.ask("/readyz") == {"status": "paused", "why": why.partition(";")[0]}, what="its tables")
+        assert counted(third, 7, 3), "a pause outlives the worker"
+        asyncio.run(end(running, "insight", "an operator", "they are changed"))
+        wait_for(lambda: counted(third, 8, 5), what="what came meanwhile, once")
+        wait_for(lambda: not said_of_lag(running), what="no lag")
+        assert third.end() == 0
+
+
+def said_of_lag(running: Running) -> set[tuple[str, str]]:
+    """Return each topic in which insight is behind, with what is said of it but for how long."""
+    pauses = paused_groups(running.topic_prefix, asyncio.run(load_pauses(running)))
+    expected = {name: topics for name, topics in expected_groups(running.topic_prefix).items() if "insight" in name}
+    settings = runtime_settings(running.kafka, running.database)
+    rows = Collector(settings, expected, only=f"{running.topic_prefix}sluice.insight", paused=lambda: pauses).collect()
+    assert {row.verdict for row in rows} <= {Verdict.OK, Verdict.BEHIND}
+    behind = [row for row in rows if row.verdict is Verdict.BEHIND]
+    return {(row.topic.removeprefix(running.topic_prefix), row.why.rpartition(" for ")[0] + " for") for row in behind}
 
 
 def counted(one: Worker, failures: int, notices: int) -> list[dict[str, Any]] | None:

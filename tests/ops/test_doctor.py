@@ -98,7 +98,7 @@ async def test_what_is_wrong_in_the_database_is_named(kafka: str, database: str)
     ]
     assert found(checks, "settings") == ["transfer: SLUICE_MASTER_KEY is not the one that its data were written with"]
     assert found(checks, "services", State.ADVICE) == ["transfer is paused by somebody: the bank asked"]
-    assert len(found(checks, "migrations", State.OK)) == 3
+    assert len(found(checks, "migrations", State.OK)) == 4
 
 
 async def test_a_role_that_may_too_little_is_named(kafka: str, database: str) -> None:
@@ -106,7 +106,7 @@ async def test_a_role_that_may_too_little_is_named(kafka: str, database: str) ->
     role = database.rpartition("/")[2] + "_role"
     await connection.execute(f"create role {role} login password 'x'")
     try:
-        for schema in ("transfer", "maintenance", "closure", "notify", "ops"):
+        for schema in ("transfer", "maintenance", "closure", "notify", "insight", "ops"):
             await connection.execute(f"grant usage on schema {schema} to {role}")
             await connection.execute(f"grant all on all tables in schema {schema} to {role}")
         await connection.execute(f"revoke delete on transfer.outbox from {role}")

@@ -10,7 +10,7 @@ import asyncpg
 import pytest
 from confluent_kafka import Consumer, Producer
 
-from local.setup import SERVICES
+from local.setup import WORKERS
 from ops.lag.model import Verdict
 from ops.lag.system import make_collector
 from ops.moments import moment_text
@@ -29,8 +29,8 @@ def named(kafka: str, database: str, topic_prefix: str) -> Mapping[str, str]:
     return {"KAFKA_BOOTSTRAP_SERVERS": kafka, "DATABASE_URL": database, "SLUICE_TOPIC_PREFIX": topic_prefix}
 
 
-def test_every_service_of_the_one_loop_can_be_paused() -> None:
-    assert set(PAUSABLE) == set(SERVICES)
+def test_every_service_can_be_paused() -> None:
+    assert set(PAUSABLE) == set(WORKERS)
 
 
 def test_each_act_is_done_once_and_logged(named: Mapping[str, str]) -> None:
