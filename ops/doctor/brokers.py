@@ -12,10 +12,13 @@ from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, Resourc
 from local.settings import runtime_settings
 from local.topics import config_of
 from ops.counts import count_text
-from ops.doctor.model import Check, ok, unknown, wrong
+from ops.doctor.model import Check, advice, ok, unknown, wrong
 from ops.lag.expected import expected_groups
 from schemas.topics import TOPICS
+from services.insight.settings import load_insight
+from services.insight.topics import GROUP, own_topics
 from services.runtime.kafka import admin_options
+from services.runtime.settings import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -46,6 +49,7 @@ def check_brokers(running: Running) -> list[Check]:
     checks = [ok("engines", f"Kafka at {running.kafka}: {count_text(len(found.brokers), 'broker')}")]
     counts = {name: len(topic.partitions) for name, topic in found.topics.items()}
     checks += _topics(admin, running.topic_prefix, counts)
+    checks += _insight_topics(admin, running.topic_prefix, counts)
     checks += _rights(admin, options, running.topic_prefix)
     return [*checks, *_groups(admin, running.topic_prefix)]
 
@@ -59,22 +63,51 @@ def _topics(admin: AdminClient, prefix: str, counts: Mapping[str, int]) -> Itera
     if len(sizes) > 1:
         said = ", ".join(f"{prefix}{topic.name} {counts[prefix + topic.name]}" for topic in there)
         yield wrong("topics", f"partition counts differ: {said}", "change them by a drain (docs/operations.md)")
-    resources = [ConfigResource(ResourceType.TOPIC, prefix + topic.name) for topic in there]
-    futures = admin.describe_configs(resources, request_timeout=_WITHIN_S) if there else {}
-    differing = 0
-    for topic, resource in zip(there, resources, strict=True):
+    otherwise = list(_kept_otherwise(admin, {prefix + topic.name: config_of(topic) for topic in there}))
+    yield from otherwise
+    if not missing and not otherwise and len(sizes) == 1:
+        yield ok("topics", f"{len(there)} topics of {count_text(sizes.pop(), 'partition')}, kept as the contract says")
+
+
+def _kept_otherwise(admin: AdminClient, wanted: Mapping[str, Mapping[str, str]]) -> Iterator[Check]:
+    """Yield what topics on the wire are told otherwise than they should be, and which of them do not say."""
+    resources = {name: ConfigResource(ResourceType.TOPIC, name) for name in wanted}
+    futures = admin.describe_configs(list(resources.values()), request_timeout=_WITHIN_S) if resources else {}
+    for name, resource in resources.items():
         try:
             config = futures[resource].result(_ANSWER_WITHIN_S)
         except KafkaException as error:
-            yield unknown("topics", f"{prefix}{topic.name}: {error.args[0].str()}", _PERMISSIONS)
+            yield unknown("topics", f"{name}: {error.args[0].str()}", _PERMISSIONS)
             continue
-        for key, wanted in config_of(topic).items():
-            if config[key].value != wanted:
-                differing += 1
-                alter = f"kafka-configs.sh --alter --topic {prefix}{topic.name} --add-config {key}={wanted}"
-                yield wrong("topics", f"{prefix}{topic.name}: {key} is {config[key].value}, not {wanted}", alter)
-    if not missing and not differing and len(sizes) == 1:
-        yield ok("topics", f"{len(there)} topics of {count_text(sizes.pop(), 'partition')}, kept as the contract says")
+        for key, value in wanted[name].items():
+            if config[key].value != value:
+                # The script takes commas for the next setting, but in brackets.
+                added = f"{key}=[{value}]" if "," in value else f"{key}={value}"
+                alter = f"kafka-configs.sh --alter --topic {name} --add-config {added}"
+                yield wrong("topics", f"{name}: {key} is {config[key].value}, not {value}", alter)
+
+
+def _insight_topics(admin: AdminClient, prefix: str, counts: Mapping[str, int]) -> Iterator[Check]:
+    """Look at what insight makes for itself: faust rebuilds its tables from topics cut as those that it reads."""
+    try:
+        own = {prefix + name: told for name, told in own_topics(load_insight()).items()}
+    except SettingsError:
+        # What is wrong is told of the settings.
+        return
+    there = {name: told for name, told in own.items() if name in counts}
+    if missing := own.keys() - there.keys():
+        said = f"insight's own are missing: {', '.join(sorted(missing))}"
+        yield advice("topics", said, "start insight: it makes them")
+    needed = {name: counts[prefix + like] for name, (like, _) in there.items() if prefix + like in counts}
+    wrongly_cut = [name for name in needed if counts[name] != needed[name]]
+    for name in wrongly_cut:
+        said = f"{name} has {count_text(counts[name], 'partition')} and insight needs {needed[name]}"
+        begin = f"stop insight and delete the topics whose names begin with {prefix}{GROUP}-: it counts anew"
+        yield wrong("topics", said, begin)
+    otherwise = list(_kept_otherwise(admin, {name: config for name, (_, config) in there.items()}))
+    yield from otherwise
+    if not missing and not wrongly_cut and not otherwise:
+        yield ok("topics", f"{len(own)} of insight's own, cut as what it reads")
 
 
 def _rights(admin: AdminClient, options: Mapping[str, Any], prefix: str) -> Iterator[Check]:

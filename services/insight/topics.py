@@ -53,7 +53,7 @@ def make_topics(settings: RuntimeSettings, policy: Policy) -> Mapping[str, Shape
     Waits a minute for those of others, then raises TopicsWrong.
     """
     admin = AdminClient({**admin_options(settings, GROUP), "log_level": 0})
-    prefix, own = settings.topic_prefix, _own(policy)
+    prefix, own = settings.topic_prefix, own_topics(policy)
     shapes = _wait_for(admin, prefix, (*READ, WRITTEN))
     for name, (like, config) in own.items():
         _make(admin, prefix + name, shapes[like], config)
@@ -68,8 +68,8 @@ def make_topics(settings: RuntimeSettings, policy: Policy) -> Mapping[str, Shape
     return shapes
 
 
-def _own(policy: Policy) -> Mapping[str, tuple[str, Mapping[str, str]]]:
-    """Return each topic with whose partitions it has, and what its brokers must be told."""
+def own_topics(policy: Policy) -> Mapping[str, tuple[str, Mapping[str, str]]]:
+    """Return insight's own topics, each with whose partitions it has, and what its brokers must be told."""
     # Counts are rewritten with every record: only a short tail of their changelogs is not compacted.
     kept_ms = str(2 * policy.counts.minutes_kept * 60_000)
     counts = {"cleanup.policy": "compact,delete", "retention.ms": kept_ms, "segment.ms": "600000"}

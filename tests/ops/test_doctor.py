@@ -14,24 +14,31 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
     AlterConfigOpType,
     ConfigEntry,
     ConfigResource,
+    NewPartitions,
     ResourceType,
 )
 
+from local.settings import runtime_settings
 from ops.doctor import brokers
 from ops.doctor.brokers import check_brokers
 from ops.doctor.databases import check_database
 from ops.doctor.here import check_services
 from ops.doctor.model import Check, State
 from ops.running import Running
+from services.insight.policy import Policy
+from services.insight.topics import NOTES, make_topics
 from services.runtime.personal_data import new_key, wrap_key
+from tests.conftest import PARTITIONS
 from tests.ops.in_process import run
 from tests.waiting import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
 KEY = base64.b64encode(b"k" * 32).decode()
 OTHER_KEY = b"o" * 32
+TABLES = ("deliveries-changelog", "outcomes-changelog", "suspicions-changelog")
 NOWHERE = "postgresql://127.0.0.1:1/none"
 
 
@@ -79,8 +86,32 @@ def test_topics_that_are_missing_or_otherwise_are_named(kafka: str, database: st
     ]
     [altering] = [check.todo for check in checks if "retention.ms" in check.found]
     assert f"--topic {short} --add-config retention.ms=2592000000" in altering
+    assert found(checks, "topics", State.ADVICE) == [
+        "insight's own are missing: "
+        + ", ".join(f"{topic_prefix}sluice.insight-{name}" for name in sorted([*TABLES, "notes"]))
+    ]
     left = [name for name in admin.list_topics(timeout=10).topics if "sluice.doctor" in name]
     assert not [name for name in left if name.startswith(topic_prefix)]
+
+
+def test_insights_topics_are_held_to_its_policy_and_to_what_it_reads(
+    kafka: str, database: str, topic_prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running, admin = Running(kafka, database, topic_prefix, "real"), AdminClient({"bootstrap.servers": kafka})
+    make_topics(runtime_settings(kafka, database).model_copy(update={"topic_prefix": topic_prefix}), Policy())
+    checks = check_brokers(running)
+    assert "4 of insight's own, cut as what it reads" in found(checks, "topics", State.OK)
+    notes, outcomes = f"{topic_prefix}{NOTES}", f"{topic_prefix}sluice.insight-outcomes-changelog"
+    admin.create_partitions([NewPartitions(notes, 5)])[notes].result(30)
+    policy = tmp_path / "policy.toml"
+    policy.write_text("[counts]\nminutes_kept = 30\n")
+    monkeypatch.setenv("SLUICE_INSIGHT_POLICY", str(policy))
+    wait_for(lambda: len(admin.list_topics(timeout=10).topics[notes].partitions) == 5, what="the brokers to know")
+    checks = check_brokers(running)
+    assert f"{notes} has 5 partitions and insight needs {PARTITIONS}" in found(checks, "topics")
+    assert f"{outcomes}: retention.ms is 7200000, not 3600000" in found(checks, "topics")
+    policy.write_text("[counts]\nminutes_kept = 0\n")
+    assert not [check for check in check_brokers(running) if "insight" in check.found and check.area == "topics"]
 
 
 async def test_what_is_wrong_in_the_database_is_named(kafka: str, database: str) -> None:
