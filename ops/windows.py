@@ -207,7 +207,7 @@ class Plan:
     treatment: str = "hold"
     banks: Sequence[str] = ()
     currencies: Sequence[str] = ()
-    alternatives: Sequence[Mapping[str, str]] = ()
+    alternatives: Sequence[Mapping[str, Any]] = ()
     waive_fees: int | None = None
     window: uuid.UUID | None = None
     confirmed: bool = False

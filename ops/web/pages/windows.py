@@ -13,12 +13,16 @@ from services.maintenance.decide import FUNCTIONS
 from services.maintenance.model import CLOSING, OVER, Status
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from starlette.responses import Response
 
     from ops.commands import Command
     from ops.web.visit import Visit
 
 _SHOWN: Final = 50
+_ALTERNATIVES: Final = range(1, 4)
+"""The rows of the form of a plan in which somebody may say what people can do instead."""
 _CHANGES: Final = {
     "start": ("window.start_now", frozenset({Status.SCHEDULED})),
     "reschedule": ("window.reschedule", frozenset(Status) - OVER),
@@ -44,7 +48,7 @@ async def show_one(visit: Visit) -> Response:
 
 async def ask_plan(visit: Visit) -> Response:
     """Show the form of a plan; its id is chosen here, so that sending it twice plans once."""
-    return visit.page("window_plan.html.j2", window_id=uuid.uuid4(), functions=FUNCTIONS)
+    return visit.page("window_plan.html.j2", window_id=uuid.uuid4(), functions=FUNCTIONS, rows=_ALTERNATIVES)
 
 
 async def plan(visit: Visit) -> Response:
@@ -108,11 +112,27 @@ def _plan_of(visit: Visit) -> Plan:
         visit.given("treatment") or "hold",
         visit.given("banks").replace(",", " ").split(),
         visit.given("currencies").replace(",", " ").split(),
+        list(_alternatives(visit)),
         waive_fees=fees,
         window=window_id,
         confirmed=bool(visit.given("confirmed")),
         drill=bool(visit.given("drill")),
     )
+
+
+def _alternatives(visit: Visit) -> Iterator[dict[str, Any]]:
+    """Yield what people can do instead, each with a text in both languages."""
+    for row in _ALTERNATIVES:
+        kind, chinese, english = (visit.given(f"alternative_{part}_{row}") for part in ("kind", "zh", "en"))
+        if not (kind or chinese or english):
+            continue
+        if not (kind and chinese and english):
+            raise Incomplete(visit.words["windows"]["alternative_incomplete"])
+        yield {
+            "kind": kind,
+            "text": chinese,
+            "text_in": [{"locale": "zh-CN", "text": chinese}, {"locale": "en", "text": english}],
+        }
 
 
 def _reasons(visit: Visit) -> Reasons:
