@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import orjson
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer
@@ -28,6 +28,7 @@ from schemas.envelope import Envelope, decode, encode_headers
 from schemas.rail import PayoutInquired, PayoutInstructed
 from services.runtime.clock import clock_from_setting
 from services.runtime.kafka import admin_options
+from services.runtime.message import Cause
 from services.runtime.settings import SettingsError
 
 if TYPE_CHECKING:
@@ -54,6 +55,8 @@ create table if not exists answer (
     number integer not null,
     key blob,
     answer text not null,
+    correlation_id text,
+    traceparent text,
     primary key (transfer_id, number)
 ) without rowid;
 create index if not exists answer_due on answer (due_at);
@@ -64,19 +67,35 @@ create table if not exists rule_use (
 """
 
 
+# What a memory of before lacks.
+_COLUMNS: Final = ("correlation_id", "traceparent")
+
+
 class NotPublished(Exception):
     """The brokers did not take an answer; the instructions are read again by the next process."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """One answer to be published; `place` is its place among the answers to the instruction."""
+    """One answer to be published; `place` is its place among the answers to the instruction.
+
+    It carries on the correlation and the trace of what it answers.
+    """
 
     transfer_id: str
     id: str
     key: bytes | None
     answer: Answer
+    cause: Cause
     place: int = 0
+
+
+class _Told(NamedTuple):
+    """An instruction: who is to be paid, and what the answers to it have."""
+
+    payee: str
+    key: bytes | None
+    cause: Cause
 
 
 class Bank:
@@ -87,6 +106,10 @@ class Bank:
         self._db.execute("pragma journal_mode = wal")
         self._db.execute("pragma synchronous = normal")
         self._db.executescript(_MEMORY)
+        known = {row[1] for row in self._db.execute("pragma table_info (answer)")}
+        for column in _COLUMNS:
+            if column not in known:
+                self._db.execute(f"alter table answer add column {column} text")
         self._uses: dict[str, int] = dict(self._db.execute("select rule, times from rule_use").fetchall())
         self._behaviour = behaviour
         self._clock = clock
@@ -94,7 +117,7 @@ class Bank:
     def handle(self, messages: Sequence[tuple[Envelope, bytes | None]]) -> list[Reply]:
         """Take instructions and inquiries, with their keys; return what is to be said now, and remember the rest."""
         instructed = {
-            str(envelope.data.transfer_id): (envelope.data.payee, key)
+            str(envelope.data.transfer_id): _Told(envelope.data.payee, key, _cause(envelope))
             for envelope, key in messages
             if isinstance(envelope.data, PayoutInstructed)
         }
@@ -104,28 +127,28 @@ class Bank:
                 answer = self._answer_to_inquiry(str(envelope.data.transfer_id))
                 if answer is not None:
                     id_ = f"{envelope.id}.{answer.answer}"
-                    replies.append(Reply(str(envelope.data.transfer_id), id_, key, answer))
+                    replies.append(Reply(str(envelope.data.transfer_id), id_, key, answer, _cause(envelope)))
         return replies
 
-    def _instruct(self, instructed: dict[str, tuple[str, bytes | None]]) -> list[Reply]:
+    def _instruct(self, instructed: dict[str, _Told]) -> list[Reply]:
         now = self._clock.now()
         conducts = self._conducts(instructed)
         replies: list[Reply] = []
         later: list[tuple[Any, ...]] = []
-        for id_, (_, key) in instructed.items():
+        for id_, told in instructed.items():
             for place, answer in enumerate(conducts[id_].answers):
                 if answer.after_s:
                     due_at = now + timedelta(seconds=answer.after_s)
-                    later.append((due_at.isoformat(), id_, place, key, answer.model_dump_json()))
+                    later.append((due_at.isoformat(), id_, place, told.key, answer.model_dump_json(), *told.cause))
                 else:
-                    replies.append(_reply(id_, key, answer, place))
+                    replies.append(_reply(id_, told.key, answer, place, told.cause))
         if later:
             self._db.execute("begin")
-            self._db.executemany("insert or ignore into answer values (?, ?, ?, ?, ?)", later)
+            self._db.executemany("insert or ignore into answer values (?, ?, ?, ?, ?, ?, ?)", later)
             self._db.execute("commit")
         return replies
 
-    def _conducts(self, instructed: dict[str, tuple[str, bytes | None]]) -> dict[str, Conduct]:
+    def _conducts(self, instructed: dict[str, _Told]) -> dict[str, Conduct]:
         """Return what becomes of each payout: for one that was told before, what was decided then."""
         asked = orjson.dumps(list(instructed)).decode()
         query = "select transfer_id, conduct from instruction where transfer_id in (select value from json_each(?))"
@@ -133,9 +156,9 @@ class Bank:
         behaviour = self._behaviour.read()
         new: dict[str, Conduct] = {}
         used: set[str] = set()
-        for id_, (payee, _) in instructed.items():
+        for id_, told in instructed.items():
             if id_ not in known:
-                rule = behaviour.rule_for(payee, self._is_used_up)
+                rule = behaviour.rule_for(told.payee, self._is_used_up)
                 new[id_] = rule.conduct() if rule else behaviour.conduct_of(id_)
                 if rule is not None and rule.times is not None:
                     text = rule.model_dump_json()
@@ -168,10 +191,14 @@ class Bank:
     def due(self) -> list[Reply]:
         """Return the answers whose time has come."""
         rows = self._db.execute(
-            "select transfer_id, key, answer, number from answer where due_at <= ? order by due_at, number limit ?",
+            "select transfer_id, key, answer, number, correlation_id, traceparent from answer"
+            " where due_at <= ? order by due_at, number limit ?",
             [self._clock.now().isoformat(), _BATCH],
         )
-        return [_reply(id_, key, Answer.model_validate_json(text), place) for id_, key, text, place in rows]
+        return [
+            _reply(id_, key, Answer.model_validate_json(text), place, Cause(*cause))
+            for id_, key, text, place, *cause in rows
+        ]
 
     def forget(self, replies: Sequence[Reply]) -> None:
         """Drop answers that were published."""
@@ -183,9 +210,14 @@ class Bank:
         self._db.execute("commit")
 
 
-def _reply(transfer_id: str, key: bytes | None, answer: Answer, place: int) -> Reply:
+def _reply(transfer_id: str, key: bytes | None, answer: Answer, place: int, cause: Cause) -> Reply:
     # The same answer twice is one event that came twice.
-    return Reply(transfer_id, f"{transfer_id}.{answer.answer}", key, answer, place)
+    return Reply(transfer_id, f"{transfer_id}.{answer.answer}", key, answer, cause, place)
+
+
+def _cause(envelope: Envelope) -> Cause:
+    """Return what an answer carries on; what came without a correlation begins one with its own id."""
+    return Cause(envelope.correlation_id or envelope.id, envelope.traceparent)
 
 
 def to_message(reply: Reply, now: datetime) -> tuple[bytes, list[tuple[str, bytes]]]:
@@ -197,7 +229,13 @@ def to_message(reply: Reply, now: datetime) -> tuple[bytes, list[tuple[str, byte
         if answer.detail is not None:
             body["detail"] = answer.detail
     headers = encode_headers(
-        f"payout.{answer.answer}", id=reply.id, source=SOURCE, time=now.isoformat(), subject=reply.transfer_id
+        f"payout.{answer.answer}",
+        id=reply.id,
+        source=SOURCE,
+        time=now.isoformat(),
+        subject=reply.transfer_id,
+        correlation_id=reply.cause.correlation_id,
+        traceparent=reply.cause.traceparent,
     )
     return orjson.dumps(body), headers
 

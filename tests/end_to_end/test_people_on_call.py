@@ -251,6 +251,9 @@ def test_statement_transfer_and_audit_tell_the_same_story(system: System, reader
 
     steps = told(system, "transfer", payout)["steps"]
     assert [step["type"] for step in steps] == ["transfer.sent", "transfer.settled"]
+    story = told(system, "trace", payout)
+    assert {"payout.instructed", "payout.settled"} <= {line["name"] for line in story["lines"]}
+    assert len(story["correlations"]) == 1, "the bank carries it on"
     shown = sluice(system, "transfer", too_much).stdout
     assert "because of insufficient_balance (field amount_minor, shortfall_minor 20)" in " ".join(shown.split())
 

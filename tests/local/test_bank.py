@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 import time
@@ -63,7 +64,15 @@ class Counterparty:
         self.flush()
 
     def _send(self, type_: str, id_: str, body: dict[str, Any]) -> None:
-        headers: Any = encode_headers(type_, id=id_, source="test", time="2026-01-01T00:00:00Z", subject="test")
+        headers: Any = encode_headers(
+            type_,
+            id=id_,
+            source="test",
+            time="2026-01-01T00:00:00Z",
+            subject="test",
+            correlation_id=f"order {body['transfer_id']}",
+            traceparent=_trace_of(body["transfer_id"]),
+        )
         key = f"wallet:{body['transfer_id']}"
         self._producer.produce(f"{self.prefix}rail.instructions", json.dumps(body), key, headers=headers)
         self._producer.poll(0)
@@ -80,6 +89,9 @@ class Counterparty:
                 headers: Any = message.headers()
                 envelope = decode(headers, message.value(), registry.TOPICS["rail.results"])
                 assert isinstance(envelope, Envelope)
+                # Prompt or late, to an instruction or an inquiry: it belongs to what was asked.
+                of = envelope.subject or ""
+                assert (envelope.correlation_id, envelope.traceparent) == (f"order {of}", _trace_of(of))
                 self.answers.append((message.key(), envelope))
             return len(self.answers) >= count
 
@@ -92,6 +104,10 @@ class Counterparty:
 
     def close(self) -> None:
         self._consumer.close()
+
+
+def _trace_of(id_: str) -> str:
+    return f"00-{id_.replace('-', '')}-00f067aa0ba902b7-01"
 
 
 @contextmanager
@@ -224,6 +240,17 @@ def test_delayed_answers_outlive_a_crash_and_wait_for_the_moved_clock(party: Cou
             assert party.said(3)[2:] == [(late, "payout.settled")]
         # The first was killed: its exit code is no promise.
         process.returncode = 0
+
+
+def test_a_memory_of_before_is_gone_on_with(party: Counterparty) -> None:
+    (party.home / "data").mkdir()
+    memory = sqlite3.connect(party.home / "data" / "bank.db")
+    memory.execute("create table answer (due_at text, transfer_id text, number integer, key blob, answer text)")
+    memory.close()
+    party.behave(delay_s=0.1)
+    with open_bank(party):
+        late = party.instruct()
+        assert party.said(1) == [(late, "payout.settled")]
 
 
 def test_a_wrong_file_changes_nothing_and_says_so(party: Counterparty) -> None:
