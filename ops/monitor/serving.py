@@ -83,14 +83,23 @@ async def monitoring(
 def _application(watch: Watch, state: State) -> web.Application:
     registry = CollectorRegistry(auto_describe=False)
     registry.register(StateMetrics(state))
+
+    async def metrics(_request: web.Request) -> web.Response:
+        body = generate_latest(registry) + lag_text(watch.newest).encode()
+        return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    async def lag(_request: web.Request) -> web.Response:
+        rows = [] if watch.newest is None else watch.newest.rows
+        return web.Response(text=plain_json(rows), content_type="application/json")
+
+    async def healthz(_request: web.Request) -> web.Response:
+        looked = watch.newest
+        is_old = looked is None or time.time() - looked.at > _OLD_AFTER_S
+        body = {"status": "the brokers have not answered for a minute" if is_old else "alive"}
+        return web.json_response(body, status=503 if is_old else 200)
+
     application = web.Application()
-    application.add_routes(
-        [
-            web.get("/metrics", lambda _request: _metrics(watch, registry)),
-            web.get("/lag", lambda _request: _lag(watch)),
-            web.get("/healthz", lambda _request: _healthz(watch)),
-        ]
-    )
+    application.add_routes([web.get("/metrics", metrics), web.get("/lag", lag), web.get("/healthz", healthz)])
     return application
 
 
@@ -103,20 +112,3 @@ async def _served(application: web.Application, host: str, port: int) -> AsyncIt
         yield f"http://{host}:{runner.addresses[0][1]}"
     finally:
         await runner.cleanup()
-
-
-async def _metrics(watch: Watch, registry: CollectorRegistry) -> web.Response:
-    body = generate_latest(registry) + lag_text(watch.newest).encode()
-    return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
-
-
-async def _lag(watch: Watch) -> web.Response:
-    rows = [] if watch.newest is None else watch.newest.rows
-    return web.Response(text=plain_json(rows), content_type="application/json")
-
-
-async def _healthz(watch: Watch) -> web.Response:
-    looked = watch.newest
-    is_old = looked is None or time.time() - looked.at > _OLD_AFTER_S
-    body = {"status": "the brokers have not answered for a minute" if is_old else "alive"}
-    return web.json_response(body, status=503 if is_old else 200)

@@ -43,11 +43,15 @@ async def serve(
 
     Who has no database is not asked about one; `pages` are answered besides.
     """
+
+    async def readyz(_request: web.Request) -> web.Response:
+        return await _readyz(pool, worker)
+
     application = web.Application()
     application.add_routes(
         [
             web.get("/healthz", _healthz),
-            web.get("/readyz", lambda _request: _readyz(pool, worker)),
+            web.get("/readyz", readyz),
             web.get("/metrics", _metrics),
             *pages,
         ]
