@@ -5,7 +5,7 @@ BIN := .venv/bin
 # To make, `--keep` is its own `--keep-going`, which says nothing to one target.
 KEEP = $(if $(findstring k,$(firstword -$(MAKEFLAGS))),--keep)
 .DEFAULT_GOAL := help
-.PHONY: help install demo up test test-tools soak check bench bench-notify bench-windows bench-closings bench-lag schemas lock clean
+.PHONY: help install demo up test test-tools soak check bench bench-notify bench-windows bench-closings bench-lag bench-insight schemas lock clean
 
 help: ## Say what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -49,6 +49,9 @@ bench-closings: .venv/installed ## Measure the clearance of 100,000 wallets agai
 
 bench-lag: .venv/installed ## Measure how soon the lag of 1,000 groups is seen, and what the exporter weighs (some minutes)
 	@$(BIN)/python -m benchmarks.lag
+
+bench-insight: .venv/installed ## Measure how many events a second insight counts, against reading and decoding them alone (some minutes)
+	@$(BIN)/python -m benchmarks.insight
 
 schemas: .venv/packages ## Write the generated JSON Schema files and the AsyncAPI document
 	@$(BIN)/python -m schemas.generate

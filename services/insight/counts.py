@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import ChainMap, Counter
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -28,12 +28,14 @@ class MinuteCounts:
     """Counts what records are, by the minute that they speak of; the table's keys are partition, minute and what.
 
     Beside each count stands the offset of the last record in it, so one that is read again counts once. Each partition
-    has counts of its own, because its changelog knows no other.
+    has counts of its own, because its changelog knows no other. The table is written by `save` alone, once for many
+    records, because each entry is a record of the changelog.
     """
 
     def __init__(self, table: Table, minutes_kept: int) -> None:
         self._table = table
         self._kept_s = minutes_kept * _MINUTE_S
+        self._unsaved: dict[tuple[Any, ...], list[int]] = {}
         self._found: dict[int, dict[int, set[What]]] = {}
 
     def count(self, partition: int, offset: int, at: datetime, what: What) -> bool:
@@ -43,14 +45,20 @@ class MinuteCounts:
         if minute <= newest - self._kept_s:
             return False
         key = (partition, minute, *what)
-        count, last_offset = self._table.get(key) or (0, -1)
+        count, last_offset = self._unsaved.get(key) or self._table.get(key) or (0, -1)
         if offset <= last_offset:
             return False
-        self._table[key] = [count + 1, offset]
+        self._unsaved[key] = [count + 1, offset]
         minutes.setdefault(minute, set()).add(what)
         if minute > newest:
             self._forget(partition, minute - self._kept_s)
         return True
+
+    def save(self) -> None:
+        """Write what was counted since; before anything that it was counted from is said to be read."""
+        for key, found in self._unsaved.items():
+            self._table[key] = found
+        self._unsaved.clear()
 
     def has_room(self, partition: int, at: datetime, what: What, most: int) -> bool:
         """Tell whether something may be counted by itself in a minute: it is already, or few others are."""
@@ -61,7 +69,7 @@ class MinuteCounts:
         minutes = self._found.get(partition)
         if minutes is None:
             minutes = self._found[partition] = {}
-            for found_in, minute, *what in self._table:
+            for found_in, minute, *what in ChainMap(self._unsaved, self._table):
                 if found_in == partition:
                     minutes.setdefault(minute, set()).add(tuple(what))
         return minutes
@@ -70,12 +78,15 @@ class MinuteCounts:
         minutes = self._minutes_of(partition)
         for minute in [minute for minute in minutes if minute <= until]:
             for what in minutes.pop(minute):
-                del self._table[(partition, minute, *what)]
+                key = (partition, minute, *what)
+                self._unsaved.pop(key, None)
+                if key in self._table:
+                    del self._table[key]
 
     def recent(self, partitions: Collection[int]) -> Iterator[Counted]:
         """Yield what these partitions count, added up, the newest minute first."""
         sums: Counter[tuple[int, What]] = Counter()
-        for (partition, minute, *parts), (count, _) in self._table.items():
+        for (partition, minute, *parts), (count, _) in ChainMap(self._unsaved, self._table).items():
             if partition in partitions:
                 sums[minute, tuple(parts)] += count
         oldest = max((minute for minute, _ in sums), default=0) - self._kept_s

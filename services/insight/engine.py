@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import faust
 
@@ -16,6 +16,19 @@ if TYPE_CHECKING:
 
 _FOR_EVER_S: Final = 20 * 86_400.0
 """As long as the client's number of milliseconds allows."""
+
+
+class _Counts(faust.Table[tuple[Any, ...], list[int]]):
+    """A table whose keys begin with their partition; faust asks the record in hand, of which there may be many."""
+
+    def partition_for_key(self, key: Any) -> int:
+        partition: int = key[0]
+        return partition
+
+
+def table_of_counts(app: faust.App, name: str, partitions: int) -> Any:
+    """Return a table that may be written for many records at once."""
+    return app.tables.add(_Counts(app, name=name, beacon=app.tables.beacon, partitions=partitions))
 
 
 class _App(faust.App):
@@ -41,6 +54,7 @@ def make_app(settings: RuntimeSettings) -> faust.App:
         stream_processing_timeout=_FOR_EVER_S,
         consumer_auto_offset_reset="earliest",
         producer_compression_type=None if settings.kafka_compression == "none" else settings.kafka_compression,
+        producer_linger=0.005,
         store="memory://",
         stream_wait_empty=False,
         topic_disable_leader=True,

@@ -29,6 +29,7 @@ def test_a_record_counts_once_in_its_minute_and_partitions_add_up() -> None:
     # Another worker's partitions are another worker's.
     assert numbers(counts, 1) == {(NOON, "a"): 1}
     # The same from what a changelog brought back.
+    counts.save()
     again = MinuteCounts(dict(table), KEPT)
     assert not again.count(0, 9, minutes(1), ("b",))
     assert numbers(again, 0, 1) == numbers(counts, 0, 1)
@@ -39,6 +40,7 @@ def test_only_so_many_minutes_are_kept() -> None:
     counts = MinuteCounts(table, KEPT)
     for number in range(10):
         assert counts.count(0, number, minutes(number), ("a",))
+        counts.save()
     assert {key[1] for key in table} == {int(minutes(number).timestamp()) for number in (7, 8, 9)}
     assert not counts.count(0, 10, minutes(6), ("a",))
     # A partition that nothing happens in is behind, and not shown.
