@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode
@@ -14,6 +14,7 @@ from starlette.responses import HTMLResponse, RedirectResponse
 
 from ops.moments import moment_text
 from ops.money import amount_text
+from ops.web.saying import said_in
 from ops.web.words import LANGUAGES, words_of
 from services.runtime.calendar import BUSINESS_ZONE
 
@@ -95,6 +96,7 @@ class Visit:
                 language=str(self.language),
                 languages=LANGUAGES,
                 here=self.request.url.path,
+                say=partial(said_in, self.language),
                 address_in=self._address_in,
                 user=self.user,
                 may=self.may,

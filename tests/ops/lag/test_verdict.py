@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
 
 from ops.lag.model import Position, Row, Sample, Verdict
 from ops.lag.verdict import Limits, is_certain, judge
+from ops.web.saying import said_in
+from services.notify.model import Locale
 
 AT = 1_000_000.0
 HERE = Position("billing", "transfer.events", 0)
@@ -156,6 +159,22 @@ def test_verdict_and_why(name: str) -> None:
     row = judged(*seen)
     assert row.verdict is verdict
     assert (why in row.why) if why else row.why == ""
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_every_why_is_told_in_chinese(name: str) -> None:
+    seen, _, _ = CASES[name]
+    said = said_in(Locale.CHINESE, judged(*seen).why)
+    assert said is not None
+    # What a person wrote stays as it is.
+    assert not re.search(r"[a-z]{2,}", re.sub("^已由 .* 暂停：[^；]*", "", said)), said
+
+
+def test_what_a_person_wrote_may_have_any_marks() -> None:
+    why = "paused by li: one; two; its oldest record has waited for 3 h"
+    assert said_in(Locale.CHINESE, why) == "已由 li 暂停：one; two；最早的一条已等待 3 小时"
+    assert said_in(Locale.CHINESE, "somebody else's words") is None
+    assert said_in(Locale.ENGLISH, why) == why
 
 
 def test_figures_of_a_backlog() -> None:

@@ -142,6 +142,16 @@ async def _more_than_a_form_can_name_are_done_in_parts(site: Site, client: TestC
     assert "nothing to do" in post(client, "/letters/discard", scope="all", reason="unexpected").text
 
 
+def test_a_refusal_is_told_in_the_visitors_language(tmp_path: Path) -> None:
+    nowhere = make_console(tmp_path, Running("127.0.0.1:1", "postgresql://127.0.0.1:1/none", "", "real"))
+    client = signed_in(nowhere, Role.REVIEWER)
+    answer = client.get("/windows", params={"lang": "zh-CN"})
+    assert answer.status_code == 503
+    assert "DATABASE_URL 指定的数据库没有应答" in answer.text
+    answer = client.get("/windows", params={"lang": "en"})
+    assert "The database that DATABASE_URL names does not answer" in answer.text
+
+
 async def _a_customer_follows_without_names(site: Site, application: Any) -> None:
     transfer_id = uuid.uuid4()
     await _add_transfer(site.running.database, transfer_id)
