@@ -122,6 +122,8 @@ async def read_windows(running: Running, window_id: uuid.UUID | None, limit: int
             "status": window["status"],
             "starts_at": window["starts_at"],
             "ends_at": window["ends_at"],
+            # When it really ended, or was called off; `ends_at` stays what was planned.
+            "over_at": window["over_at"],
             "held": tally.held,
             "refused": tally.refused,
             "released": tally.released,
@@ -153,7 +155,7 @@ def _print(out: Console, windows: Sequence[Mapping[str, Any]]) -> None:
     table = Table(*columns, box=None, pad_edge=False)
     for window in windows:
         status = f"{window['status']} (drill)" if window["drill"] else window["status"]
-        when = (moment_text(window["starts_at"]), moment_text(window["ends_at"]))
+        when = (moment_text(window["starts_at"]), moment_text(window["over_at"] or window["ends_at"]))
         counts = (f"{window[name]:,}" for name in figures)
         table.add_row(window["window_id"], escape(window["title"]), status, *when, _closes(window), *counts)
     out.print(Fitted(table))
@@ -400,7 +402,8 @@ def _send(running: Running, command: Command, *, as_json: bool) -> None:
     if as_json:
         print_json({"type": answer.type, **answer.data})
         return
-    until = f"from {_text(answer.data['starts_at'])} to {_text(answer.data['ends_at'])}"
+    ends = answer.data["occurred_at" if answer.type == "window.ended" else "ends_at"]
+    until = f"from {_text(answer.data['starts_at'])} to {_text(ends)}"
     is_closed = ": it is closed now" if answer.type == "window.started" and not answer.data["drill"] else ""
     terminal().print(f"{answer.type}: {answer.data['window_id']} {until}{is_closed}.", soft_wrap=True)
 

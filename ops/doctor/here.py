@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from ops.running import Running
 
-_LEAST_FREE: Final = 0.1
+_LEAST_FREE_BYTES: Final = 5e9
 _WITHIN_S: Final = 3.0
 
 
@@ -39,7 +39,7 @@ def check_disk(home: Path) -> list[Check]:
         return []
     usage = shutil.disk_usage(home / "data")
     said = f"{usage.free / 1e9:,.0f} of {usage.total / 1e9:,.0f} GB of the disk under {home / 'data'} are free"
-    if usage.free < _LEAST_FREE * usage.total:
+    if usage.free < _LEAST_FREE_BYTES:
         return [wrong("engines", said, "make room: a broker or a database that has none stops")]
     return [ok("engines", said)]
 

@@ -7,7 +7,6 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from confluent_kafka import KafkaException
-from faust.types import TP
 
 from services.insight.streams import assigned
 from services.insight.topics import GROUP, READ
@@ -23,11 +22,16 @@ if TYPE_CHECKING:
 
 _LOOK_EVERY_S: Final = 0.5
 _ANSWER_WITHIN_S: Final = 10.0
+_READ_AGAIN_AFTER_S: Final = 10.0
 _NO_PARTITIONS: Final = "no partitions are assigned"
 
 
 class Watch:
-    """Raises what a new process has to mend, because the client that faust stands on may hang and say nothing."""
+    """Raises what a new process has to mend, because faust and the client that it stands on may hang and say nothing.
+
+    Progress is what the group has committed, not where its client stands: when partitions are given, faust may drop
+    records that it has read, and go on behind them. These are read again.
+    """
 
     def __init__(self, app: faust.App, streams: Streams, settings: RuntimeSettings, pausing: Pausing) -> None:
         self._app = app
@@ -38,6 +42,7 @@ class Watch:
         self._every_s = settings.watch_interval_s
         self._timeout_s = settings.stall_timeout_s
         self._progress = Progress(settings.stall_timeout_s)
+        self._passed_over = Progress(_READ_AGAIN_AFTER_S)
         self._assigned_at = self._looked_at = time.monotonic()
 
     @property
@@ -62,7 +67,7 @@ class Watch:
                 await self._streams.look_at_clock()
                 await self._look_for_progress()
             else:
-                self._progress.excuse()
+                self._excuse()
             await asyncio.sleep(_LOOK_EVERY_S)
 
     def _look_for_partitions(self, why: list[str]) -> None:
@@ -78,15 +83,21 @@ class Watch:
         self._looked_at = time.monotonic()
         ours = [Place(topic, number) for topic in READ for number in self._streams.partitions_of(topic)]
         try:
-            ends = {place: log.end for place, log in (await self._topics.logs(ours)).items()}
+            logs, committed = await self._topics.logs(ours), await self._topics.committed(self._prefix + GROUP)
         except (KafkaException, TopicMissing):
             # Brokers that do not answer us do not answer faust either.
-            self._progress.excuse()
+            self._excuse()
             return
-        async with asyncio.timeout(_ANSWER_WITHIN_S):
-            at = {place: await self._position(place) for place in ours}
-        if stalled := self._progress.observe(time.monotonic(), at, ends):
+        at = {place: max(log.start, committed.get(place, 0)) for place, log in logs.items()}
+        ends, now_s = {place: log.end for place, log in logs.items()}, time.monotonic()
+        if stalled := self._progress.observe(now_s, at, ends):
             raise Stalled(", ".join(f"partition {place.partition} of {place.topic}" for place in stalled))
+        if self._passed_over.observe(now_s, at, ends):
+            # What was counted already is known by its place, and not counted again.
+            async with asyncio.timeout(_ANSWER_WITHIN_S):
+                await self._app.consumer.perform_seek()
+            self._passed_over.excuse()
 
-    async def _position(self, place: Place) -> int:
-        return await self._app.consumer.position(TP(self._prefix + place.topic, place.partition)) or 0
+    def _excuse(self) -> None:
+        self._progress.excuse()
+        self._passed_over.excuse()

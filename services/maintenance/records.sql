@@ -12,6 +12,13 @@ select
     occurred_at,
     answer_by,
     (
+        select max(window_step.occurred_at)
+        from window_step
+        where
+            window_step.window_id = maintenance_window.window_id
+            and window_step.type in ('window.ended', 'window.cancelled')
+    ) as over_at,
+    (
         select count(*)
         from survey_answer
         where survey_answer.window_id = maintenance_window.window_id

@@ -6,7 +6,14 @@ import asyncio
 from typing import TYPE_CHECKING, NamedTuple
 
 from aiokafka import ConsumerRecord
-from confluent_kafka import Consumer, IsolationLevel, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka import (
+    Consumer,
+    ConsumerGroupTopicPartitions,
+    IsolationLevel,
+    KafkaException,
+    TopicCollection,
+    TopicPartition,
+)
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._listoffsets import OffsetSpec
 
@@ -60,6 +67,10 @@ class Topics:
         """Return the log of each partition; TopicMissing or KafkaException when one can't be had."""
         return await asyncio.to_thread(self._logs, places) if places else {}
 
+    async def committed(self, group: str) -> dict[Place, int]:
+        """Return the offsets that a group has committed."""
+        return await asyncio.to_thread(self._committed, group)
+
     async def read_bare(self, place: Place, offset: int) -> Record:
         """Return the first record at or after an offset, without its headers, which nobody can read."""
         return await asyncio.to_thread(self._read_bare, place, offset)
@@ -84,6 +95,16 @@ class Topics:
         starts = self._offsets(places, OffsetSpec.earliest())
         ends = self._offsets(places, OffsetSpec.latest())
         return {place: Log(described[place.topic][0], starts[place], ends[place]) for place in places}
+
+    def _committed(self, group: str) -> dict[Place, int]:
+        asked = [ConsumerGroupTopicPartitions(group)]
+        (future,) = self._admin.list_consumer_group_offsets(asked, request_timeout=_REQUEST_TIMEOUT_S).values()
+        found = future.result(_ANSWER_TIMEOUT_S).topic_partitions
+        return {
+            Place(each.topic.removeprefix(self._prefix), each.partition): each.offset
+            for each in found
+            if each.offset >= 0
+        }
 
     def _describe(self, topics: Collection[str]) -> Mapping[str, tuple[str, int]]:
         wire_names = [self._prefix + topic for topic in topics]

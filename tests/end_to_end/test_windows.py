@@ -130,6 +130,7 @@ def test_operators_plan_see_and_end_windows(system: System) -> None:
     figures = {name: window[name] for name in ("window_id", "status", "held", "refused", "released", "waiting")}
     assert figures == {"window_id": id_, "status": "ended", "held": 1, "refused": 0, "released": 1, "waiting": 0}
     assert isinstance(window["announced"], int)
+    assert window["over_at"] < window["ends_at"]
     shown = _sluice(system, "windows", "--window", id_)
     told = ("Repair of the ledger", "账务修复", "held until", "(card): Pay by card", "next 2 fees", "window.ended")
     assert [text for text in told if text not in shown] == []

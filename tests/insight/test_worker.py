@@ -215,8 +215,8 @@ def test_it_flags_once_rebuilds_its_state_and_clears_by_the_clock(
         wait_for(lambda: third.ask("/readyz") == {"status": "paused", "why": why.partition(";")[0]}, what="its tables")
         assert counted(third, 7, 3), "a pause outlives the worker"
         asyncio.run(end(running, "insight", "an operator", "they are changed"))
-        wait_for(lambda: counted(third, 8, 5), what="what came meanwhile, once")
-        wait_for(lambda: not said_of_lag(running), what="no lag")
+        wait_for(lambda: counted(third, 8, 5), deadline_s=40, what="what came meanwhile, once")
+        wait_for(lambda: not said_of_lag(running), deadline_s=40, what="no lag")
         assert third.end() == 0
 
 
