@@ -79,8 +79,8 @@ def monitored(brokers: str) -> Iterator[tuple[str, psutil.Process]]:
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603
         try:
             # It may say on its output what it cannot read: the address is what it says first.
-            page = process.stdout.readline().strip() if process.stdout else ""
-            yield page, psutil.Process(process.pid)
+            said = json.loads(process.stdout.readline()) if process.stdout else {}
+            yield f"{said['http']}/metrics", psutil.Process(process.pid)
         finally:
             process.terminate()
 
