@@ -78,9 +78,7 @@ class OldestRecords:
             log: [offset for offset in offsets if self._known[log].at(offset) is None]
             for log, offsets in wanted.items()
         }
-        held = (
-            self._read({log: offsets for log, offsets in unknown.items() if offsets}) if any(unknown.values()) else {}
-        )
+        held = self._read({log: offsets for log, offsets in unknown.items() if offsets})
         found = {spot: self._known[spot.log].at(spot.offset) or held.get(spot.log) for spot in spots}
         return {spot: at for spot, at in found.items() if at is not None}
 

@@ -110,15 +110,19 @@ class Streams:
         name = f"insight.{topic.get_topic_name()}"
         self._app.agent(topic, name=name, concurrency=1, supervisor_strategy=CrashingSupervisor)(function)
 
-    async def _batches(self, stream: faust.Stream[Any]) -> AsyncIterator[list[EventT[Any]]]:
-        """Yield what is there already, as `_taken` does it one by one."""
+    async def _batches(self, stream: faust.Stream[Any], most: int) -> AsyncIterator[list[EventT[Any]]]:
+        """Yield what is there already, so many events at most at a time, and none while a person has paused us.
+
+        Only what was handled counts as read: what is in hand when the worker ends is read by the next one. What is in
+        hand when the group moves partitions is dropped, and read again by whoever has its partition now.
+        """
         batch: list[EventT[Any]] = []
         waiting: Any = stream.channel
         async for event in stream.noack().events():
             if self._pausing.pause is not None:
                 await self._pausing.wait_until_over()
             batch.append(event)
-            if len(batch) < _MOST_AT_ONCE and not waiting.empty():
+            if len(batch) < most and not waiting.empty():
                 continue
             ours = [one for one in batch if one.message.generation_id == self._app.consumer_generation_id]
             batch = []
@@ -126,25 +130,12 @@ class Streams:
             for one in ours:
                 one.ack()
 
-    async def _taken(self, stream: faust.Stream[Any]) -> AsyncIterator[EventT[Any]]:
-        """Yield one event after the other, none while a person has paused us.
-
-        Only what was handled counts as read: what is in hand when the worker ends is read by the next one. What is in
-        hand when the group moves partitions is dropped, and read again by whoever has its partition now.
-        """
-        async for event in stream.noack().events():
-            if self._pausing.pause is not None:
-                await self._pausing.wait_until_over()
-            if event.message.generation_id == self._app.consumer_generation_id:
-                yield event
-                event.ack()
-
     # --- Reading what others say ---
 
     def _reading(self, topic: str, read: Any) -> Any:
         async def agent(stream: faust.Stream[bytes]) -> None:
             handled = RECORDS.labels(topic)
-            async for batch in self._batches(stream):
+            async for batch in self._batches(stream, _MOST_AT_ONCE):
                 notes = []
                 for event in batch:
                     found = decode(_headers_of(event), event.message.value, _TYPES[topic])
@@ -203,20 +194,23 @@ class Streams:
             await one
 
     async def _read_notes(self, stream: faust.Stream[Any]) -> None:
-        async for event in self._taken(stream):
-            note: Any = event.value
-            customer_id = note["customer_id"]
-            if note["kind"] == _FAILED:
-                at, transfer_id, reason = note["failure"]
-                failure = Failure(datetime.fromisoformat(at), transfer_id, reason)
-                for rule in self._policy.rules:
-                    if reason in rule.reasons:
-                        await self._count_failure(customer_id, rule, failure, note)
-            elif note["kind"] == _LOOK:
-                await self._look(customer_id, note["rule"])
-            else:
-                for key in [key for key in self._suspicions if key[0] == customer_id]:
-                    await self._forget(*key)
+        async for batch in self._batches(stream, 1):
+            for event in batch:
+                await self._read_note(event.value)
+
+    async def _read_note(self, note: Any) -> None:
+        customer_id = note["customer_id"]
+        if note["kind"] == _FAILED:
+            at, transfer_id, reason = note["failure"]
+            failure = Failure(datetime.fromisoformat(at), transfer_id, reason)
+            for rule in self._policy.rules:
+                if reason in rule.reasons:
+                    await self._count_failure(customer_id, rule, failure, note)
+        elif note["kind"] == _LOOK:
+            await self._look(customer_id, note["rule"])
+        else:
+            for key in [key for key in self._suspicions if key[0] == customer_id]:
+                await self._forget(*key)
 
     async def _count_failure(self, customer_id: str, rule: Rule, failure: Failure, note: Mapping[str, Any]) -> None:
         known = self._known(customer_id, rule.name)
