@@ -67,7 +67,12 @@ class ReplayPlan:
     @property
     def targets(self) -> Mapping[str, int]:
         """How many letters go to which topic."""
-        return dict(sorted(Counter(letter.original[0] for letter in self.letters).items()))
+        return targets_of(self.letters)
+
+
+def targets_of(letters: Sequence[Letter]) -> Mapping[str, int]:
+    """Return how many letters go to which topic when they are replayed."""
+    return dict(sorted(Counter(letter.original[0] for letter in letters).items()))
 
 
 async def replay_letters(

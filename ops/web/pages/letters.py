@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 
 import orjson
 
-from ops.dlq.acting import Act, How, discard_letters, replay_letters
+from ops.dlq.acting import Act, How, discard_letters, replay_letters, targets_of
 from ops.dlq.letters import names_of, text_of
 from ops.dlq.looking import find, shown
 from ops.dlq.marks import State
@@ -93,10 +93,7 @@ def _confirm(visit: Visit, what: str, letters: Sequence[Letter], left_alone: int
         "letters_sure.html.j2",
         what=what,
         ids=[letter.id for letter in these],
-        # What several services could not read is written once.
-        targets=sorted(Counter(topic for topic, *_ in {letter.original for letter in these}).items())
-        if what == "replay"
-        else (),
+        targets=targets_of(these) if what == "replay" else {},
         left_alone=left_alone,
         later=len(letters) - len(these),
     )
