@@ -745,8 +745,20 @@ EXAMPLES: Final[Mapping[str, Sequence[Body]]] = {
             "retained": [{"what": "transfers", "why": "accounting_law", "until": "2056-11-23"}],
         },
     ],
-    "risk.flagged": [{"customer_id": "customer-1", "rule": "many_failures", "until": "2026-11-24T08:30:00Z"}],
-    "risk.cleared": [{"customer_id": "customer-1", "rule": "many_failures"}, {"customer_id": "customer-2"}],
+    "risk.flagged": [
+        {"customer_id": "customer-1", "rule": "many_failures", "until": "2026-11-24T08:30:00Z"},
+        {
+            "customer_id": "customer-1",
+            "rule": "unknown_payees",
+            "until": "2026-11-24T08:30:00Z",
+            "restricted_until": "2026-11-24T10:30:00Z",
+        },
+    ],
+    "risk.cleared": [
+        {"customer_id": "customer-1", "rule": "many_failures"},
+        {"customer_id": "customer-1", "rule": "many_failures", "restricted_until": "2026-11-24T10:30:00Z"},
+        {"customer_id": "customer-2"},
+    ],
     "customer.profile": [
         {
             "customer_id": "customer-1",

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 class Course:
     """How one transfer or closing goes: `amounts` by what they are, `ending` the last digits of a bank account.
 
-    `steps` are when and where it stood from then on; `advice` is what stands in the way, and what to do about it.
+    `steps` are when and where it stood from then on; `advice` is what stands in the way, and what to do about it. Of
+    somebody who is erased no amount and no account is left.
     """
 
     kind: Kind
@@ -37,6 +38,7 @@ class Course:
     ending: str
     steps: Sequence[tuple[datetime, str]]
     advice: Sequence[str]
+    is_erased: bool
 
 
 @cache
@@ -64,9 +66,10 @@ async def follow(running: Running, followed: Followed, language: Locale) -> Cour
 async def _follow_transfer(running: Running, id_: uuid.UUID, language: Locale) -> Course | None:
     async with connect(running, "transfer") as connection:
         record = await records.read_transfer(connection, id_)
-    if record is None:
-        return None
-    transfer = record.transfer
+        if record is None:
+            return None
+        transfer = record.transfer
+        is_erased = await records.is_of_erased(connection, transfer["transfer_id"])
     events = [(step["occurred_at"], orjson.loads(step["body"])) for step in record.steps]
     amounts = {"amount": money(transfer["amount_minor"], transfer["currency"], BABEL[language])}
     if transfer["fee_minor"]:
@@ -76,10 +79,11 @@ async def _follow_transfer(running: Running, id_: uuid.UUID, language: Locale) -
     return Course(
         Kind.TRANSFER,
         transfer["status"],
-        amounts,
-        _ending(transfer["payer"], transfer["payee"]),
+        {} if is_erased else amounts,
+        "" if is_erased else _ending(transfer["payer"], transfer["payee"]),
         _changes([(at, event["status"]) for at, event in events]),
         advice,
+        is_erased,
     )
 
 
@@ -95,13 +99,15 @@ async def _follow_case(running: Running, id_: uuid.UUID, language: Locale) -> Co
         if case[field] and case["currency"]
     }
     payees = [payout["payee"] for payout in case["payouts"]]
+    is_erased = case["erasure"] == "done"
     return Course(
         Kind.CASE,
         case["status"],
-        amounts,
-        _ending(*payees[-1:]),
+        {} if is_erased else amounts,
+        "" if is_erased else _ending(*payees[-1:]),
         _changes([(step["occurred_at"], step["status"]) for step in case["steps"]]),
         _remedies(case["steps"][-1]["said"] if case["steps"] else {}, language),
+        is_erased,
     )
 
 

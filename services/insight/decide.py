@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING, Final
 from services.insight.model import OTHER, DeliveryKey, Failure, Flag, OutcomeKey, Suspicion
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from schemas.notify import NotificationEvent
     from schemas.transfer import TransferEvent
     from services.insight.policy import Rule
+    from services.runtime.message import Cause
 
 OUTCOMES: Final = {
     "transfer.settled": "settled",
@@ -27,7 +30,7 @@ OUTCOMES: Final = {
 # --- Failures ---
 
 
-def count_failure(known: Suspicion, failure: Failure, customer_id: str, rule: Rule) -> Suspicion:
+def count_failure(known: Suspicion, failure: Failure, customer_id: str, rule: Rule, cause: Cause) -> Suspicion:
     """Count a failure, once; the one that makes too many raises a flag, which uses them all up.
 
     Time is that of the failures, so the same failures, whenever they are read, raise the same flag. While a flag is in
@@ -42,7 +45,8 @@ def count_failure(known: Suspicion, failure: Failure, customer_id: str, rule: Ru
         return replace(known, failures=recent)
     last = recent[-1]
     until = last.at + timedelta(seconds=rule.restrict_for_s)
-    return Suspicion((), Flag(_flag_id(customer_id, rule, last), customer_id, rule.name, last.at, until), until)
+    flag = Flag(_flag_id(customer_id, rule, last), customer_id, rule.name, last.at, until, cause)
+    return Suspicion((), flag, until)
 
 
 def _flag_id(customer_id: str, rule: Rule, failure: Failure) -> str:
@@ -53,6 +57,12 @@ def _flag_id(customer_id: str, rule: Rule, failure: Failure) -> str:
 def cleared_id(flag: Flag) -> str:
     """Return the id of the event that says that a flag is over."""
     return f"{flag.id}.cleared"
+
+
+def restricted_until(flag: Flag, flags: Iterable[Flag], now: datetime) -> datetime | None:
+    """Return until when others of a customer's flags restrict them for longer than this one; None where none does."""
+    others = [one.until for one in flags if one.rule != flag.rule and one.until > max(now, flag.until)]
+    return max(others, default=None)
 
 
 def cleared(known: Suspicion) -> Suspicion:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
+from services.runtime.message import Cause
+
 BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 OTHER = "other"
 """What a bank is called when too many are named in one minute."""
@@ -20,13 +22,14 @@ class Failure(NamedTuple):
 
 
 class Flag(NamedTuple):
-    """A restriction that a rule has brought about; its id follows from what brought it about."""
+    """A restriction that a rule has brought about; its id, correlation and trace are of the failure that did it."""
 
     id: str
     customer_id: str
     rule: str
     since: datetime
     until: datetime
+    cause: Cause = Cause()
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +49,7 @@ class Suspicion:
             "failures": [[failure.at.isoformat(), *failure[1:]] for failure in self.failures],
             "flag": None
             if self.flag is None
-            else [*self.flag[:3], self.flag.since.isoformat(), self.flag.until.isoformat()],
+            else [*self.flag[:3], self.flag.since.isoformat(), self.flag.until.isoformat(), *self.flag.cause],
             "counts_from": self.counts_from.isoformat(),
         }
 
@@ -56,9 +59,14 @@ class Suspicion:
         flag = body["flag"]
         return cls(
             tuple(Failure(datetime.fromisoformat(at), id_, reason) for at, id_, reason in body["failures"]),
-            None if flag is None else Flag(*flag[:3], *map(datetime.fromisoformat, flag[3:])),
+            None if flag is None else _flag_of_json(flag),
             datetime.fromisoformat(body["counts_from"]),
         )
+
+
+def _flag_of_json(body: list[Any]) -> Flag:
+    id_, customer_id, rule, since, until, *cause = body
+    return Flag(id_, customer_id, rule, datetime.fromisoformat(since), datetime.fromisoformat(until), Cause(*cause))
 
 
 class OutcomeKey(NamedTuple):

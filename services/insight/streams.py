@@ -19,6 +19,7 @@ from services.insight import decide, metrics, topics
 from services.insight.counts import MinuteCounts
 from services.insight.engine import table_of_counts
 from services.insight.model import Failure, Suspicion
+from services.runtime.message import Cause
 from services.runtime.metrics import RECORDS
 from services.runtime.service import only
 
@@ -159,9 +160,13 @@ class Streams:
         if found.type == "transfer.failed" and data.reason is not None and data.payer_customer_id is not None:
             reason = data.reason.code
             if any(reason in rule.reasons for rule in self._policy.rules):
-                failure = [data.occurred_at.isoformat(), str(data.transfer_id), reason]
-                about = {"failure": failure, "correlation_id": found.correlation_id, "traceparent": found.traceparent}
-                return {"kind": _FAILED, "customer_id": data.payer_customer_id, **about}
+                return {
+                    "kind": _FAILED,
+                    "customer_id": data.payer_customer_id,
+                    "failure": [data.occurred_at.isoformat(), str(data.transfer_id), reason],
+                    "correlation_id": found.correlation_id or found.id,
+                    "traceparent": found.traceparent,
+                }
         return None
 
     def _count_outcome(self, event: EventT[bytes], type_: str, data: TransferEvent) -> None:
@@ -214,12 +219,13 @@ class Streams:
 
     async def _count_failure(self, customer_id: str, rule: Rule, failure: Failure, note: Mapping[str, Any]) -> None:
         known = self._known(customer_id, rule.name)
-        suspicion = decide.count_failure(known, failure, customer_id, rule)
+        cause = Cause(note.get("correlation_id"), note.get("traceparent"))
+        suspicion = decide.count_failure(known, failure, customer_id, rule, cause)
         if suspicion == known:
             return
         if suspicion.flag is not None and suspicion.flag.until > self._clock.now():
             # Before it is remembered: cut off in between, it is said again, with the same id.
-            await self._say_flagged(suspicion.flag, note)
+            await self._say_flagged(suspicion.flag)
         self._keep(customer_id, rule.name, suspicion)
 
     async def _look(self, customer_id: str, rule_name: str) -> None:
@@ -269,27 +275,26 @@ class Streams:
 
     # --- Saying it ---
 
-    async def _say_flagged(self, flag: Flag, note: Mapping[str, Any]) -> None:
-        body = {"customer_id": flag.customer_id, "rule": flag.rule, "until": as_text(flag.until)}
-        await self._say("risk.flagged", flag.id, flag.since, body, note)
+    async def _say_flagged(self, flag: Flag) -> None:
+        await self._say("risk.flagged", flag, flag.id, flag.since, {"until": as_text(flag.until)})
         metrics.FLAGGED.labels(flag.rule).inc()
 
     async def _say_cleared(self, flag: Flag) -> None:
-        body = {"customer_id": flag.customer_id, "rule": flag.rule}
-        await self._say("risk.cleared", decide.cleared_id(flag), flag.until, body, {})
+        await self._say("risk.cleared", flag, decide.cleared_id(flag), flag.until, {})
 
-    async def _say(self, type_: str, id_: str, at: datetime, body: Mapping[str, str], cause: Mapping[str, Any]) -> None:
+    async def _say(self, type_: str, flag: Flag, id_: str, at: datetime, more: Mapping[str, str]) -> None:
         headers = encode_headers(
-            type_,
-            id=id_,
-            source=SOURCE,
-            time=as_text(at),
-            subject=body["customer_id"],
-            correlation_id=cause.get("correlation_id"),
-            traceparent=cause.get("traceparent"),
+            type_, id=id_, source=SOURCE, time=as_text(at), subject=flag.customer_id, **flag.cause._asdict()
         )
-        sent = await self._risks.send(key=body["customer_id"].encode(), value=orjson.dumps(body), headers=headers)
+        body = {"customer_id": flag.customer_id, "rule": flag.rule, **more}
+        if (until := decide.restricted_until(flag, self._flags_of(flag.customer_id), self._clock.now())) is not None:
+            body["restricted_until"] = as_text(until)
+        sent = await self._risks.send(key=flag.customer_id.encode(), value=orjson.dumps(body), headers=headers)
         await sent
+
+    def _flags_of(self, customer_id: str) -> list[Flag]:
+        known = [self._known(customer_id, name) for name in self._rules]
+        return [one.flag for one in known if one.flag is not None]
 
     # --- What the worker asks ---
 

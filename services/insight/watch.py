@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _LOOK_EVERY_S: Final = 0.5
 _ANSWER_WITHIN_S: Final = 10.0
-_READ_AGAIN_AFTER_S: Final = 10.0
+_READ_AGAIN_AFTER_S: Final = 5.0
 _NO_PARTITIONS: Final = "no partitions are assigned"
 
 

@@ -16,6 +16,7 @@ from schemas.fields import as_text
 from schemas.notify import NotificationRequest
 from schemas.reasons import FOR_A_WHILE
 from schemas.registry import MODELS
+from schemas.risk import RiskCleared
 from services.notify.contacts import Contacts, hash_address, read_contacts
 from services.notify.model import (
     Announcement,
@@ -202,13 +203,18 @@ def recipients(message: Message, policy: Policy) -> Iterator[tuple[Role, str]]:
     """Yield whom an event is told to; somebody who has two roles in it is told in the first."""
     rule = policy.events.get(message.type)
     told: set[str] = set()
-    for role in rule.to if rule else ():
+    for role in rule.to if rule and not _is_one_of_several(message.data) else ():
         if rule is not None and role == Role.PAYER and not rule.of_closings and _is_told_by_case(message.data):
             continue
         customer_id = getattr(message.data, _ADDRESSED.get(role, ""), None)
         if customer_id is not None and customer_id not in told:
             told.add(customer_id)
             yield role, customer_id
+
+
+def _is_one_of_several(event: Any) -> bool:
+    """Whether one restriction is over and another goes on, whose end is the one to tell."""
+    return isinstance(event, RiskCleared) and event.restricted_until is not None
 
 
 def _is_told_by_case(event: Any) -> bool:

@@ -109,6 +109,12 @@ async def read_transfer(connection: Connection, transfer_id: UUID) -> TransferRe
     )
 
 
+async def is_of_erased(connection: Connection, transfer_id: UUID) -> bool:
+    """Return whether the customer who ordered a transfer has been erased since."""
+    erased: bool = await connection.fetchval(_QUERIES.is_of_erased, transfer_id)
+    return erased
+
+
 async def _read_movements(connection: Connection, transfer: Row, moments: Collection[datetime]) -> list[Row]:
     """Return what a transfer moved, looked for only around the moments when something was said of it."""
     found = list(await connection.fetch(_QUERIES.movements_between_books, transfer["transfer_id"]))

@@ -103,6 +103,14 @@ select * from account where account_id = $1
 -- name: transfer
 select * from transfer where transfer_id = $1
 
+-- Whether the customer who ordered a transfer has been erased since; they may be known again, as somebody else.
+-- name: is_of_erased
+select exists (
+    select from transfer
+    join erased_customer on erased_customer.customer_id = coalesce(payer_customer_id, payee_customer_id)
+    where transfer_id = $1 and (returned_at is null or requested_at < returned_at)
+)
+
 -- Every event of a transfer, in order.
 -- name: steps
 select seq, type, body, occurred_at

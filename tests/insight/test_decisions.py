@@ -12,16 +12,27 @@ from hypothesis import strategies as st
 
 from schemas.examples import EXAMPLES
 from schemas.registry import MODELS
-from services.insight.decide import as_other, cleared, cleared_id, count_failure, delivery_of, due_at, outcome_of
+from services.insight.decide import (
+    as_other,
+    cleared,
+    cleared_id,
+    count_failure,
+    delivery_of,
+    due_at,
+    outcome_of,
+    restricted_until,
+)
 from services.insight.model import Failure, Flag, Suspicion
 from services.insight.policy import DEFAULT_POLICY, Rule, read_policy
 from services.runtime.checked_files import FileError
+from services.runtime.message import Cause
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
 RULE = Rule(name="many", count=3, within_s=60, restrict_for_s=600, reasons=frozenset({"verification_failed"}))
+CAUSE = Cause("c-1", None)
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 
 
@@ -32,7 +43,7 @@ def failed(seconds: float, name: str = "") -> Failure:
 def counted(failures: Sequence[Failure], known: Suspicion = Suspicion()) -> tuple[Suspicion, list[Flag]]:  # noqa: B008 - nothing changes it
     flags: list[Flag] = []
     for failure in failures:
-        before, known = known, count_failure(known, failure, "c", RULE)
+        before, known = known, count_failure(known, failure, "c", RULE, CAUSE)
         flags += [known.flag] if known.flag is not None and known.flag != before.flag else []
     return known, flags
 
@@ -83,7 +94,7 @@ def test_ids_tell_customers_rules_and_causes_apart() -> None:
     other_rule = RULE.model_copy(update={"name": "other"})
     known, _ = counted([failed(0), failed(1)])
     flags = [
-        count_failure(known, failure, customer, rule).flag
+        count_failure(known, failure, customer, rule, CAUSE).flag
         for failure, customer, rule in [
             (failed(2), "c", RULE),
             (failed(2), "d", RULE),
@@ -104,6 +115,42 @@ def test_a_flag_is_looked_at_when_it_is_over_and_what_is_known_when_it_cannot_co
     assert due_at(counted([failed(0), failed(1)])[0], RULE) == NOON + timedelta(seconds=61)
     # The policy has that rule no more.
     assert due_at(counted([failed(1)])[0], None) == NOON + timedelta(seconds=1)
+
+
+def test_what_ends_carries_on_what_the_failure_that_began_it_carried() -> None:
+    known, _ = counted([failed(0), failed(1), failed(2)])
+    body = known.as_json()
+    back = Suspicion.of_json(json.loads(json.dumps(body)))
+    assert back == known
+    assert back.flag is not None
+    assert back.flag.cause == CAUSE
+    # As it was kept before.
+    before = Suspicion.of_json({**body, "flag": body["flag"][:5]})
+    assert before.flag == back.flag._replace(cause=Cause())
+
+
+@pytest.mark.parametrize(
+    ("others", "now", "until"),
+    [
+        ({}, 10, None),
+        ({"b": 5}, 10, None),
+        ({"b": 15}, 10, 15),
+        ({"b": 15, "c": 20, "d": 1}, 10, 20),
+        # All are over by now.
+        ({"b": 15}, 15, None),
+        # When it is flagged, its own end counts; that of others where it is later.
+        ({"b": 9}, 1, None),
+        ({"b": 11}, 1, 11),
+    ],
+)
+def test_of_several_flags_the_last_to_end_is_told(others: dict[str, int], now: int, until: int | None) -> None:
+    def flag(rule: str, ends: int) -> Flag:
+        return Flag(rule, "c", rule, NOON, NOON + timedelta(seconds=ends))
+
+    own = flag("a", 10)
+    flags = [own, *(flag(rule, ends) for rule, ends in others.items())]
+    expected = None if until is None else NOON + timedelta(seconds=until)
+    assert restricted_until(own, flags, NOON + timedelta(seconds=now)) == expected
 
 
 def event(type_: str, **fields: Any) -> Any:

@@ -44,7 +44,7 @@ class Brokers:
         self._producer = Producer({"bootstrap.servers": kafka, "partitioner": "murmur2_random", "linger.ms": 1})
         self._reader = Consumer({"bootstrap.servers": kafka, "group.id": "unused", "enable.auto.commit": False})
         self._reader.assign([TopicPartition(f"{prefix}risk.events", number, 0) for number in range(PARTITIONS)])
-        self._found: list[tuple[str, str, dict[str, Any]]] = []
+        self._found: list[tuple[str, str, dict[str, Any], str]] = []
 
     def say(self, topic: str, type_: str, key: str, body: dict[str, Any], *, structured: bool = False) -> None:
         id_, at = str(uuid.uuid4()), body.get("occurred_at") or as_text(datetime.now(UTC))
@@ -92,13 +92,13 @@ class Brokers:
     def flush(self) -> None:
         assert self._producer.flush(20) == 0
 
-    def risks(self) -> list[tuple[str, str, dict[str, Any]]]:
-        """Return every risk event so far: type, id and body."""
+    def risks(self) -> list[tuple[str, str, dict[str, Any], str]]:
+        """Return every risk event so far: type, id, body and correlation."""
         while (record := self._reader.poll(0.02)) is not None:
             assert record.error() is None
             headers = dict(record.headers() or [])
-            type_, id_ = headers["ce_type"].decode(), headers["ce_id"].decode()
-            self._found.append((type_, id_, json.loads(record.value() or b"")))
+            type_, id_, correlation = (headers[f"ce_{name}"].decode() for name in ("type", "id", "correlationid"))
+            self._found.append((type_, id_, json.loads(record.value() or b""), correlation))
         return list(self._found)
 
     def close(self) -> None:
@@ -192,13 +192,11 @@ def test_it_flags_once_rebuilds_its_state_and_clears_by_the_clock(
         brokers.fail(failed[4], now + timedelta(seconds=4), wallet=4)
         brokers.fail(str(uuid.uuid4()), now + timedelta(seconds=9), wallet=1)
         brokers.flush()
-        wait_for(lambda: counted(second, 7, 3), what="counts that were rebuilt and go on")
+        wait_for(lambda: counted(second, 7, 3), deadline_s=40, what="counts that were rebuilt")
         clock.write_text("1805")
         wait_for(lambda: len(brokers.risks()) > 1, what="cleared")
-        assert brokers.risks() == [
-            flagged,
-            ("sluice.risk.cleared.v1", f"{flagged[1]}.cleared", {"customer_id": CUSTOMER, "rule": "many_failures"}),
-        ]
+        body = {"customer_id": CUSTOMER, "rule": "many_failures"}
+        assert brokers.risks() == [flagged, ("sluice.risk.cleared.v1", f"{flagged[1]}.cleared", body, flagged[3])]
         running = Running(kafka, database, topic_prefix, "real")
         asyncio.run(begin(running, "insight", "an operator", "the rules change"))
         wait_for(lambda: second.ask("/readyz")["status"] == "paused", what="the pause to be read")

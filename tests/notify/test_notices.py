@@ -106,6 +106,13 @@ def test_what_a_closing_says_of_its_own_payout_is_said_once(type_: str, more: di
     assert (Role.PAYER in dict(recipients(event, POLICY))) is told
 
 
+@pytest.mark.parametrize("example", EXAMPLES["risk.cleared"])
+def test_that_one_restriction_is_over_is_told_only_where_no_other_goes_on(example: dict[str, Any]) -> None:
+    data = MODELS["risk.cleared"].model_validate_json(orjson.dumps(example))
+    event = Message(LANE, "risk.events", 0, b"k", "risk.cleared", "e", "test", data)
+    assert bool(dict(recipients(event, POLICY))) is ("restricted_until" not in example)
+
+
 def test_a_payout_that_is_refused_for_a_while_is_told_because_the_closing_says_nothing() -> None:
     example = EXAMPLES["transfer.failed"][0]
     reason = {**example["reason"], "code": "maintenance"}
