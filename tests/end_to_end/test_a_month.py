@@ -20,7 +20,7 @@ from schemas.envelope import short_type
 from schemas.fields import as_text, parse_time
 from services.maintenance import records as windows_records
 from services.transfer import records as transfer_records
-from tests.end_to_end.system import Reader, System, dice, running_system
+from tests.end_to_end.system import Clock, Reader, System, dice, running_system
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -46,23 +46,6 @@ KINDS: Final = (
     "emergency",
 )
 OVER: Final = frozenset({"window.ended", "window.cancelled", "survey.requested"})
-
-
-class Clock:
-    """The system's clock: it only goes on."""
-
-    def __init__(self, system: System) -> None:
-        self._path = system.home / "clock"
-        self._offset = timedelta(0)
-
-    def now(self) -> datetime:
-        return datetime.now(UTC) + self._offset
-
-    def reach(self, moment: datetime) -> None:
-        self._offset += max(timedelta(0), moment - self.now())
-        fresh = self._path.with_name("clock.new")
-        fresh.write_text(str(self._offset.total_seconds()))
-        fresh.replace(self._path)
 
 
 @dataclass

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import uuid
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ import pytest
 
 from schemas.fields import as_text
 from tests.end_to_end.closings import Cases, People, payout, write_policy
-from tests.end_to_end.system import Reader, System, running_system
+from tests.end_to_end.system import Clock, Reader, System, running_system
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -95,23 +95,6 @@ class Clearing(Cases):
             for type_, body in said.values()
             if type_ == "closure.received" and body.get("clearance_id") == clearance_id
         }
-
-
-class Clock:
-    """The system's clock, moved through its file."""
-
-    def __init__(self, system: System) -> None:
-        self._path = system.home / "clock"
-        self.offset = timedelta(0)
-
-    def reach(self, moment: datetime) -> None:
-        self.offset = max(self.offset, moment - datetime.now(UTC))
-        fresh = self._path.with_name("clock.new")
-        fresh.write_text(str(self.offset.total_seconds()))
-        fresh.replace(self._path)
-
-    def now(self) -> datetime:
-        return datetime.now(UTC) + self.offset
 
 
 def balance_of(number: int) -> int:

@@ -14,7 +14,7 @@ import orjson
 import pytest
 
 from tests.end_to_end.closings import Cases, People, applicant, payout, write_policy
-from tests.end_to_end.system import Reader, System, running_system
+from tests.end_to_end.system import Clock, Reader, System, running_system
 from tests.waiting import wait_for
 
 if TYPE_CHECKING:
@@ -50,15 +50,7 @@ class Comers:
         self.system = system
         self.people = People(system)
         self.cases = Cases(system.kafka)
-        self._offset = timedelta(0)
-
-    def advance(self, by: timedelta) -> None:
-        """Let time pass for the whole system."""
-        self._offset += by
-        path = self.system.home / "clock"
-        fresh = path.with_name("clock.new")
-        fresh.write_text(str(self._offset.total_seconds()))
-        fresh.replace(path)
+        self.clock = Clock(system)
 
     def close(self, number: int, subject: str, **more: Any) -> str:
         """Close something of somebody; return the case."""
@@ -147,7 +139,7 @@ def test_a_wallet_is_opened_again_for_who_closed_it_and_nobody_else(system: Syst
     wallet = comers.people.join(1, 700)
     closing = comers.close(1, wallet, payout=payout(1))
     assert comers.codes(comers.reopen(1, wallet)) == ["cooling_period", "profile_missing"]
-    comers.advance(_COOLING)
+    comers.clock.advance(_COOLING)
     comers.know(1, 2)
     assert comers.codes(comers.reopen(2, wallet)) == ["id_number_mismatch"]
     comers.know(1, 1)
@@ -171,7 +163,7 @@ def test_a_loan_is_opened_with_the_limit_of_a_new_assessment(comers: Comers) -> 
     comers.people.join(3)
     comers.people.owes(3, "loan-3", 0)
     comers.close(3, "loan:loan-3")
-    comers.advance(_COOLING)
+    comers.clock.advance(_COOLING)
     request = comers.reopen(3, "loan:loan-3")
     assert comers.wait(request)["type"] == "assessment.requested"
     assert comers.codes(comers.reopen(3, "loan:loan-3")) == ["case_open"]
@@ -185,11 +177,11 @@ def test_a_loan_is_opened_with_the_limit_of_a_new_assessment(comers: Comers) -> 
     assert comers.cases.refused[-1]["reason"]["code"] == "state_conflict"
     # Closed anew, it is not assessed in time.
     comers.close(3, "loan:loan-3")
-    comers.advance(_COOLING)
+    comers.clock.advance(_COOLING)
     late = comers.reopen(3, "loan:loan-3")
     assert comers.wait(late)["type"] == "assessment.requested"
     comers.kill("closure")
-    comers.advance(timedelta(hours=2))
+    comers.clock.advance(timedelta(hours=2))
     assert comers.wait(late, 2)["reasons"][0]["code"] == "assessment_missing"
 
 
@@ -200,7 +192,7 @@ def test_what_is_left_is_found_and_who_was_left_is_forgotten(system: System, com
     assert comers.cases.body(case_id, "closure.closed")["erasure"] == "deferred"
     comers.people.owes(4, "loan-4", 70)
     wait_for(lambda: comers.row(4)["loans_open"] == 1, deadline_s=60)
-    comers.advance(_RESIDUE)
+    comers.clock.advance(_RESIDUE)
     comers.cases.wait(case_id, "discrepancy")
     found = comers.cases.types(case_id).count("discrepancy")
     assert found == 2
@@ -215,7 +207,7 @@ def test_what_is_left_is_found_and_who_was_left_is_forgotten(system: System, com
     comers.people.owes(4, "loan-4b", 0)
     wait_for(lambda: comers.row(4)["loans_open"] == 0, deadline_s=60)
     comers.kill("closure")
-    comers.advance(2 * _RESIDUE)
+    comers.clock.advance(2 * _RESIDUE)
     for case in (case_id, closing):
         comers.cases.reader.read_until(
             lambda case=case: (comers.cases.read(), comers.cases.body(case, "closure.closed")["erasure"] == "done")[1]

@@ -7,14 +7,14 @@ import os
 import subprocess
 import sys
 import uuid
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from schemas.envelope import short_type
 from schemas.fields import as_text
-from tests.end_to_end.system import Reader, System, running_system
+from tests.end_to_end.system import Clock, Reader, System, running_system
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,23 +24,6 @@ if TYPE_CHECKING:
 def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     with running_system(tmp_path_factory.mktemp("windows") / "home", maintainers=1, movable_clock=True) as system:
         yield system
-
-
-class Clock:
-    """The system's clock, moved through its file."""
-
-    def __init__(self, system: System) -> None:
-        self._path = system.home / "clock"
-        self.offset = timedelta(seconds=float(self._path.read_text()))
-
-    def advance(self, by: timedelta) -> None:
-        self.offset += by
-        fresh = self._path.with_name("clock.new")
-        fresh.write_text(str(self.offset.total_seconds()))
-        fresh.replace(self._path)
-
-    def now(self) -> datetime:
-        return datetime.now(UTC) + self.offset
 
 
 def _plan(starts_at: datetime, ends_at: datetime, **more: Any) -> dict[str, Any]:
