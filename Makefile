@@ -19,7 +19,7 @@ up: .venv/installed ## Everything, with the console, until Ctrl-C
 	@$(BIN)/sluice up
 
 test: .venv/installed ## All tests that need nothing outside this folder (under ten minutes)
-	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not tools and not soak"
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not tools and not soak"
 
 test-tools: .venv/installed ## Checks that need system programs: kcat, promtool, prometheus, chromium
 	@$(BIN)/python -m pytest -m tools

@@ -15,6 +15,7 @@ from urllib.request import urlopen
 import psutil
 import pytest
 
+from tests.ops import in_process
 from tests.waiting import wait_for
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 UP_WITHIN_S = 120
+NAMED = {"KAFKA_BOOTSTRAP_SERVERS", "DATABASE_URL", "SLUICE_HOME", "SLUICE_TOPIC_PREFIX", "SLUICE_CLOCK"}
 
 
 _SERVICES_ALONE = ("--workers", "insight=0", "--no-console", "--no-monitor")
@@ -79,9 +81,8 @@ def sluice(*words: str) -> list[str]:
 
 def environment_of(**more: str) -> dict[str, str]:
     """Return this environment without what would name engines or a place, so that the folder decides."""
-    named = {"KAFKA_BOOTSTRAP_SERVERS", "DATABASE_URL", "SLUICE_HOME", "SLUICE_TOPIC_PREFIX", "SLUICE_CLOCK"}
     path = os.pathsep.join([os.getcwd(), os.environ.get("PYTHONPATH", "")])  # noqa: PTH109 - the command runs elsewhere
-    return {name: value for name, value in os.environ.items() if name not in named} | {"PYTHONPATH": path} | more
+    return {name: value for name, value in os.environ.items() if name not in NAMED} | {"PYTHONPATH": path} | more
 
 
 def run(folder: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -307,8 +308,13 @@ def test_a_wrong_setting_ends_it_with_one_sentence(
         ("DATABASE_URL", "mysql://u:geheim@db/x"),
     ],
 )
-def test_a_wrong_setting_is_found_before_an_engine_starts(tmp_path: Path, name: str, value: str) -> None:
-    done = run(tmp_path, "up", **{name: value})
+def test_a_wrong_setting_is_found_before_an_engine_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for named in NAMED:
+        monkeypatch.delenv(named, raising=False)
+    done = in_process.run({name: value}, ["up"])
     assert (done.returncode, done.stdout) == (2, "")
     assert name in done.stderr
     assert done.stderr.count("\n") == 1

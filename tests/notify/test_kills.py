@@ -28,7 +28,7 @@ def system(kafka: str, topic_prefix: str, database: str, tmp_path: Path) -> Iter
 
 
 @pytest.mark.parametrize(
-    ("customers", "kills"), [(500, 4), pytest.param(6_700, 25, marks=pytest.mark.soak, id="6700-25")]
+    ("customers", "kills"), [(400, 3), pytest.param(6_700, 25, marks=pytest.mark.soak, id="6700-25")]
 )
 async def test_nothing_is_lost_and_nothing_leaves_twice(
     system: System, database: str, customers: int, kills: int
