@@ -55,6 +55,13 @@ class _Topic(NamedTuple):
     partitions: int
 
 
+class _Retention(NamedTuple):
+    """For how long a topic keeps records, and how many bytes of a partition; None for what does not bound them."""
+
+    seconds: float | None
+    size: int | None
+
+
 class Collector:
     """Looks at every group again and again; what it saw in the last minute is what rates and verdicts are made of.
 
@@ -82,7 +89,9 @@ class Collector:
         self._groups_seen: dict[str, _Group] = {}
         self._all_listed = False
         self._topic_ids: dict[str, str] = {}
-        self._retention: dict[str, float | None] = {}
+        self._retention: dict[str, _Retention] = {}
+        self._starts: dict[Log, int] = {}
+        self._left: dict[Log, int] = {}
         self._retention_read_at = float("-inf")
         self.looked_at = float("-inf")
         """The moment that the newest ages are told for, in seconds since 1970."""
@@ -125,6 +134,7 @@ class Collector:
         ]
         places = {(position.topic, position.partition) for position in positions}
         starts, ends = self._offsets(places, OffsetSpec.earliest()), self._offsets(places, OffsetSpec.latest())
+        self._note_starts(topics, starts, ends)
         retention = self._retention_of({topic for topic, _ in places})
         paused, samples = self._paused(), {}
         for position in positions:
@@ -137,7 +147,7 @@ class Collector:
                     end=ends[place],
                     owner=group.owners.get(place),
                     members=group.members,
-                    retention_s=retention.get(position.topic),
+                    retention_s=retention[position.topic].seconds if position.topic in retention else None,
                     is_expected=position.group in self._expected,
                     paused=paused.get(position.group),
                 )
@@ -150,11 +160,35 @@ class Collector:
             if sample.next_offset < sample.end
         }
         written = self._oldest.timestamps(set(spots.values()))
-        ages = {position: written[spot] for position, spot in spots.items() if spot in written}
+        read = {position: spot.log for position, spot in spots.items() if spot in written}
+        kept = {log: self._kept(log) for log in set(read.values())}
         return {
-            position: replace(sample, oldest_at=ages[position]) if position in ages else sample
+            position: replace(sample, oldest_at=written[spots[position]], kept=kept[read[position]])
+            if position in read
+            else sample
             for position, sample in samples.items()
         }
+
+    def _note_starts(
+        self, topics: Mapping[str, _Topic], starts: Mapping[Place, int], ends: Mapping[Place, int]
+    ) -> None:
+        """Remember how many records each log had left when its start moved last."""
+        logs = {Log(topics[topic].topic_id, topic, partition): (topic, partition) for topic, partition in starts}
+        self._left = {log: left for log, left in self._left.items() if log in logs}
+        for log, place in logs.items():
+            if starts[place] > self._starts.get(log, starts[place]) and place in ends:
+                self._left[log] = ends[place] - starts[place]
+        self._starts = {log: starts[place] for log, place in logs.items()}
+
+    def _kept(self, log: Log) -> int | None:
+        """Return how many of its newest records a log keeps by its retention's size, at least; None for all.
+
+        No client tells how large a log is. As if nothing were compressed it keeps what the size allows; when its start
+        was seen to move it had so many left, whatever moved it.
+        """
+        size = self._retention[log.topic].size if log.topic in self._retention else None
+        each = self._oldest.record_bytes(log)
+        return None if size is None or each is None else max(int(size / each), self._left.get(log, 0))
 
     def _topics_of(self, name: str, group: _Group) -> set[str]:
         """Return what a group reads: what it committed, what its members have, and what we know it should read.
@@ -259,8 +293,8 @@ class Collector:
                 found[asked[partition]] = future.result(_ANSWER_TIMEOUT_S).offset
         return found
 
-    def _retention_of(self, topics: Collection[str]) -> Mapping[str, float | None]:
-        """Return for how long each topic keeps records, in seconds; None for ever, or until they are compacted."""
+    def _retention_of(self, topics: Collection[str]) -> Mapping[str, _Retention]:
+        """Return what bounds the records of each topic; nothing those that are compacted alone."""
         now = time.monotonic()
         if now - self._retention_read_at > _CONFIG_FOR_S:
             self._retention, self._retention_read_at = {}, now
@@ -269,13 +303,15 @@ class Collector:
             futures = self._admin.describe_configs(resources, request_timeout=_REQUEST_TIMEOUT_S)
             for resource, future in futures.items():
                 with suppress(KafkaException):
-                    self._retention[resource.name] = _retention_s(future.result(_ANSWER_TIMEOUT_S))
+                    self._retention[resource.name] = _retention(future.result(_ANSWER_TIMEOUT_S))
         return self._retention
 
 
-def _retention_s(config: Mapping[str, Any]) -> float | None:
-    kept_ms = int(config["retention.ms"].value)
-    return None if kept_ms < 0 or "delete" not in config["cleanup.policy"].value else kept_ms / 1000
+def _retention(config: Mapping[str, Any]) -> _Retention:
+    if "delete" not in config["cleanup.policy"].value:
+        return _Retention(None, None)
+    kept_ms, size = (int(config[name].value) for name in ("retention.ms", "retention.bytes"))
+    return _Retention(None if kept_ms < 0 else kept_ms / 1000, None if size < 0 else size)
 
 
 def batched(names: Sequence[str], size: int) -> Iterable[Sequence[str]]:

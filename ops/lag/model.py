@@ -38,8 +38,9 @@ class Sample:
     `committed` is None where the group has committed nothing there; `start` and `end` are the log's. `oldest_at` is the
     timestamp of the oldest record that was not processed, None where there is none. `owner` is the member that the
     partition is assigned to, `members` counts those of the whole group. `retention_s` is how long the topic keeps
-    records, None for ever. `is_expected` says that a group which has no member should have some. `paused` says why a
-    person has it stand still.
+    records, None for ever; `kept` how many of the newest records it keeps whatever comes, None where no size bounds
+    them. `is_expected` says that a group which has no member should have some. `paused` says why a person has it stand
+    still.
     """
 
     at: float
@@ -50,6 +51,7 @@ class Sample:
     owner: str | None = None
     members: int = 0
     retention_s: float | None = None
+    kept: int | None = None
     is_expected: bool = False
     paused: str | None = None
 

@@ -20,6 +20,12 @@ _POLL_S: Final = 0.2
 _SKIP_FROM: Final = 400
 """From how many records on a seek is quicker than reading over them."""
 
+_WEIGHED: Final = 1_000
+"""How many records of a partition are weighed: the first that are read."""
+
+_ENVELOPE: Final = 80
+"""The most bytes that a record takes beside its key, value and headers: as the only one of its batch."""
+
 _MOST_RUNS: Final = 500_000
 """How many runs are remembered of all partitions together: twelve megabytes."""
 
@@ -82,6 +88,13 @@ class OldestRecords:
         found = {spot: self._known[spot.log].at(spot.offset) or held.get(spot.log) for spot in spots}
         return {spot: at for spot, at in found.items() if at is not None}
 
+    def record_bytes(self, log: Log) -> float | None:
+        """Return what a record of a partition takes in its log at most, as if not compressed; None where none was read.
+
+        It is the mean of those that were read first.
+        """
+        return self._known[log].record_bytes if log in self._known else None
+
     def _forget_before(self, lowest: Mapping[Log, int]) -> None:
         if sum(map(len, self._known.values())) > _MOST_RUNS:
             self._known = {}
@@ -137,6 +150,18 @@ class Runs:
         self._firsts = array("q")
         self._lasts = array("q")
         self._moments = array("d")
+        self._weighed = self._bytes = 0
+
+    @property
+    def record_bytes(self) -> float | None:
+        """What a record takes, of those that were weighed; None before the first."""
+        return self._bytes / self._weighed if self._weighed else None
+
+    def weigh(self, message: Message) -> None:
+        """Take note of what a record takes, if enough are not known yet."""
+        if self._weighed < _WEIGHED:
+            self._weighed += 1
+            self._bytes += _bytes_of(message)
 
     def __len__(self) -> int:
         """Return how many runs there are."""
@@ -185,8 +210,10 @@ class _Reading:
         """The offset behind the newest record."""
         return self._next
 
-    def note(self, offset: int, moment: float) -> None:
+    def note(self, message: Message) -> None:
         """Take note of the next record."""
+        offset, moment = message.offset() or 0, _moment_of(message)
+        self._runs.weigh(message)
         if moment != self._moment:
             self.end_run()
             self._moment = moment
@@ -223,6 +250,11 @@ def _moment_of(message: Message) -> float:
     return written_ms / 1000 if written_ms >= 0 else time.time()
 
 
+def _bytes_of(message: Message) -> int:
+    parts = [message.key(), message.value(), *(part for header in message.headers() or () for part in header)]
+    return _ENVELOPE + sum(len(part) for part in parts if part is not None)
+
+
 def _take(consumer: Consumer, messages: Iterable[Message], reading: dict[Place, _Reading]) -> Mapping[Place, int]:
     """Take what was read; go on at each partition's next wanted offset where that is far.
 
@@ -244,7 +276,7 @@ def _take(consumer: Consumer, messages: Iterable[Message], reading: dict[Place, 
                     held_from[place] = offset
             continue
         touched[place] = found
-        found.note(message.offset() or 0, _moment_of(message))
+        found.note(message)
         if not found.wanted:
             found.end_run()
             del reading[place]

@@ -15,7 +15,7 @@ _GROWS: Final = 0.1
 """Seconds of lag that come with each second, from which on a consumer is falling behind."""
 
 _LITTLE_LEFT: Final = 0.2
-"""The share of a topic's retention that is left to a record when it is announced that it will be lost."""
+"""The share of a topic's retention, by time or by size, that is left to a record when its loss is announced."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +35,9 @@ def judge(position: Position, seen: Sequence[Sample], limits: Limits) -> Row:
     rate_in, rate_out = _rates(seen)
     eta = _eta(now, rate_in, rate_out)
     verdict, why = _verdict(seen, limits)
-    if verdict is not Verdict.GAP and (loss := _coming_loss(now, eta)) is not None:
-        why = f"{why}; {loss}" if why else loss
+    if verdict is not Verdict.GAP:
+        losses = _loss_by_time(now, eta), _loss_by_size(now, rate_in, rate_out)
+        why = "; ".join(part for part in (why, *losses) if part)
     return Row(
         *position,
         lag=now.lag,
@@ -174,13 +175,29 @@ def _eta(now: Sample, rate_in: float | None, rate_out: float | None) -> float | 
     return now.lag / (rate_out - rate_in)
 
 
-def _coming_loss(now: Sample, eta: float | None) -> str | None:
+def _loss_by_time(now: Sample, eta: float | None) -> str | None:
     if now.retention_s is None or now.lag == 0:
         return None
     left = now.retention_s - now.lag_seconds
     if left >= now.retention_s * _LITTLE_LEFT and (eta is None or left >= eta):
         return None
     return f"retention will take its oldest record {'at any moment' if left <= 0 else 'in ' + duration(left)}"
+
+
+def _loss_by_size(now: Sample, rate_in: float | None, rate_out: float | None) -> str | None:
+    """Announce what retention by size will take: it goes by what comes, and takes whole files of records."""
+    if now.kept is None or now.lag == 0:
+        return None
+    left = now.kept - now.lag
+    if left >= now.kept * _LITTLE_LEFT:
+        return None
+    if left <= 0:
+        return "retention by size may take its oldest record at any moment"
+    when = f"when {left:,} more have come"
+    if rate_in is None or rate_out is None or rate_in <= rate_out:
+        return f"retention by size may take its oldest record {when}"
+    # What it handles meanwhile is not lost.
+    return f"retention by size may take its oldest record {when}, in {duration(left / (rate_in - rate_out))}"
 
 
 def _rounded(value: float | None) -> float | None:

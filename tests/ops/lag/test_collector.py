@@ -11,7 +11,14 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
+from confluent_kafka.admin import (  # type: ignore[attr-defined]
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    NewTopic,
+    ResourceType,
+)
 
 from local.settings import runtime_settings
 from ops.lag.collector import Collector
@@ -84,9 +91,16 @@ def produced(brokers: str, topic: str, interval_s: float) -> Iterator[None]:
         thread.join()
 
 
-def make_topic(brokers: str, partitions: int, name: str | None = None, type_: str = "LogAppendTime") -> str:
+def dotted(options: Mapping[str, str]) -> dict[str, str]:
+    """Return options by the names that Kafka has for them."""
+    return {name.replace("_", "."): value for name, value in options.items()}
+
+
+def make_topic(
+    brokers: str, partitions: int, name: str | None = None, type_: str = "LogAppendTime", **more: str
+) -> str:
     topic = name or f"lag-{uuid.uuid4().hex[:8]}"
-    options = {"message.timestamp.type": type_}
+    options = {"message.timestamp.type": type_, **dotted(more)}
     admin = AdminClient({"bootstrap.servers": brokers})
     admin.create_topics([NewTopic(topic, partitions, 1, config=options)])[topic].result(30)
     return topic
@@ -191,8 +205,12 @@ def _overtake(brokers: str, topic: str, group: str) -> None:
         producer.produce(topic, b"x")
     assert producer.flush(10) == 0
     commit(brokers, topic, {group: [2]})
+    _take_before(brokers, topic, 7)
+
+
+def _take_before(brokers: str, topic: str, offset: int) -> None:
     admin = AdminClient({"bootstrap.servers": brokers})
-    for future in admin.delete_records([TopicPartition(topic, 0, 7)]).values():
+    for future in admin.delete_records([TopicPartition(topic, 0, offset)]).values():
         future.result(30)
 
 
@@ -303,11 +321,85 @@ def test_a_record_that_does_not_say_its_time_waits_since_it_was_seen(kafka: str)
     assert 0 < row.lag_seconds < 30
 
 
-def _produce(brokers: str, topic: str, count: int) -> None:
-    producer = Producer({"bootstrap.servers": brokers})
+def _produce(brokers: str, topic: str, count: int, size: int = 1, **options: str) -> None:
+    producer = Producer({"bootstrap.servers": brokers, **dotted(options)})
     for _ in range(count):
-        producer.produce(topic, b"x")
+        producer.produce(topic, b"x" * size)
     assert producer.flush(10) == 0
+
+
+def test_retention_by_size_is_announced_before_the_log_begins_to_move(kafka: str) -> None:
+    topic = make_topic(kafka, 1, retention_bytes="100000", retention_ms="-1")
+    _produce(kafka, topic, 80, 920)
+    commit(kafka, topic, {f"{topic}-long": [0], f"{topic}-short": [40]})
+    watcher = Collector(runtime_settings(kafka, "postgresql://unused"), {}, only=topic)
+    rows = {row.group.removeprefix(f"{topic}-"): row for row in watcher.collect()}
+    assert "retention" not in rows["long"].why
+    _produce(kafka, topic, 10, 920)
+    rows = {row.group.removeprefix(f"{topic}-"): row for row in watcher.collect()}
+    assert "retention by size may take its oldest record when 10 more have come, in " in rows["long"].why
+    assert "retention" not in rows["short"].why
+
+
+def test_what_a_log_had_left_when_it_moved_says_what_its_size_keeps_of_compressed_records(kafka: str) -> None:
+    # No file is as large as this: what moves the log's start is told by hand, as the broker does of its own.
+    topic = make_topic(kafka, 1, retention_bytes="100000", retention_ms="-1")
+    _produce(kafka, topic, 1_000, 920, compression_type="zstd", linger_ms="100")
+    commit(kafka, topic, {f"{topic}-long": [350], f"{topic}-short": [500]})
+    watcher = Collector(runtime_settings(kafka, "postgresql://unused"), {}, only=topic)
+
+    def losses() -> dict[str, bool]:
+        return {row.group.removeprefix(f"{topic}-"): "retention" in row.why for row in watcher.collect()}
+
+    assert losses() == {"long": True, "short": True}, "as if nothing were compressed"
+    _take_before(kafka, topic, 300)
+    assert losses() == {"long": True, "short": False}
+
+
+def test_what_compaction_took_is_no_gap_and_the_next_record_there_is_tells_the_age(kafka: str) -> None:
+    topic = make_topic(
+        kafka,
+        1,
+        cleanup_policy="compact",
+        segment_ms="1",
+        min_cleanable_dirty_ratio="0.001",
+        retention_bytes="1",
+        retention_ms="1",
+    )
+    with cleaning_at_once(kafka):
+        producer = Producer({"bootstrap.servers": kafka, "linger.ms": 0})
+        for number in range(30):
+            # The first key comes once; the last record's segment is open, and stays.
+            producer.produce(topic, b"x", key="once" if number == 0 else "often")
+            producer.flush()
+        wait_for(lambda: len(written(kafka, topic)) == 3, what="compaction")
+    at = written(kafka, topic)
+    assert sorted(at) == [(0, 0), (0, 28), (0, 29)]
+    commit(kafka, topic, {f"{topic}-first": [0], f"{topic}-hole": [7], f"{topic}-done": [30]})
+    watcher = Collector(runtime_settings(kafka, "postgresql://unused"), {}, only=topic)
+    rows = {row.group.removeprefix(f"{topic}-"): row for row in watcher.collect()}
+    for name, offset in {"first": 0, "hole": 28}.items():
+        assert abs(rows[name].lag_seconds - (watcher.looked_at - at[0, offset])) < 0.01
+        assert rows[name].verdict is Verdict.STOPPED
+        assert "retention" not in rows[name].why
+    assert (rows["done"].verdict, rows["done"].lag) == (Verdict.OK, 0)
+
+
+@contextmanager
+def cleaning_at_once(brokers: str) -> Iterator[None]:
+    """Have the broker compact without rest while the context lasts."""
+    admin = AdminClient({"bootstrap.servers": brokers})
+    broker = str(next(iter(admin.list_topics(timeout=10).brokers)))
+
+    def alter(operation: AlterConfigOpType) -> None:
+        entry = ConfigEntry("log.cleaner.backoff.ms", "50", incremental_operation=operation)
+        resource = ConfigResource(ResourceType.BROKER, broker, incremental_configs=[entry])
+        for future in admin.incremental_alter_configs([resource]).values():
+            future.result(30)
+
+    alter(AlterConfigOpType.SET)
+    yield
+    alter(AlterConfigOpType.DELETE)
 
 
 def test_a_service_that_a_person_has_paused_is_behind_and_says_why(kafka: str) -> None:

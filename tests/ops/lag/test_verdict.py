@@ -150,6 +150,27 @@ CASES = {
         Verdict.BEHIND,
         "its oldest record has waited for 17 min",
     ),
+    "retention by size comes": (
+        [sample(10, 200, 1_000, 30, kept=1_000), sample(0, 210, 1_110, 40, kept=1_000)],
+        Verdict.FALLING_BEHIND,
+        "retention by size may take its oldest record when 100 more have come, in 10 s",
+    ),
+    "retention by size comes to who is seen once": (
+        [sample(0, 200, 1_100, 5, kept=1_000)],
+        Verdict.OK,
+        "retention by size may take its oldest record when 100 more have come",
+    ),
+    "retention by size is there": (
+        [sample(0, 200, 1_200, 60, kept=1_000)],
+        Verdict.BEHIND,
+        "retention by size may take its oldest record at any moment",
+    ),
+    "retention by time and by size come": (
+        [sample(0, 200, 1_100, 3_300, kept=1_000, retention_s=3_600)],
+        Verdict.BEHIND,
+        "in 5 min; retention by size may take its oldest record when 100 more have come",
+    ),
+    "retention by size is far": ([sample(0, 200, 900, 5, kept=1_000)], Verdict.OK, ""),
 }
 
 
