@@ -134,7 +134,8 @@ def measure(brokers: str, groups: int, records: int, partitions: int) -> dict[st
     with monitored(brokers) as (page, process):
         started, scrapes = time.monotonic(), Scrapes(page, process)
         at, first = scrapes.next_look_s(0)
-        _, following = scrapes.next_look_s(at + 0.1)
+        # A scrape takes a while itself; the next look begins when this one has ended.
+        _, following = scrapes.next_look_s(at + first)
         commit(brokers, topic, {name: [min(each, at + 37) for at in offsets] for name, offsets in places.items()})
         _, moved = scrapes.next_look_s(time.time())
         # What it remembers of the past is all there after a minute.

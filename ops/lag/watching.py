@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 import structlog
-from confluent_kafka import KafkaException
+from confluent_kafka import KafkaError, KafkaException
 
 from services.runtime.log import error_fields
 
@@ -31,7 +31,7 @@ class Looked:
 
 
 class Watch:
-    """As a context manager it looks every `interval_s`; what the brokers do not answer is looked at next time."""
+    """As a context manager it looks every `interval_s`; whatever a look fails of, the next one is made."""
 
     def __init__(self, collector: Collector, interval_s: float) -> None:
         self._collector = collector
@@ -40,7 +40,8 @@ class Watch:
         self._thread = threading.Thread(target=self._run, name="lag", daemon=True)
         self.newest: Looked | None = None
         """None until the first look has ended; an old one says that the brokers do not answer."""
-        self.failures = 0
+        self.problem = ""
+        """Why the last look failed; empty where it did not."""
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -55,8 +56,17 @@ class Watch:
             try:
                 rows = self._collector.collect()
             except (KafkaException, TimeoutError) as error:
-                self.failures += 1
+                self.problem = f"the brokers do not answer ({_said(error)})"
                 _LOG.warning("lag_not_read", **error_fields(error))
+            except Exception as error:  # noqa: BLE001 - a mistake is told here and by healthz, and ends no watch
+                self.problem = f"a look fails ({type(error).__name__})"
+                _LOG.error("lag_look_broken", exc_info=error)
             else:
+                self.problem = ""
                 self.newest = Looked(self._collector.looked_at, time.monotonic() - started, rows)
             self._stopping.wait(max(0.0, self._interval_s - (time.monotonic() - started)))
+
+
+def _said(error: Exception) -> str:
+    found = error.args[0] if isinstance(error, KafkaException) else None
+    return found.name() if isinstance(found, KafkaError) else type(error).__name__

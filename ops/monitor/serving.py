@@ -18,7 +18,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from local.settings import runtime_settings
 from ops.lag.collector import Collector
 from ops.lag.expected import expected_groups
-from ops.lag.metrics import lag_text
+from ops.lag.metrics import LagText
 from ops.lag.watching import Watch
 from ops.monitor.metrics import StateMetrics
 from ops.monitor.state import State
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from ops.running import Running
 
 _OLD_AFTER_S: Final = 60.0
+_AT_ONCE: Final = 64 * 1024
 
 
 def monitor(
@@ -83,10 +84,18 @@ async def monitoring(
 def _application(watch: Watch, state: State) -> web.Application:
     registry = CollectorRegistry(auto_describe=False)
     registry.register(StateMetrics(state))
+    lag_text = LagText()
 
-    async def metrics(_request: web.Request) -> web.Response:
-        body = generate_latest(registry) + lag_text(watch.newest).encode()
-        return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
+    async def metrics(request: web.Request) -> web.StreamResponse:
+        parts = generate_latest(registry), *lag_text.of(watch.newest)
+        response = web.StreamResponse(headers={"Content-Type": CONTENT_TYPE_LATEST})
+        response.content_length = sum(map(len, parts))
+        await response.prepare(request)
+        # Bit by bit: the page may have megabytes, and who reads slowly has no copy of his own.
+        for part in parts:
+            for first in range(0, len(part), _AT_ONCE):
+                await response.write(part[first : first + _AT_ONCE])
+        return response
 
     async def lag(_request: web.Request) -> web.Response:
         rows = [] if watch.newest is None else watch.newest.rows
@@ -95,7 +104,8 @@ def _application(watch: Watch, state: State) -> web.Application:
     async def healthz(_request: web.Request) -> web.Response:
         looked = watch.newest
         is_old = looked is None or time.time() - looked.at > _OLD_AFTER_S
-        body = {"status": "the brokers have not answered for a minute" if is_old else "alive"}
+        why = f": {watch.problem}" if watch.problem else ""
+        body = {"status": f"nothing was seen for a minute{why}" if is_old else "alive"}
         return web.json_response(body, status=503 if is_old else 200)
 
     application = web.Application()

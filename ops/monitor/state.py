@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
+from ops.audits import keep_audit
 from ops.database import connect
 from ops.errors import UserError
 from ops.ledger import audit_everything
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 _LOG = structlog.stdlib.get_logger(__name__)
 
 _READ_EVERY_S: Final = 5.0
+_READ_WITHIN_S: Final = 30.0
 
 
 @dataclass(slots=True)
@@ -51,7 +53,11 @@ class State:
                 group.create_task(_repeat(self.audit, audit_every_s))
 
     async def read(self) -> None:
-        """Read everything but the audit; raises Unreachable."""
+        """Read everything but the audit; raises Unreachable, or TimeoutError where the database stops in the middle."""
+        async with asyncio.timeout(_READ_WITHIN_S):
+            await self._read()
+
+    async def _read(self) -> None:
         now = clock_from_setting(self.running.clock).now()
         self.pauses = await load_pauses(self.running)
         async with connect(self.running, "maintenance") as connection:
@@ -61,17 +67,20 @@ class State:
         self.read_at = time.time()
 
     async def audit(self) -> None:
-        """Check whether everything adds up; raises Unreachable."""
+        """Check whether everything adds up, and keep what was found for the console; raises Unreachable."""
         started = time.monotonic()
         said = await audit_everything(self.running)
         self.broken_rules, self.audited_at = len(said.findings), time.time()
         self.audit_took_s = time.monotonic() - started
+        await keep_audit(self.running, said, self.audit_took_s)
 
 
 async def _repeat(read: Callable[[], Awaitable[None]], every_s: float) -> None:
     while True:
         try:
             await read()
-        except UserError as error:
+        except (UserError, TimeoutError) as error:
             _LOG.warning("state_not_read", **error_fields(error))
+        except Exception as error:  # noqa: BLE001 - the ages of what was read last tell of it; the others are read on
+            _LOG.error("state_reading_broken", exc_info=error)
         await asyncio.sleep(every_s)

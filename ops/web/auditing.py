@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from ops.acts import SCHEMA, record_act
+from ops.audits import broken_rules
 from ops.database import connect
 from ops.errors import UserError
 from ops.ledger import audit_everything
@@ -65,7 +66,7 @@ class Audits:
             self.newest = Ran(at, who, time.monotonic() - began, None, str(error))
 
     async def _note(self, ran: Ran, found: Audited) -> None:
-        broken = {finding.rule: len(finding.rows) for finding in found.findings}
+        broken = broken_rules(found)
         detail = {"clean": not broken, "broken": broken, "counts": found.counts, "took_s": round(ran.took_s, 1)}
         async with connect(self._running, SCHEMA) as connection:
             why = "to see whether everything adds up"

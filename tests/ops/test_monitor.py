@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -11,14 +13,17 @@ import pytest
 from confluent_kafka import Producer
 from prometheus_client.parser import text_string_to_metric_families
 
-from ops.lag.metrics import LAG_NAMES, lag_text
+from ops.lag import collector
+from ops.lag.metrics import LAG_NAMES, LagText
 from ops.lag.model import Row, Verdict
-from ops.lag.watching import Looked
+from ops.lag.watching import Looked, Watch
+from ops.monitor import state as monitor_state
 from ops.monitor.serving import monitoring
+from ops.monitor.state import State
 from ops.pausing import begin
 from ops.running import Running
 from tests.ops.lag.test_collector import commit, make_topic
-from tests.waiting import wait_until
+from tests.waiting import wait_for, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -96,23 +101,105 @@ async def _add_windows(database: str) -> None:
     await connection.close()
 
 
-async def test_without_an_answer_of_the_brokers_it_is_not_well() -> None:
+async def test_without_an_answer_of_the_brokers_it_is_not_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(collector, "_REQUEST_TIMEOUT_S", 0.5)
     nowhere = Running("127.0.0.1:1", "postgresql://127.0.0.1:1/none", "", "real")
     async with monitoring(nowhere) as address, aiohttp.ClientSession() as client:
-        async with client.get(f"{address}/healthz") as answer:
-            assert answer.status == 503
+
+        async def told() -> str | None:
+            async with client.get(f"{address}/healthz") as answer:
+                assert answer.status == 503
+                status: str = (await answer.json())["status"]
+            return status if "the brokers do not answer" in status else None
+
+        await wait_until(told, deadline_s=30, what="why nothing was seen")
         found = await _metrics(client, address)
         assert str(found[("sluice_lag_look_age_seconds",)]) == "nan"
         assert str(found[("sluice_audit_broken_rules",)]) == str(found[("sluice_refunds_overdue",)]) == "nan"
 
 
+class Broken:
+    """Looks that fail as no broker does, until they do not."""
+
+    looked_at = 1.0
+
+    def __init__(self) -> None:
+        self.fails = True
+        self.asked = 0
+
+    def collect(self) -> list[Row]:
+        self.asked += 1
+        if self.fails:
+            raise KeyError("a mistake")
+        return []
+
+
+def test_whatever_a_look_fails_of_there_is_another_one() -> None:
+    broken: Any = Broken()
+    with Watch(broken, 0.01) as watch:
+        wait_for(lambda: broken.asked > 2, what="another look")
+        assert watch.problem == "a look fails (KeyError)"
+        assert watch.newest is None
+        broken.fails = False
+        wait_for(lambda: watch.newest is not None, what="a look")
+        assert watch.problem == ""
+
+
+async def test_what_breaks_one_reading_of_the_state_keeps_no_other_from_being_made(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(monitor_state, "_READ_EVERY_S", 0.01)
+    read, fails = monitor_state.load_pauses, True
+
+    async def breaking(running: Running) -> Any:
+        if fails:
+            raise asyncpg.InsufficientPrivilegeError("a mistake")
+        return await read(running)
+
+    monkeypatch.setattr(monitor_state, "load_pauses", breaking)
+    state = State(Running("127.0.0.1:1", database, "", "real"))
+    following = asyncio.create_task(state.follow(900))
+    await wait_until(lambda: _is(state.audited_at is not None), what="the audit")
+    assert state.read_at is None
+    fails = False
+    await wait_until(lambda: _is(state.read_at is not None), what="the state")
+    following.cancel()
+    await asyncio.wait([following])
+
+
+async def _is(found: bool) -> bool:  # noqa: FBT001 - as it is asked
+    return found
+
+
 @pytest.mark.parametrize("odd", [str, lambda name: f'{name} "said"\n\\n'], ids=["plain", "odd"])
 def test_the_text_of_lag_is_what_the_clients_library_reads(odd: Callable[[str], str]) -> None:
-    row = Row(odd("group"), "topic", 3, 12, 1.5, None, None, None, None, Verdict.STALLED, "")
-    families = {each.name: each for each in text_string_to_metric_families(lag_text(Looked(1.0, 0.25, [row])))}
+    looked = Looked(1.0, 0.25, [
+        Row(odd("group"), "topic", 3, 12, 1.5, None, None, None, None, Verdict.STALLED, ""),
+        Row(odd("group"), "topic", 4, 5, 0.5, 2.0, 12.0, 0.5, odd("one@here"), Verdict.OK, ""),
+    ])  # fmt: skip
+    text = b"".join(LagText().of(looked)).decode()
+    families = {each.name: each for each in text_string_to_metric_families(text)}
     assert set(families) == LAG_NAMES
-    [sample] = families["sluice_group_lag_seconds"].samples
-    assert sample.labels == {"group": odd("group"), "topic": "topic", "partition": "3"}
-    assert sample.value == 1.5
+    place = {"group": odd("group"), "topic": "topic"}
+    told = {
+        name: [(each.labels, each.value) for each in family.samples if each.labels] for name, family in families.items()
+    }
+    third, fourth = {**place, "partition": "3"}, {**place, "partition": "4"}
+    assert told["sluice_group_lag_seconds"] == [(third, 1.5), (fourth, 0.5)]
+    assert told["sluice_group_verdict"] == [(third, 3), (fourth, 0)]
+    # What is not known is not there.
+    assert told["sluice_group_rate_in"] == [(fourth, 2)]
+    assert told["sluice_group_rate_out"] == [(fourth, 12)]
+    assert told["sluice_group_eta_seconds"] == [(fourth, 0.5)]
+    assert told["sluice_group_owner_info"] == [({**fourth, "owner": odd("one@here")}, 1)]
     assert families["sluice_lag_look_seconds"].samples[0].value == 0.25
-    assert [family.samples[0].value for name, family in families.items() if name == "sluice_group_verdict"] == [3]
+
+
+def test_who_asks_again_gets_the_newest_look() -> None:
+    row = Row("group", "topic", 3, 12, 1.5, None, None, None, None, Verdict.STALLED, "")
+    text = LagText()
+    assert b"sluice_lag_look_seconds NaN" in text.of(None)[1]
+    for lag in (12, 13):
+        looked = Looked(1.0, 0.25, [replace(row, lag=lag)])
+        assert f"}} {lag}\n".encode() in text.of(looked)[0]
+        assert text.of(looked)[0].count(b"sluice_group_lag_records{") == 1
