@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
@@ -25,6 +26,7 @@ CANNOT_CONNECT: Final[tuple[type[Exception], ...]] = (
 """What keeps a connection from being made; the driver raises ValueError for an address that it cannot read."""
 
 _LOST: Final[tuple[type[Exception], ...]] = (*TRANSIENT, asyncpg.InterfaceError)
+_LEAVE_WITHIN_S: Final = 2.0
 _NO_TABLES: Final = (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError, asyncpg.InvalidSchemaNameError)
 
 
@@ -48,7 +50,16 @@ async def connect(running: Running, schema: str) -> AsyncIterator[Connection]:
     except _LOST as error:
         raise Unreachable(f"The database of the running system went away: {_said(error)}.") from error
     finally:
-        await connection.close()
+        await _close(connection)
+
+
+async def _close(connection: Connection) -> None:
+    """Close a connection; one whose server is frozen, or gone without a word, is dropped."""
+    try:
+        async with asyncio.timeout(_LEAVE_WITHIN_S):
+            await connection.close()
+    except _LOST:
+        connection.terminate()
 
 
 def why_not_connected(error: Exception) -> str:

@@ -36,9 +36,9 @@ class Site:
     sessions: Sessions
     clock: Clock
     audits: Audits
+    known: Known
     history: History = field(default_factory=History)
     tries: Tries = field(default_factory=Tries)
-    known: Known = field(default_factory=Known)
     comparing: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))
     """Lets so many passwords be compared at a time: each takes 64 MiB."""
     stopping: threading.Event = field(default_factory=threading.Event)
@@ -49,4 +49,5 @@ def make_site(running: Running, settings: ConsoleSettings, watch: Watch, scripts
     """Return a console for a system."""
     users = UserFile(settings.users_file)
     sessions = Sessions(settings.signing_key(), users)
-    return Site(running, settings, watch, scripts, users, sessions, clock_from_setting(running.clock), Audits(running))
+    clock = clock_from_setting(running.clock)
+    return Site(running, settings, watch, scripts, users, sessions, clock, Audits(running), Known(clock))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ops.acts import newest_acts
+from ops.audits import kept_audit
 from ops.web.auditing import ACT
 from services.runtime.log import mask
 
@@ -17,12 +18,14 @@ if TYPE_CHECKING:
 
 
 async def show(visit: Visit) -> Response:
-    """Show the last audit, of this console or an earlier one, and whether one runs."""
+    """Show the last audit of this console, the monitor's and earlier ones, and whether one runs."""
     audits = visit.site.audits
     earlier = await newest_acts(visit.site.running, 10, ACT)
-    ran = audits.newest
+    kept, ran = await kept_audit(visit.site.running), audits.newest
     findings = [] if ran is None or ran.found is None else [_masked(f.rule, f.rows) for f in ran.found.findings]
-    return visit.page("audit.html.j2", ran=ran, findings=findings, earlier=earlier, is_running=audits.is_running)
+    return visit.page(
+        "audit.html.j2", ran=ran, kept=kept, findings=findings, earlier=earlier, is_running=audits.is_running
+    )
 
 
 async def run(visit: Visit) -> Response:

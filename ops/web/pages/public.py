@@ -21,11 +21,12 @@ if TYPE_CHECKING:
 
 
 async def status(visit: Visit) -> Response:
-    """Show what is closed now, and what will be."""
-    windows = await visit.site.known.windows(partial(_read, visit))
+    """Show what is closed now, and what will be, as it was known when the database answered last."""
+    seen = await visit.site.known.windows(partial(_read, visit))
+    windows = () if seen is None else seen.windows
     now = [_told(visit, window) for window in windows if window["status"] in CLOSING]
     coming = [_told(visit, window) for window in windows if window["status"] == Status.SCHEDULED]
-    response = visit.page("status.html.j2", now=now, coming=coming)
+    response = visit.page("status.html.j2", 503 if seen is None else 200, seen=seen, now=now, coming=coming)
     response.headers["Cache-Control"] = "no-cache"
     response.headers["Vary"] = "Accept-Language, Cookie"
     return response

@@ -7,7 +7,7 @@ import json
 import re
 import tomllib
 import uuid
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,15 +16,19 @@ import asyncpg
 import pytest
 from confluent_kafka import Producer
 
+import ops.web.known
 import ops.web.words
+from ops.audits import keep_audit
 from ops.dlq.marks import State
 from ops.lag.model import Verdict
 from ops.lag.watching import Looked
+from ops.ledger import Audited
+from ops.monitor import state as monitoring_state
 from ops.running import Running
 from ops.web.application import build
 from ops.web.charts import line
 from ops.web.history import SPAN_S, History
-from ops.web.known import Known
+from ops.web.known import Known, Seen
 from ops.web.links import Followed, Kind, make_link
 from ops.web.table import PAGES
 from ops.web.users import Role
@@ -38,7 +42,7 @@ from services.runtime.dead_letters import Rejected, dead_letter
 from services.runtime.message import Lane
 from services.transfer import model as transfers
 from tests.ops.web.console import ROWS, browser, make_console, signed_in, token_in
-from tests.waiting import wait_for
+from tests.waiting import wait_for, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -103,6 +107,7 @@ async def test_every_page_is_there_in_both_languages_and_nothing_is_left_in_the_
     await _more_than_a_form_can_name_are_done_in_parts(site, signed_in(site, Role.OPERATOR, application))
     await _a_customer_follows_without_names(site, application)
     await _anybody_reads_of_what_is_not_over(site, browser(site, application, "en-GB"))
+    await _the_monitor_s_audit_is_shown(site, signed_in(site, Role.VIEWER, application))
 
 
 async def _dead_letters_are_masked_and_replayed_once(site: Site, client: TestClient) -> None:
@@ -171,12 +176,30 @@ async def _a_customer_follows_without_names(site: Site, application: Any) -> Non
         assert client.get(wrong).status_code == 404
 
 
+async def _the_monitor_s_audit_is_shown(site: Site, client: TestClient) -> None:
+    assert "No audit has been run yet." in client.get("/audit").text
+    monitor = monitoring_state.State(site.running)
+    await monitor.audit()
+    assert monitor.broken_rules, "the windows of this test have no events"
+    told = client.get("/audit").text
+    assert "No audit has been run" not in told
+    assert re.search(
+        r"The monitor[^<]*s newest audit</h2>\s*<p class=\"note bad\"><b>✕ Something does not add up", told
+    )
+    assert re.search(r"<li>[^<]+: \d+</li>", told)
+    await keep_audit(site.running, Audited({"accounts": 4_711}, ()), 1.25)
+    told = client.get("/audit").text
+    assert "Everything adds up" in told
+    assert "4,711" in told
+
+
 async def _anybody_reads_of_what_is_not_over(site: Site, client: TestClient) -> None:
     connection = await asyncpg.connect(site.running.database, server_settings={"search_path": "maintenance"})
     await connection.execute(_WINDOW, "started", _PLAN % ("ICBC", "false"), 1)
     await connection.execute(_WINDOW, "started", _PLAN % ("CCB", "true"), 1)
     await connection.execute(_WINDOW, "ended", _PLAN % ("BOC", "false"), 200)
     await connection.close()
+    assert re.search(r"As of\s*<time datetime=", client.get("/status").text)
     told = wait_for(lambda: text if "ICBC" in (text := client.get("/status").text) else None, what="the window")
     assert "Construction" not in told, "a rehearsal"
     assert "Bank of China" not in told, "what is over"
@@ -312,6 +335,18 @@ def test_a_chart_is_a_line_from_edge_to_edge() -> None:
     assert flat.points == "0.0,10.0 100.0,10.0"
 
 
+def test_every_chart_of_a_group_says_what_its_figures_are(tmp_path: Path) -> None:
+    client = signed_in(make_console(tmp_path), Role.VIEWER)
+    for language, texts in (
+        ("en", ("now 31.5 s, at most 31.5 s", "now 7 records, at most 7 records", "now 0.0 records/s")),
+        ("zh-CN", ("现在 31.5 秒", "现在 7 条", "现在 每秒 0.0 条")),
+    ):
+        asked = {"group": ROWS[0].group, "topic": ROWS[0].topic, "lang": language}
+        page = client.get("/lag/group", params=asked).text
+        for text in texts:
+            assert page.count(text) == 2, "for who sees the chart, and who has it read"
+
+
 async def test_the_database_is_asked_once_however_many_look_at_once() -> None:
     asked = []
 
@@ -320,9 +355,61 @@ async def test_the_database_is_asked_once_however_many_look_at_once() -> None:
         await asyncio.sleep(0)
         return [{"title": "a window"}]
 
-    known = Known()
-    assert await asyncio.gather(*(known.windows(read) for _ in range(5))) == [[{"title": "a window"}]] * 5
+    known = Known(At(NOW))
+    found = await asyncio.gather(*(known.windows(read) for _ in range(5)))
+    assert found == [Seen([{"title": "a window"}], NOW)] * 5
     assert len(asked) == 1
+
+
+@dataclass
+class At:
+    """A clock that stands."""
+
+    moment: datetime
+
+    def now(self) -> datetime:
+        return self.moment
+
+
+async def test_while_the_database_stands_still_what_was_known_is_told_and_of_when_it_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, seconds in (("_KEPT_S", 0.0), ("_WAIT_S", 0.05), ("_FIRST_WAIT_S", 0.05)):
+        monkeypatch.setattr(ops.web.known, name, seconds)
+    moves = asyncio.Event()
+    title = "before"
+
+    async def read() -> list[dict[str, Any]]:
+        await moves.wait()
+        return [{"title": title}]
+
+    known = Known(At(NOW))
+    assert await known.windows(read) is None, "nothing is known yet"
+    moves.set()
+    seen = await wait_until(lambda: known.windows(read), what="the windows")
+    assert (seen.windows, seen.at) == ([{"title": "before"}], NOW)
+    moves.clear()
+    assert await known.windows(read) == Seen([{"title": "before"}], NOW, is_old=True)
+    began = asyncio.get_running_loop().time()
+    assert {(await known.windows(read)).is_old for _ in range(50)} == {True}
+    assert asyncio.get_running_loop().time() - began < 0.5, "nobody waits for what others wait for already"
+    title = "after"
+    moves.set()
+
+    async def after() -> bool:
+        found = await known.windows(read)
+        return found is not None and found.windows == [{"title": "after"}]
+
+    await wait_until(after, what="what the database says again")
+
+
+def test_the_public_page_says_when_it_looked_and_that_it_cannot_where_it_never_did(tmp_path: Path) -> None:
+    nowhere = make_console(tmp_path, Running("127.0.0.1:1", "postgresql://127.0.0.1:1/none", "", "real"))
+    answer = browser(nowhere).get("/status")
+    assert answer.status_code == 503
+    assert "cannot be told just now" in answer.text
+    assert "DATABASE_URL" not in answer.text
+    assert "There is no maintenance" not in answer.text
 
 
 def test_no_two_pages_have_one_address() -> None:
