@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 import typer
@@ -64,5 +65,18 @@ def _print(checks: Sequence[Check]) -> None:
         told = f"{check.found}; {check.todo}" if check.todo else check.found
         table.add_row(check.area, f"[{_COLOURS[check.state]}]{check.state}[/]", escape(told))
     out.print(table)
-    bad = sum(check.state in (State.WRONG, State.UNKNOWN) for check in checks)
-    out.print("All is well." if not bad else f"{bad} of {len(checks)} are not well.")
+    out.print(_summary(checks))
+
+
+def _summary(checks: Sequence[Check]) -> str:
+    counts = Counter(check.state for check in checks)
+    told = {
+        State.WRONG: "is wrong" if counts[State.WRONG] == 1 else "are wrong",
+        State.UNKNOWN: "could not be looked at",
+        State.ADVICE: "could be better",
+    }
+    parts = [f"{counts[state]} {what}" for state, what in told.items() if counts[state]]
+    if not parts:
+        return "All is well."
+    said = f"of {len(checks)} things {', '.join(parts)}."
+    return f"O{said[1:]}" if counts[State.WRONG] or counts[State.UNKNOWN] else f"Nothing is wrong; {said}"

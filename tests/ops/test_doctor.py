@@ -19,7 +19,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 )
 
 from local.settings import runtime_settings
-from ops.doctor import brokers
+from ops.doctor import brokers, command
 from ops.doctor.brokers import check_brokers
 from ops.doctor.databases import check_database
 from ops.doctor.here import check_services
@@ -193,3 +193,23 @@ async def test_workers_and_monitors_are_asked_themselves() -> None:
     assert found(checks, "services") == ["transfer, process 1 is not ready: braked: too many"]
     assert found(checks, "services", State.UNKNOWN) == ["notify, process 2 does not answer (ClientConnectorError)"]
     assert found(checks, "monitor") == [f"{address}: not ready"]
+
+
+@pytest.mark.parametrize(
+    ("states", "says"),
+    [
+        ([State.OK], "All is well."),
+        ([State.OK, State.ADVICE], "Nothing is wrong; of 2 things 1 could be better."),
+        ([State.WRONG, State.ADVICE], "Of 2 things 1 is wrong, 1 could be better."),
+        ([State.WRONG, State.WRONG, State.UNKNOWN], "Of 3 things 2 are wrong, 1 could not be looked at."),
+    ],
+)
+def test_the_last_line_says_what_is_wrong_and_what_is_advice(
+    states: Sequence[State], says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def found(_running: Running) -> list[Check]:
+        return [Check("topics", state, "found") for state in states]
+
+    monkeypatch.setattr(command, "look", found)
+    nowhere = {"KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1", "DATABASE_URL": NOWHERE}
+    assert run(nowhere, ["doctor"]).stdout.splitlines()[-1] == says
