@@ -78,9 +78,9 @@ class Collector:
         only: str = "",
         paused: Callable[[], Mapping[str, str]] = dict,
     ) -> None:
-        options: dict[str, Any] = {**admin_options(settings, "sluice.lag"), "log_level": 0}
-        self._admin = AdminClient(options)
-        self._oldest = OldestRecords(options)
+        self._options: dict[str, Any] = {**admin_options(settings, "sluice.lag"), "log_level": 0}
+        self._admin = AdminClient(self._options)
+        self._oldest = OldestRecords(self._options)
         self._only = only
         self._expected = {name: topics for name, topics in expected.items() if only in name}
         self._limits = limits or Limits()
@@ -98,7 +98,14 @@ class Collector:
 
     def collect(self) -> list[Row]:
         """Look once, and return a row a position, by group, topic and partition; KafkaException without an answer."""
-        samples = self._look()
+        self._all_listed = False
+        try:
+            samples = self._look()
+        finally:
+            if not self._all_listed:
+                # A client that has lost a broker twice may connect to it without a pause, a core's worth, until it is
+                # back.
+                self._admin = AdminClient(self._options)
         for position in self._seen.keys() - samples.keys():
             # A partition that has no leader for a moment keeps its history.
             if self.looked_at - self._seen[position][-1].at > _REMEMBERED_S:
@@ -230,24 +237,27 @@ class Collector:
             # A broker that is away does not name the groups that it coordinates.
             names |= self._groups_seen.keys()
         names = {name for name in names if self._only in name}
-        found = {}
-        members, committed = self._members(sorted(names)), self._committed(sorted(names))
-        for name in names & members.keys() & committed.keys():
-            found[name] = _Group(*members[name], committed[name])
+        members, gone = self._members(sorted(names))
+        # Only of whose coordinator has just answered: an answer from one that no longer is it ends the process
+        # (librdkafka 5040).
+        committed = self._committed(sorted(members))
+        found = {name: seen for name, seen in self._groups_seen.items() if name in names - gone}
+        # Of one whose coordinator is away, what was known a moment ago is told.
+        found |= {name: _Group(*members[name], committed[name]) for name in members.keys() & committed.keys()}
         self._groups_seen = found
         return {name: _Group(0, {}, {}) for name in self._expected} | found
 
-    def _members(self, names: list[str]) -> dict[str, tuple[int, Mapping[Place, str]]]:
-        """Return how many members each group has, and which of them has which partition."""
+    def _members(self, names: list[str]) -> tuple[dict[str, tuple[int, Mapping[Place, str]]], set[str]]:
+        """Return how many members each group has and which has which partition, and the groups that are gone."""
         found: dict[str, tuple[int, Mapping[Place, str]]] = {}
+        gone: set[str] = set()
         futures = self._admin.describe_consumer_groups(names, request_timeout=_REQUEST_TIMEOUT_S) if names else {}
         for name, future in futures.items():
             try:
                 members = future.result(_ANSWER_TIMEOUT_S).members
             except KafkaException as error:
-                # One that ended meanwhile is gone; of one whose broker is away, what was known a moment ago is told.
-                if error.args[0].code() != KafkaError.GROUP_ID_NOT_FOUND and (seen := self._groups_seen.get(name)):
-                    found[name] = (seen.members, seen.owners)
+                if error.args[0].code() == KafkaError.GROUP_ID_NOT_FOUND:
+                    gone.add(name)
             else:
                 # One text for all that are the same: it stays in what was seen.
                 named = [(intern(f"{each.client_id}@{each.host.removeprefix('/')}"), each) for each in members]
@@ -257,7 +267,7 @@ class Collector:
                     for place in member.assignment.topic_partitions
                 }
                 found[name] = (len(members), owners)
-        return found
+        return found, gone
 
     def _committed(self, names: Sequence[str]) -> dict[str, Mapping[Place, int]]:
         found: dict[str, Mapping[Place, int]] = {}
@@ -268,12 +278,8 @@ class Collector:
                 asked = [ConsumerGroupTopicPartitions(name)]
                 futures |= self._admin.list_consumer_group_offsets(asked, request_timeout=_REQUEST_TIMEOUT_S)
             for name, future in futures.items():
-                try:
+                with suppress(KafkaException):
                     places = future.result(_ANSWER_TIMEOUT_S).topic_partitions
-                except KafkaException:
-                    if seen := self._groups_seen.get(name):
-                        found[name] = seen.committed
-                else:
                     found[name] = {(each.topic, each.partition): each.offset for each in places if each.offset >= 0}
         return found
 

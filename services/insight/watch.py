@@ -83,7 +83,7 @@ class Watch:
         self._looked_at = time.monotonic()
         ours = [Place(topic, number) for topic in READ for number in self._streams.partitions_of(topic)]
         try:
-            logs, committed = await self._topics.logs(ours), await self._topics.committed(self._prefix + GROUP)
+            logs, committed = await self._topics.logs(ours), await self._topics.committed(self._prefix + GROUP, ours)
         except (KafkaException, TopicMissing):
             # Brokers that do not answer us do not answer faust either.
             self._excuse()

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from aiokafka import ConsumerRecord
 from confluent_kafka import (
     Consumer,
-    ConsumerGroupTopicPartitions,
     IsolationLevel,
     KafkaException,
     TopicCollection,
@@ -20,10 +19,12 @@ from confluent_kafka.admin._listoffsets import OffsetSpec
 from services.runtime.kafka import admin_options
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from services.runtime.intake import Record
     from services.runtime.settings import RuntimeSettings
+
+_Answer = TypeVar("_Answer")
 
 _REQUEST_TIMEOUT_S = 5.0
 # Past the client's own time limit, so that its error comes first.
@@ -60,20 +61,32 @@ class Topics:
 
     async def partition_counts(self, topics: Collection[str]) -> dict[str, int]:
         """Return each topic's number of partitions; TopicMissing or KafkaException when one can't be had."""
-        described = await asyncio.to_thread(self._describe, topics)
+        described = await self._ask(lambda: self._describe(topics))
         return {topic: count for topic, (_, count) in described.items()}
 
     async def logs(self, places: Collection[Place]) -> dict[Place, Log]:
         """Return the log of each partition; TopicMissing or KafkaException when one can't be had."""
-        return await asyncio.to_thread(self._logs, places) if places else {}
+        return await self._ask(lambda: self._logs(places)) if places else {}
 
-    async def committed(self, group: str) -> dict[Place, int]:
-        """Return the offsets that a group has committed."""
-        return await asyncio.to_thread(self._committed, group)
+    async def committed(self, group: str, places: Collection[Place]) -> dict[Place, int]:
+        """Return the offsets that a group has committed of these partitions; KafkaException when they can't be had."""
+        return await self._ask(lambda: self._committed(group, places))
 
     async def read_bare(self, place: Place, offset: int) -> Record:
         """Return the first record at or after an offset, without its headers, which nobody can read."""
         return await asyncio.to_thread(self._read_bare, place, offset)
+
+    async def _ask(self, question: Callable[[], _Answer]) -> _Answer:
+        def ask() -> _Answer:
+            try:
+                return question()
+            except (KafkaException, TopicMissing):
+                # A client that has lost a broker twice may connect to it without a pause, a core's worth, until it is
+                # back. Here in the thread, because the old one takes a moment to end.
+                self._admin = AdminClient(self._options)
+                raise
+
+        return await asyncio.to_thread(ask)
 
     def _read_bare(self, place: Place, offset: int) -> Record:
         reader = Consumer({**self._options, "group.id": "unused", "enable.auto.commit": False})
@@ -96,10 +109,17 @@ class Topics:
         ends = self._offsets(places, OffsetSpec.latest())
         return {place: Log(described[place.topic][0], starts[place], ends[place]) for place in places}
 
-    def _committed(self, group: str) -> dict[Place, int]:
-        asked = [ConsumerGroupTopicPartitions(group)]
-        (future,) = self._admin.list_consumer_group_offsets(asked, request_timeout=_REQUEST_TIMEOUT_S).values()
-        found = future.result(_ANSWER_TIMEOUT_S).topic_partitions
+    def _committed(self, group: str, places: Collection[Place]) -> dict[Place, int]:
+        # Not by the admin client: an answer from who no longer coordinates a group ends the process (librdkafka 5040).
+        # This one joins no group, because it subscribes to nothing.
+        reader = Consumer({**self._options, "group.id": group, "enable.auto.commit": False})
+        try:
+            asked = [TopicPartition(self._prefix + place.topic, place.partition) for place in places]
+            found = reader.committed(asked, _REQUEST_TIMEOUT_S)
+        finally:
+            reader.close()
+        if failed := next((each.error for each in found if each.error is not None), None):
+            raise KafkaException(failed)
         return {
             Place(each.topic.removeprefix(self._prefix), each.partition): each.offset
             for each in found
