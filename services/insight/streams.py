@@ -18,7 +18,7 @@ from schemas.transfer import TransferEvent
 from services.insight import decide, metrics, topics
 from services.insight.counts import MinuteCounts
 from services.insight.engine import table_of_counts
-from services.insight.model import Failure, Suspicion
+from services.insight.model import BEGINNING, Failure, Suspicion
 from services.runtime.message import Cause
 from services.runtime.metrics import RECORDS
 from services.runtime.service import only
@@ -38,6 +38,9 @@ SOURCE: Final = "sluice/insight"
 _FAILED: Final = "failed"
 _LOOK: Final = "look"
 _FORGET: Final = "forget"
+_LONG_AGO: Final = BEGINNING.isoformat()
+"""Of a note that does not say when it was told."""
+
 _TYPES: Final = {
     "transfer.events": only(registry.TOPICS["transfer.events"], decide.OUTCOMES),
     "notify.events": only(
@@ -164,6 +167,7 @@ class Streams:
                     "kind": _FAILED,
                     "customer_id": data.payer_customer_id,
                     "failure": [data.occurred_at.isoformat(), str(data.transfer_id), reason],
+                    "told_at": self._clock.now().isoformat(),
                     "correlation_id": found.correlation_id or found.id,
                     "traceparent": found.traceparent,
                 }
@@ -223,9 +227,16 @@ class Streams:
         suspicion = decide.count_failure(known, failure, customer_id, rule, cause)
         if suspicion == known:
             return
-        if suspicion.flag is not None and suspicion.flag.until > self._clock.now():
-            # Before it is remembered: cut off in between, it is said again, with the same id.
-            await self._say_flagged(suspicion.flag)
+        if known.flag is not None and suspicion.flag != known.flag:
+            # It was over, and the clock's note of that comes behind this one.
+            await self._say_cleared(known.flag)
+        if suspicion.flag is not None and suspicion.flag != known.flag:
+            if suspicion.flag.until > self._clock.now():
+                # Before it is remembered: cut off in between, it is said again, with the same id.
+                await self._say_flagged(suspicion.flag)
+            elif suspicion.flag.until <= datetime.fromisoformat(note.get("told_at", _LONG_AGO)):
+                # It was over before anybody could say it: nobody has to be told of its end.
+                suspicion = decide.cleared(suspicion)
         self._keep(customer_id, rule.name, suspicion)
 
     async def _look(self, customer_id: str, rule_name: str) -> None:

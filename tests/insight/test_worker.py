@@ -218,6 +218,33 @@ def test_it_flags_once_rebuilds_its_state_and_clears_by_the_clock(
         assert third.end() == 0
 
 
+def test_the_next_flag_ends_the_one_before_and_what_is_over_is_not_said(
+    brokers: Brokers, kafka: str, database: str, topic_prefix: str, tmp_path: Path
+) -> None:
+    now = datetime.now(UTC)
+    environment = os.environ | {
+        "KAFKA_BOOTSTRAP_SERVERS": kafka,
+        "DATABASE_URL": database,
+        "SLUICE_TOPIC_PREFIX": topic_prefix,
+    }
+    with worker(environment, tmp_path / "log"):
+        # The second flag is raised by what fails after the first is over, before the clock has come there.
+        for began in (now - timedelta(hours=2), now, now + timedelta(hours=1)):
+            for number in range(5):
+                brokers.fail(str(uuid.uuid4()), began + timedelta(seconds=number), wallet=1)
+        brokers.flush()
+        wait_for(lambda: len(brokers.risks()) > 2, what="two flags")
+        first, ended, second = brokers.risks()
+        assert [first[0], second[0]] == ["sluice.risk.flagged.v1"] * 2
+        assert first[2]["until"] == as_text(now + timedelta(seconds=4 + 1_800))
+        assert ended == (
+            "sluice.risk.cleared.v1",
+            f"{first[1]}.cleared",
+            {"customer_id": CUSTOMER, "rule": "many_failures"},
+        )
+        assert second[2]["until"] == as_text(now + timedelta(hours=1, seconds=4 + 1_800))
+
+
 def said_of_lag(running: Running) -> set[tuple[str, str]]:
     """Return each topic in which insight is behind, with what is said of it but for how long."""
     pauses = paused_groups(running.topic_prefix, asyncio.run(load_pauses(running)))
