@@ -83,6 +83,8 @@ COMMANDS: Final = {
     "console user ls": ("ops.web.user_commands:ls", "Print who may sign in."),
     "follow": ("ops.web.follow_command:link", "Make a link by which a customer follows a transfer or closing."),
     "topics create": ("local.setup:make_topics", "Create the topics that are missing."),
+    "topics grow": ("ops.topics:grow", "Let every topic have more partitions, once nothing is under way."),
+    "topics settle": ("ops.topics:settle", "Have every topic kept as the contract says."),
     "migrate": ("local.setup:make_tables", "Bring every service's tables up to date."),
 }  # fmt: skip
 """Each command's words, the function that is it (its parameters are the command's), and what help says of it."""

@@ -81,10 +81,9 @@ def _kept_otherwise(admin: AdminClient, wanted: Mapping[str, Mapping[str, str]])
             continue
         for key, value in wanted[name].items():
             if config[key].value != value:
-                # The script takes commas for the next setting, but in brackets.
-                added = f"{key}=[{value}]" if "," in value else f"{key}={value}"
-                alter = f"kafka-configs.sh --alter --topic {name} --add-config {added}"
-                yield wrong("topics", f"{name}: {key} is {config[key].value}, not {value}", alter)
+                yield wrong(
+                    "topics", f"{name}: {key} is {config[key].value}, not {value}", "`sluice topics settle` sets it"
+                )
 
 
 def _insight_topics(admin: AdminClient, prefix: str, counts: Mapping[str, int]) -> Iterator[Check]:

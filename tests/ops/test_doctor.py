@@ -85,7 +85,7 @@ def test_topics_that_are_missing_or_otherwise_are_named(kafka: str, database: st
         f"{short}: retention.ms is 60000, not 2592000000",
     ]
     [altering] = [check.todo for check in checks if "retention.ms" in check.found]
-    assert f"--topic {short} --add-config retention.ms=2592000000" in altering
+    assert altering == "`sluice topics settle` sets it"
     assert found(checks, "topics", State.ADVICE) == [
         "insight's own are missing: "
         + ", ".join(f"{topic_prefix}sluice.insight-{name}" for name in sorted([*TABLES, "notes"]))
