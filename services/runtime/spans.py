@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import re
+import threading
 import time
 from typing import TYPE_CHECKING, Final
 
@@ -39,13 +41,34 @@ if TYPE_CHECKING:
 _TRACEPARENT: Final = re.compile(r"(?!ff)[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(?:-.*)?")
 _HEADER: Final = "traceparent"
 _EXPORT_WITHIN_S: Final = 3
-_FLUSH_WITHIN_MS: Final = 3_000
+_CLOSE_WITHIN_S: Final = 3.0
+_SAY_AGAIN_AFTER_S: Final = 60.0
+
+
+class Seldom(logging.Filter):
+    """Lets one line a minute pass: a collector that does not answer is one thing to know, not one a batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said_at = float("-inf")
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Tell whether a line is said, by its own time."""
+        if record.created - self._said_at < _SAY_AGAIN_AFTER_S:
+            return False
+        self._said_at = record.created
+        return True
+
+
+_EXPORTER_LOG: Final = logging.getLogger("opentelemetry.exporter.otlp.proto.http.trace_exporter")
+_SELDOM: Final = Seldom()
 
 
 class Spans:
     """Makes spans: one a batch, one a message of a trace that is sampled, one a message that a timer sends."""
 
     def __init__(self, service: str, endpoint: str, share: float) -> None:
+        _EXPORTER_LOG.addFilter(_SELDOM)
         exporter = OTLPSpanExporter(endpoint=f"{endpoint.rstrip('/')}/v1/traces", timeout=_EXPORT_WITHIN_S)
         # What begins a trace here is chosen here; whoever began another has chosen for it.
         self._provider = TracerProvider(
@@ -81,8 +104,10 @@ class Spans:
 
     def close(self) -> None:
         """Send what is left, within seconds; blocks."""
-        self._provider.force_flush(_FLUSH_WITHIN_MS)
-        self._provider.shutdown()
+        # Neither its flushing nor its end keeps to a time: what a slow collector has not taken by then is given up.
+        closing = threading.Thread(target=self._provider.shutdown, daemon=True)
+        closing.start()
+        closing.join(_CLOSE_WITHIN_S)
 
 
 class Attempt:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
+import socket
 import subprocess
 import sys
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,7 +16,7 @@ from schemas.envelope import encode_headers
 from services.runtime.intake import Taken
 from services.runtime.message import Lane, Message, Outgoing
 from services.runtime.service import Subscription
-from services.runtime.spans import Spans
+from services.runtime.spans import Seldom, Spans
 from services.runtime.topics import Place
 from services.runtime.work import LetterPolicy, RecordWork
 from tests.collector import Collector, collecting
@@ -122,6 +125,24 @@ def test_a_share_of_the_messages_without_a_trace_begin_one(collector: Collector)
     place, _, flags = (begun.traceparent or "").rpartition("-")
     assert (place, int(flags, 16) & 1) == (f"00-{root.trace}-{root.id}", 1)
     assert Spans("toy", collector.endpoint, share=0).begin_traces(taken).messages[0].traceparent is None
+
+
+def test_a_collector_that_never_answers_keeps_no_worker_from_its_end() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        spans = Spans("toy", f"http://127.0.0.1:{silent.getsockname()[1]}", share=0)
+        for _ in range(2_000):
+            spans.begin(work(message(None))).end()
+        began = time.monotonic()
+        spans.close()
+        assert time.monotonic() - began < 5
+
+
+def test_a_collector_that_is_away_is_said_once_a_minute() -> None:
+    seldom, said = Seldom(), []
+    for at in (0, 1, 59, 60, 61, 300):
+        record = logging.makeLogRecord({"created": at})
+        said += [at] if seldom.filter(record) else []
+    assert said == [0, 60, 300]
 
 
 def test_without_a_collector_nothing_of_opentelemetry_is_loaded() -> None:
