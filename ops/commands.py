@@ -115,9 +115,10 @@ def client_options(running: Running, desk: Desk) -> dict[str, Any]:
 
 def unanswered(desk: Desk, command: Command) -> NoAnswer:
     """Return what is said where no answer has come."""
-    what = f"{desk.about.removesuffix('_id')} {command.data[desk.about]}"
+    subject = desk.about.removesuffix("_id")
+    about = command.data[desk.about]
     return NoAnswer(
-        f"{command.type} of {what} was published, and the {desk.service} service has not answered within "
+        f"{command.type} of {subject} {about} was published, and the {desk.service} service has not answered within "
         f"{ANSWER_WITHIN_S:.0f} s: it will when it runs, unless the command is a dead letter "
         f"(`sluice dlq ls {desk.topic}`). {command.again}"
     )

@@ -40,8 +40,8 @@ async def tell_event(connection: Connection, event_id: str) -> Chapter:
     chapter = await _tell(connection, await trail.list_notices(connection, [event_id], MOST))
     if (announced := await trail.find_announcement(connection, event_id)) is not None:
         counts = await trail.count_notices(connection, event_id)
-        stand = ", ".join(f"{count:,} {status}" for status, count in counts.items())
-        detail = f"{announced['accepted']:,} notices" + (f": {stand}" if stand else "")
+        stand = [f"{count:,} {status}" for status, count in counts.items()]
+        detail = "; ".join([f"{announced['accepted']:,} notices", *stand])
         chapter.lines.insert(
             0,
             Line(

@@ -128,10 +128,13 @@ def _offsets(
         consumer.close()
     for place, spans in found.items():
         if spans and 0 < logs[place].start >= spans[0][0]:
+            start, where = logs[place].start, f"{place.topic}/{place.partition}"
             kept = _KEPT.get(place.topic)
-            days = "" if kept is None else f" ({place.topic} is kept {kept.days} days)"
-            where = f"{place.topic}/{place.partition}"
-            notes.append(f"{where} has nothing before offset {logs[place].start:,} any more{days}.")
+            notes.append(
+                f"{where} has nothing before offset {start:,} any more."
+                if kept is None
+                else f"{where} has nothing before offset {start:,} any more ({place.topic} is kept {kept.days} days)."
+            )
     return found
 
 

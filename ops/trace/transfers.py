@@ -101,7 +101,7 @@ def _told(said: Mapping[str, Any]) -> str | None:
     told = [f"{name} {said[name]}" for name in _TOLD if said.get(name) is not None]
     figures = {name: value for name, value in (said.get("reason") or {}).items() if name.endswith(("_minor", "_at"))}
     told += [f"{name} {value}" for name, value in figures.items()]
-    return ", ".join(told) or None
+    return "; ".join(told) or None
 
 
 def _entries(record: TransferRecord) -> list[Line]:
@@ -135,7 +135,7 @@ def _refunds(record: TransferRecord) -> list[Line]:
             status=row["status"],
             amount_minor=row["amount_minor"],
             currency=record.transfer["currency"],
-            detail=f"of {row['transfer_id']}" + (f", due {row['due_on']}" if row["due_on"] else ""),
+            detail=f"of {row['transfer_id']}, due {row['due_on']}" if row["due_on"] else f"of {row['transfer_id']}",
             correlation=record.transfer["correlation_id"],
         )
         for row in record.refunds

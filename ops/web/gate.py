@@ -16,7 +16,6 @@ from starlette.routing import Route
 from ops.brokers import NoAnswer
 from ops.database import Unreachable
 from ops.errors import UserError
-from ops.web.saying import said_in
 from ops.web.sessions import LASTS
 from ops.web.users import WrongUser
 from ops.web.visit import Visit
@@ -122,8 +121,7 @@ async def _answer(page: Page, visit: Visit) -> Response:
 def _refused(page: Page, visit: Visit, error: UserError | SettingsError) -> Response:
     _LOG.info("page_refused", path=page.path, error=type(error).__qualname__)
     status = 503 if isinstance(error, NoAnswer | Unreachable | WrongUser) else 422
-    says = said_in(visit.language, str(error)) or str(error)
-    return visit.page("problem.html.j2", status, says=mask_text(says))
+    return visit.page("problem.html.j2", status, says=mask_text(str(error)))
 
 
 def _begin(site: Site, request: Request) -> Visit:

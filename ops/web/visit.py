@@ -14,8 +14,8 @@ from starlette.responses import HTMLResponse, RedirectResponse
 
 from ops.moments import moment_text
 from ops.money import amount_text
-from ops.web.saying import said_in
-from ops.web.words import LANGUAGES, words_of
+from ops.web.saying import parts_in, wait_in
+from ops.web.words import LANGUAGES, word_for, words_of
 from services.runtime.calendar import BUSINESS_ZONE
 
 if TYPE_CHECKING:
@@ -96,7 +96,9 @@ class Visit:
                 language=str(self.language),
                 languages=LANGUAGES,
                 here=self.request.url.path,
-                say=partial(said_in, self.language),
+                parts_of=partial(parts_in, self.language),
+                words_of=self._words_of,
+                wait_of=partial(wait_in, self.language),
                 address_in=self._address_in,
                 user=self.user,
                 may=self.may,
@@ -110,6 +112,12 @@ class Visit:
     def see(self, path: str, **query: str) -> Response:
         """Send the browser on to a page, after a form: going back does not send it again."""
         return RedirectResponse(path + (f"?{urlencode(query)}" if query else ""), 303)
+
+    def _words_of(self, codes: str, kinds: Sequence[str]) -> list[str] | None:
+        """Return what codes mean, one or several with commas between; None where one of them is none of these kinds."""
+        found = [word_for(self.language, code, *kinds) for code in codes.split(", ")]
+        words = [word for word in found if word is not None]
+        return words if len(words) == len(found) else None
 
     def _address_in(self, language: Locale) -> str:
         query = [(name, value) for name, value in self.request.query_params.multi_items() if name != "lang"]

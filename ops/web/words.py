@@ -16,8 +16,32 @@ LANGUAGES: Final = {Locale.CHINESE: "中文", Locale.ENGLISH: "English"}
 
 @cache
 def words_of(language: Locale) -> dict[str, Any]:
-    """Return every text of a language, by page and name."""
-    return tomllib.loads((_FOLDER / f"{language}.toml").read_text("utf-8"))
+    """Return every text of a language, by page and name, and what codes mean, by the kind of code."""
+    return _read(str(language)) | codes_in(language)
+
+
+@cache
+def codes_in(language: Locale) -> dict[str, dict[str, str]]:
+    """Return what codes mean, by the kind of code."""
+    return {
+        kind: {code: _word(language, code, said) for code, said in codes.items()}
+        for kind, codes in _read("codes").items()
+    }
+
+
+def _read(name: str) -> dict[str, Any]:
+    return tomllib.loads((_FOLDER / f"{name}.toml").read_text("utf-8"))
+
+
+def _word(language: Locale, code: str, said: str | list[str]) -> str:
+    chinese, english = (said, code) if isinstance(said, str) else said
+    return chinese if language is Locale.CHINESE else english
+
+
+def word_for(language: Locale, code: str, *kinds: str) -> str | None:
+    """Return what a code means: by the first of these kinds that knows it; None where none does."""
+    words = words_of(language)
+    return next((words[kind][code] for kind in kinds if code in words[kind]), None)
 
 
 def language_named(name: str | None) -> Locale | None:

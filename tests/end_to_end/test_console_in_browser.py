@@ -14,6 +14,7 @@ from playwright.sync_api import expect, sync_playwright
 
 from services.runtime.calendar import BUSINESS_ZONE
 from tests.end_to_end.console import PASSWORD, running_console
+from tests.ops.web.reading import english_in
 from tests.waiting import wait_for
 
 if TYPE_CHECKING:
@@ -236,8 +237,11 @@ def test_every_page_fits_and_is_named_for_those_who_do_not_see_it(
 ) -> None:
     with opened(chromium, scene, language, width) as page:
         sign_in(page, "wang")
-        for path in (*PAGES, f"/trace?id={scene.transfer_id}", f"/cases/{scene.case_id}"):
+        ids = (scene.transfer_id, scene.case_id, scene.broadcast_id, "person-2")
+        more = ["/letters?state=", "/letters/one?id=notify.commands.dlq/0/0", "/notices?customer=person-1"]
+        for path in (*PAGES, *more, f"/cases/{scene.case_id}", *(f"/trace?id={id_}" for id_ in ids)):
             page.goto(path)
+            assert language == "en" or english_in(page.content()) == [], path
             assert page.evaluate("document.documentElement.scrollWidth") <= WIDTHS[width], path
             assert page.evaluate("document.documentElement.lang") == language
             assert page.locator("h1").count() == 1

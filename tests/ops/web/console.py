@@ -28,8 +28,9 @@ if TYPE_CHECKING:
 KEY = "Zm9yIHRlc3RzIG9ubHksIDMyIGJ5dGVzIG9mIGtleSE="
 PASSWORD = "correct horse battery"
 NAMES = {Role.VIEWER: "wen", Role.OPERATOR: "li", Role.REVIEWER: "wang"}
+_WHY = "no member in the group"
 ROWS = [
-    Row("sluice.transfer", "transfer.commands", 0, 7, 31.5, 2.0, 0.0, None, None, Verdict.STOPPED, "no member"),
+    Row("sluice.transfer", "transfer.commands", 0, 7, 31.5, 2.0, 0.0, None, None, Verdict.STOPPED, _WHY),
     Row("sluice.notify", "notify.commands", 0, 0, 0.0, 0.0, 0.0, 0.0, "a", Verdict.OK, ""),
 ]
 
