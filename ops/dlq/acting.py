@@ -86,7 +86,7 @@ async def replay_letters(
     letters = await asyncio.to_thread(read_selected, running, selection)
     async with connect(running, SCHEMA) as connection:
         await alone(connection)
-        marks = await load_marks(connection, {letter.topic_id for letter in letters})
+        marks = await load_marks(connection, letters)
         replayer = Replayer(running, connection)
         cut_off = {letter: marks[letter.place] for letter in letters if state_of(letter, marks) is State.REPLAYING}
         undone = set(cut_off) if act is None else await replayer.settle(cut_off)
@@ -110,7 +110,7 @@ async def discard_letters(running: Running, selection: Selection, act: Naming | 
     letters = await asyncio.to_thread(read_selected, running, selection)
     async with connect(running, SCHEMA) as connection:
         await alone(connection)
-        marks = await load_marks(connection, {letter.topic_id for letter in letters})
+        marks = await load_marks(connection, letters)
         waiting = [letter for letter in letters if state_of(letter, marks) is State.WAITING]
         if act is None or not waiting:
             return len(letters), waiting

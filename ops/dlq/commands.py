@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import orjson
 import typer
@@ -15,9 +14,9 @@ from rich.table import Column, Table
 from ops.acts import Who, Why, given_reason, operator
 from ops.counts import count_text
 from ops.dlq.acting import Act, How, ReplayPlan, discard_letters, replay_letters
-from ops.dlq.letters import Letter, text_of
-from ops.dlq.looking import find, shown
-from ops.dlq.marks import Mark, State
+from ops.dlq.letters import text_of
+from ops.dlq.looking import Listed, find, first_letters, read_selected, shown
+from ops.dlq.marks import State
 from ops.dlq.repairs import write_repairs
 from ops.dlq.selection import Ids, Key, Reason, Selection, Since, Topic, Until, state_of
 from ops.errors import UserError
@@ -27,10 +26,10 @@ from ops.terminal import Fitted, Json, print_json, terminal
 from services.runtime.log import mask_text
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from ops.dlq.acting import Naming
-    from ops.dlq.marks import LetterPlace
+    from ops.running import Running
 
 Yes = Annotated[bool, typer.Option("--yes", help="Do it; without this it only says what it would do.")]
 States = Annotated[
@@ -60,13 +59,22 @@ def list_letters(
     """Print dead letters, the newest first, and how many there are by reason and by what became of them."""
     selection = _selection(None, topic, reason, key, since, until)
     running = find_running()
-    letters, marks = asyncio.run(find(running, selection))
-    found = [letter for letter in letters if state in {None, state_of(letter, marks)}]
-    newest = found[::-1][:limit]
+    states = set(State) if state is None else {state}
+    listed = asyncio.run(first_letters(running, selection, states, limit))
+    said = _said(running, listed) if values else [shown(*each, values=False) for each in listed.first]
     if as_json:
-        print_json([shown(letter, state_of(letter, marks), values=values) for letter in newest])
-        return
-    _print(newest, found, marks, values=values)
+        print_json(said)
+    else:
+        _print(listed, said, states)
+
+
+def _said(running: Running, listed: Listed) -> list[dict[str, Any]]:
+    """Return what is shown of the letters that are listed, with what was sent, which has to be read again."""
+    if not listed.first:
+        return []
+    selection = Selection(ids=frozenset(letter.id for letter, _ in listed.first))
+    letters = {letter.id: letter for letter in read_selected(running, selection)}
+    return [shown(letters[letter.id], state, values=True) for letter, state in listed.first]
 
 
 def show_letter(
@@ -214,22 +222,20 @@ def _selection(
 _COLUMNS: Final = ("id", "when", "state", "reason", "key", "detail")
 
 
-def _print(
-    newest: Sequence[Letter], found: Sequence[Letter], marks: Mapping[LetterPlace, Mark], *, values: bool
-) -> None:
+def _print(listed: Listed, letters: Sequence[Mapping[str, Any]], states: Collection[State]) -> None:
     out = terminal()
-    if not newest:
+    if not letters:
         out.print("There are no dead letters.")
         return
     table = Table(box=None, pad_edge=False)
+    values = "value" in letters[0]
     for name in (*_COLUMNS, *(("value",) if values else ())):
         table.add_column(name, overflow="fold" if name in {"key", "detail", "value"} else "ellipsis")
-    for letter in newest:
-        said = shown(letter, state_of(letter, marks), values=values)
+    for said in letters:
         texts = [moment_text(said["at"]) if name == "when" else said[name] or "" for name in _COLUMNS]
         texts += [orjson.dumps(said["value"]).decode()] if values else []
         table.add_row(*(escape(text) for text in texts))
     out.print(Fitted(table))
-    counts = Counter((state_of(letter, marks), letter.reason) for letter in found)
-    says = ", ".join(f"{count:,} {state} ({why})" for (state, why), count in sorted(counts.items()))
-    out.print(f"{len(newest):,} of {_count(len(found))}: {says}.")
+    counts = sorted((key, count) for key, count in listed.counts.items() if key[0] in states)
+    says = ", ".join(f"{count:,} {state} ({why})" for (state, why), count in counts)
+    out.print(f"{len(listed.first):,} of {_count(listed.of(states))}: {says}.")

@@ -3,25 +3,48 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from collections import Counter
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
 from ops.acts import SCHEMA
 from ops.database import connect
-from ops.dlq.letters import Letter, read_letters, text_of
+from ops.dlq.letters import Letter, age_of, read_letters, text_of
 from ops.dlq.marks import load_marks
+from ops.dlq.selection import state_of
 from services.runtime.log import mask, mask_text
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Generator, Mapping, Sequence
+
     from ops.dlq.marks import LetterPlace, Mark, State
     from ops.dlq.selection import Selection
     from ops.running import Running
 
+_AT_ONCE: Final = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """The first of the letters that are asked for, without their values, and how many there are of which kind."""
+
+    first: Sequence[tuple[Letter, State]]
+    """Each with what became of it."""
+    counts: Mapping[tuple[State, str], int]
+    """By what became of them, and why they are dead letters."""
+
+    def of(self, states: Collection[State]) -> int:
+        """Return how many of these states there are."""
+        return sum(count for (state, _), count in self.counts.items() if state in states)
+
 
 def read_selected(running: Running, selection: Selection) -> list[Letter]:
     """Return the letters that are asked for, the oldest first; raises NoSuchLetter for an id that is not there."""
-    letters = read_letters(running, selection.topics(), selection.wants)
+    letters = sorted(_selected(running, selection), key=age_of)
     selection.check_found(letters)
     return letters
 
@@ -30,7 +53,34 @@ async def find(running: Running, selection: Selection) -> tuple[list[Letter], di
     """Return the letters that are asked for, the oldest first, and what became of those that wait no more."""
     letters = await asyncio.to_thread(read_selected, running, selection)
     async with connect(running, SCHEMA) as connection:
-        return letters, await load_marks(connection, {letter.topic_id for letter in letters})
+        return letters, await load_marks(connection, letters)
+
+
+async def first_letters(
+    running: Running, selection: Selection, states: Collection[State], most: int, *, oldest: bool = False
+) -> Listed:
+    """Return the newest letters of some states, or the oldest, so many; and count all, keeping no other."""
+    first: list[tuple[Letter, State]] = []
+    counts: Counter[tuple[State, str]] = Counter()
+    async with connect(running, SCHEMA) as connection:
+        with closing(_selected(running, selection, values=False)) as found:
+            while part := await asyncio.to_thread(list, islice(found, _AT_ONCE)):
+                marks = await load_marks(connection, part)
+                stand = [(letter, state_of(letter, marks)) for letter in part]
+                counts.update((state, letter.reason) for letter, state in stand)
+                first += [each for each in stand if each[1] in states]
+                if len(first) > most + _AT_ONCE:
+                    first = _ordered(first, most, oldest=oldest)
+    return Listed(_ordered(first, most, oldest=oldest), counts)
+
+
+def _ordered(letters: list[tuple[Letter, State]], most: int, *, oldest: bool) -> list[tuple[Letter, State]]:
+    return sorted(letters, key=lambda each: age_of(each[0]), reverse=not oldest)[:most]
+
+
+def _selected(running: Running, selection: Selection, *, values: bool = True) -> Generator[Letter]:
+    found = read_letters(running, selection.topics(), selection.spans(), values=values)
+    return (letter for letter in found if selection.wants(letter))
 
 
 def shown(letter: Letter, state: State, *, values: bool) -> dict[str, Any]:

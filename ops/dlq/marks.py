@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -52,9 +53,16 @@ async def alone(connection: Connection) -> None:
         raise Busy("Somebody replays or discards dead letters at this moment: wait until that is done.")
 
 
-async def load_marks(connection: Connection, topic_ids: Collection[str]) -> dict[LetterPlace, Mark]:
-    """Return what became of the letters of these topics; those that wait have none."""
-    rows = await connection.fetch(_SQL.load_marks, list(topic_ids))
+async def load_marks(connection: Connection, letters: Collection[Letter]) -> dict[LetterPlace, Mark]:
+    """Return what became of these letters, and of others between them; those that wait have none."""
+    if not letters:
+        return {}
+    # By where they stand, which are few places: whatever else was marked there is marked, too.
+    offsets: defaultdict[tuple[str, int], list[int]] = defaultdict(list)
+    for letter in letters:
+        offsets[letter.topic_id, letter.partition].append(letter.offset)
+    spans = [(*place, min(of_place), max(of_place)) for place, of_place in offsets.items()]
+    rows = await connection.fetch(_SQL.load_marks, *map(list, zip(*spans, strict=True)))
     return {
         (row["topic_id"], row["partition"], row["record_offset"]): Mark(
             State(row["state"]),

@@ -6,8 +6,9 @@ select pg_try_advisory_lock(hashtextextended('sluice.dlq', 0))
 
 -- name: load_marks
 select topic_id, partition, record_offset, state, target, target_partition, target_end, changed_at
-from handled_letter
-where topic_id = any ($1::text[])
+from unnest($1::text[], $2::integer[], $3::bigint[], $4::bigint[]) as asked (topic_id, partition, first, last)
+join handled_letter using (topic_id, partition)
+where record_offset between first and last
 
 -- name: record_marks
 insert into handled_letter (

@@ -10,10 +10,13 @@ import typer
 from ops.dlq.letters import Letter, names_of
 from ops.dlq.marks import Mark, State
 from ops.errors import UserError
+from services.runtime.topics import Place
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
     from datetime import datetime
+
+    from ops.dlq.letters import Span
 
 Topic = Annotated[str | None, typer.Option(help="Such as transfer.commands.")]
 Reason = Annotated[str | None, typer.Option(help="Such as malformed, unknown_type or unexpected.")]
@@ -54,6 +57,16 @@ class Selection:
         if not self.ids:
             return names_of(self.topic)
         return sorted({name for each in self.ids for name in names_of(_topic_of(each))})
+
+    def spans(self) -> Mapping[Place, Span] | None:
+        """Return where the letters with these ids stand; None where none are named, and every letter is looked at."""
+        if not self.ids:
+            return None
+        offsets: dict[Place, list[int]] = {}
+        for each in self.ids:
+            topic, partition, offset = each.split("/")
+            offsets.setdefault(Place(topic, int(partition)), []).append(int(offset))
+        return {place: (min(of_place), max(of_place) + 1) for place, of_place in offsets.items()}
 
     def wants(self, letter: Letter) -> bool:
         """Tell whether a letter is asked for."""

@@ -16,6 +16,17 @@ SUFFIX = ".dlq"
 REASONS = ("malformed", "unknown_type", "unexpected")
 """Every reason for which a record becomes a dead letter."""
 
+REASON_HEADERS = (
+    "dlq-reason",
+    "dlq-detail",
+    "dlq-service",
+    "dlq-topic",
+    "dlq-partition",
+    "dlq-offset",
+    "dlq-time",
+)
+"""What says why a record is a dead letter and what it was, in this order, behind the record's own headers."""
+
 _DETAIL_LENGTH = 1_000
 _RECORD_OVERHEAD = 100
 _HEADER_OVERHEAD = 12
@@ -57,15 +68,16 @@ def dead_letter(rejected: Rejected, lane: Lane, service: str, now: datetime, max
 
 
 def _reason_headers(rejected: Rejected, service: str, now: datetime) -> list[tuple[str, bytes]]:
-    return [
-        ("dlq-reason", rejected.reason.encode()),
-        ("dlq-detail", rejected.detail[:_DETAIL_LENGTH].encode()),
-        ("dlq-service", service.encode()),
-        ("dlq-topic", rejected.topic.encode()),
-        ("dlq-partition", str(rejected.partition).encode()),
-        ("dlq-offset", str(rejected.offset).encode()),
-        ("dlq-time", now.isoformat(timespec="milliseconds").replace("+00:00", "Z").encode()),
-    ]
+    said = (
+        rejected.reason,
+        rejected.detail[:_DETAIL_LENGTH],
+        service,
+        rejected.topic,
+        str(rejected.partition),
+        str(rejected.offset),
+        now.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+    )
+    return [(name, text.encode()) for name, text in zip(REASON_HEADERS, said, strict=True)]
 
 
 def message_bytes(message: Outgoing) -> int:

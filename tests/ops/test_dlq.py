@@ -12,6 +12,10 @@ import asyncpg
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
+from ops.dlq import looking
+from ops.dlq.marks import State
+from ops.dlq.selection import Selection
+from ops.running import Running
 from services.runtime.dead_letters import Rejected, dead_letter
 from services.runtime.message import Lane
 from tests.ops.in_process import Done, run
@@ -88,6 +92,22 @@ def test_a_topic_and_a_limit_narrow_it(letters: dict[str, str]) -> None:
     assert told(letters, "notify.events") == []
     shown = sluice(letters, ["ls", "notify.events"])
     assert (shown.returncode, shown.stdout) == (0, "There are no dead letters.\n")
+
+
+def test_all_are_counted_and_only_those_that_are_listed_are_kept(
+    letters: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = [letter["id"] for letter in told(letters, "--limit", "2")]
+    assert sluice(letters, ["discard", *ids, "--yes", "--why", "theirs"]).returncode == 0
+    monkeypatch.setattr(looking, "_AT_ONCE", 4)
+    monkeypatch.setenv("SLUICE_TOPIC_PREFIX", letters["SLUICE_TOPIC_PREFIX"])
+    running = Running(letters["KAFKA_BOOTSTRAP_SERVERS"], letters["DATABASE_URL"], "", "real")
+    for oldest, numbers in ((False, [27, 26, 25]), (True, [0, 1, 2])):
+        listed = asyncio.run(looking.first_letters(running, Selection(), {State.WAITING}, 3, oldest=oldest))
+        assert [letter.original[2] for letter, _ in listed.first] == numbers
+        assert {letter.value for letter, _ in listed.first} == {None}
+        assert listed.counts == {(State.WAITING, "malformed"): 28, (State.DISCARDED, "malformed"): 2}
+        assert listed.of({State.WAITING}) == 28
 
 
 def test_values_are_shown_on_demand_and_masked(letters: dict[str, str]) -> None:
