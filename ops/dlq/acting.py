@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
+from local.settings import runtime_settings
 from ops.acts import SCHEMA, record_act
+from ops.brokers import NoAnswer, asking
 from ops.counts import count_text
 from ops.database import connect
-from ops.dlq.letters import UNSAID, Letter
+from ops.dlq.letters import UNSAID, Letter, logs_of, names_of
 from ops.dlq.looking import read_selected
-from ops.dlq.marks import Mark, State, alone, load_marks, record_marks
+from ops.dlq.marks import Mark, State, alone, forget_gone, load_marks, record_marks
 from ops.dlq.repairs import read_repairs
 from ops.dlq.replaying import Record, Replayer, written_once
 from ops.dlq.selection import state_of
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
 
     from ops.dlq.selection import Selection
     from ops.running import Running
+    from services.runtime.database import Connection
 
 
 class Act(NamedTuple):
@@ -93,6 +97,7 @@ async def replay_letters(
         waiting = [letter for letter in letters if state_of(letter, marks) is State.WAITING or letter in undone]
         ready = letters if how.forced else waiting
         plan = ReplayPlan(_records(ready, letters, how.repaired), len(letters) - len(ready))
+        await replayer.check(plan.records)
         tell(plan)
         if act is None or not plan.records:
             return plan
@@ -102,6 +107,7 @@ async def replay_letters(
             about = _about(plan.letters)
             act_id = await record_act(connection, who=who, what="dlq replay", about=about, why=why, detail=detail)
         await replayer.replay(plan.records, act_id, how.per_second)
+        await _forget_gone(running, connection)
         return plan
 
 
@@ -120,7 +126,16 @@ async def discard_letters(running: Running, selection: Selection, act: Naming | 
             about = _about(waiting)
             act_id = await record_act(connection, who=who, what="dlq discard", about=about, why=why, detail=detail)
             await record_marks(connection, {letter: Mark(State.DISCARDED) for letter in waiting}, act_id)
+        await _forget_gone(running, connection)
         return len(letters), waiting
+
+
+async def _forget_gone(running: Running, connection: Connection) -> None:
+    # Where the brokers do not say what is gone, nothing is forgotten: what was asked for is done.
+    with suppress(NoAnswer):
+        with asking(running):
+            logs = await logs_of(runtime_settings(running.kafka, running.database), names_of(None))
+        await forget_gone(connection, logs)
 
 
 def _records(ready: Sequence[Letter], letters: Sequence[Letter], repaired: Path | None) -> list[Record]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
+from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from ops.dlq.letters import Letter
     from services.runtime.database import Connection
+    from services.runtime.topics import Log
 
 _SQL: Final = load_queries(Path(__file__).with_suffix(".sql"))
 
@@ -45,6 +47,8 @@ class Mark:
     state: State
     target: Place | None = None
     target_end: int | None = None
+    age: timedelta = timedelta()
+    """How long ago that was noted, when it was read."""
 
 
 async def alone(connection: Connection) -> None:
@@ -68,6 +72,7 @@ async def load_marks(connection: Connection, letters: Collection[Letter]) -> dic
             State(row["state"]),
             None if row["target"] is None else Place(row["target"], row["target_partition"]),
             row["target_end"],
+            row["age"],
         )
         for row in rows
     }
@@ -88,6 +93,15 @@ async def record_marks(connection: Connection, marks: Mapping[Letter, Mark], act
         for letter, mark in marks.items()
     ]
     await execute_rows(connection, _SQL.record_marks, rows)
+
+
+async def forget_gone(connection: Connection, logs: Mapping[Place, Log]) -> None:
+    """Forget what became of letters that are gone, by the logs of all dead-letter topics: none can come back.
+
+    A week's margin is for brokers that were put back to an earlier state.
+    """
+    starts = [(log.topic_id, place.partition, log.start) for place, log in logs.items()]
+    await execute_rows(connection, _SQL.forget_gone, starts)
 
 
 async def finish_replays(connection: Connection, places: Sequence[LetterPlace]) -> None:

@@ -5,7 +5,8 @@
 select pg_try_advisory_lock(hashtextextended('sluice.dlq', 0))
 
 -- name: load_marks
-select topic_id, partition, record_offset, state, target, target_partition, target_end, changed_at
+select topic_id, partition, record_offset, state, target, target_partition, target_end,
+    clock_timestamp() - changed_at as age
 from unnest($1::text[], $2::integer[], $3::bigint[], $4::bigint[]) as asked (topic_id, partition, first, last)
 join handled_letter using (topic_id, partition)
 where record_offset between first and last
@@ -43,3 +44,15 @@ where handled_letter.topic_id = undone.topic_id
   and handled_letter.partition = undone.partition
   and handled_letter.record_offset = undone.record_offset
   and handled_letter.state = 'replaying'
+
+-- What was done about letters that retention took, or with their topic, a week ago or earlier.
+-- name: forget_gone
+delete from handled_letter
+where changed_at < now() - interval '7 days'
+  and not exists (
+      select
+      from unnest($1::text[], $2::integer[], $3::bigint[]) as log (topic_id, partition, first_offset)
+      where log.topic_id = handled_letter.topic_id
+        and log.partition = handled_letter.partition
+        and log.first_offset <= handled_letter.record_offset
+  )

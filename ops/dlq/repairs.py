@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
-from ops.dlq.letters import text_of
-from ops.dlq.replaying import Record
+from ops.dlq.replaying import Headers, Record
 from ops.errors import UserError
 
 if TYPE_CHECKING:
@@ -41,8 +40,29 @@ def write_repairs(path: Path, letters: Sequence[Letter]) -> None:
 
 
 def _line(letter: Letter) -> dict[str, Any]:
-    headers = {name: text_of(value or b"") for name, value in letter.headers}
-    return {"id": letter.id, "headers": headers, **_value(letter.value)}
+    return {"id": letter.id, "headers": _said(letter.headers), **_value(letter.value)}
+
+
+def _said(headers: Headers) -> dict[str, str] | list[list[Any]]:
+    """Return headers as texts by name, or where that would lose something as pairs: a name may come twice."""
+    texts = {name: value.decode() for name, value in headers if value is not None and _is_text(value)}
+    if len(texts) == len(headers):
+        return texts
+    return [[name, _header(value)] for name, value in headers]
+
+
+def _header(value: bytes | None) -> Any:
+    if value is None or _is_text(value):
+        return None if value is None else value.decode()
+    return {"base64": base64.b64encode(value).decode()}
+
+
+def _is_text(value: bytes) -> bool:
+    try:
+        value.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _value(value: bytes | None) -> dict[str, Any]:
@@ -99,16 +119,38 @@ def _bytes(where: str, said: dict[str, Any]) -> bytes | None:
         raise BadRepair(f'{where} must have either "value" or "value_base64".')
     if "value" in said:
         return None if said["value"] is None else orjson.dumps(said["value"])
+    return _decoded(where, "value_base64", said["value_base64"])
+
+
+def _decoded(where: str, name: str, said: Any) -> bytes:
     try:
-        return base64.b64decode(said["value_base64"], validate=True)
+        return base64.b64decode(said, validate=True)
     except (ValueError, TypeError):
-        raise BadRepair(f'{where}: its "value_base64" is no base64.') from None
+        raise BadRepair(f'{where}: its "{name}" is no base64.') from None
 
 
-def _headers(where: str, said: Any, letter: Letter) -> tuple[tuple[str, bytes | None], ...]:
-    if not isinstance(said, dict) or not all(isinstance(value, str) for value in said.values()):
-        raise BadRepair(f'{where}: its "headers" must be texts by name.')
-    before = {name: text_of(value or b"") for name, value in letter.headers}
-    if _KEPT in before and said.get(_KEPT) != before[_KEPT]:
+def _headers(where: str, said: Any, letter: Letter) -> Headers:
+    pairs = list(said.items()) if isinstance(said, dict) else said
+    if not isinstance(pairs, list) or not all(map(_is_header, pairs)):
+        raise BadRepair(f'{where}: its "headers" must be texts by name, or a list of names with their texts.')
+    headers = tuple((name, _bytes_of(where, value)) for name, value in pairs)
+    before = [value for name, value in letter.headers if name == _KEPT]
+    if before and [value for name, value in headers if name == _KEPT] != before:
         raise BadRepair(f"{where} changes {_KEPT}: an event keeps its id, so that it has its effect once.")
-    return tuple((name, value.encode()) for name, value in said.items())
+    return headers
+
+
+def _is_header(pair: Any) -> bool:
+    match pair:
+        case (str(), str() | None):
+            return True
+        case (str(), {"base64": str()}):
+            return True
+        case _:
+            return False
+
+
+def _bytes_of(where: str, said: Any) -> bytes | None:
+    return (
+        _decoded(where, "base64", said["base64"]) if isinstance(said, dict) else None if said is None else said.encode()
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from confluent_kafka import Producer
@@ -11,8 +12,9 @@ from confluent_kafka import Producer
 from local.settings import runtime_settings
 from ops.brokers import NoAnswer, asking
 from ops.dlq.letters import REPLAY_OF, logs_of, read_spans, text_of
-from ops.dlq.marks import Mark, State, finish_replays, forget_replays, record_marks
+from ops.dlq.marks import Busy, Mark, State, finish_replays, forget_replays, record_marks
 from ops.errors import UserError
+from schemas.topics import DEAD_LETTER_SUFFIX, TOPICS
 from services.runtime.kafka import admin_options
 from services.runtime.topics import Place
 
@@ -24,9 +26,15 @@ if TYPE_CHECKING:
     from ops.running import Running
     from services.runtime.database import Connection
     from services.runtime.settings import RuntimeSettings
+    from services.runtime.topics import Log
 
 _CHUNK: Final = 500
-_WRITTEN_WITHIN_S: Final = 30.0
+_WRITTEN_WITHIN_S: Final = 20
+_GIVES_UP_AFTER: Final = timedelta(seconds=_WRITTEN_WITHIN_S + 5)
+"""So long after its mark a record may still be on its way to the brokers, and no longer."""
+
+REPLAYED_TO: Final = frozenset(topic.name for topic in TOPICS if not topic.name.endswith(DEAD_LETTER_SUFFIX))
+"""Where records may come from that became dead letters."""
 
 Headers = tuple[tuple[str, bytes | None], ...]
 
@@ -76,10 +84,44 @@ class Replayer:
         self._settings: RuntimeSettings = runtime_settings(running.kafka, running.database)
         self._connection = connection
 
+    async def check(self, records: Sequence[Record]) -> None:
+        """Raise NoSuchPlace where a record cannot be written to where it came from, before anything is written."""
+        targets = {letter: self._target(letter) for record in records for letter in record.letters}
+        for letter, place in targets.items():
+            # Who can write dead letters must not have others write where they please.
+            if place.topic not in REPLAYED_TO:
+                raise NoSuchPlace(
+                    f"{letter.id} came from {place.topic}, which is none of Sluice's topics: its publisher must send "
+                    "it again. `sluice dlq discard` sets it aside."
+                )
+        if targets:
+            await self._logs(targets)
+
+    async def _logs(self, targets: Mapping[Letter, Place]) -> Mapping[Place, Log]:
+        """Return the logs that records are written to; raises NoSuchPlace."""
+        with asking(self._running):
+            logs = await logs_of(self._settings, sorted({place.topic for place in targets.values()}))
+        for letter, place in targets.items():
+            if place not in logs:
+                raise NoSuchPlace(
+                    f"{letter.id} came from partition {place.partition} of {place.topic}, which is there no more: its "
+                    "publisher must send it again. `sluice dlq discard` sets it aside."
+                )
+        return logs
+
     async def settle(self, cut_off: Mapping[Letter, Mark]) -> set[Letter]:
-        """Find out what became of replays that were cut off; return the letters whose record was never written."""
+        """Find out what became of replays that were cut off; return the letters whose record was never written.
+
+        Raises Busy where that cannot be known yet.
+        """
         if not cut_off:
             return set()
+        # Whoever was cut off from the database, and not from the brokers, may be writing still.
+        remains = _GIVES_UP_AFTER - min(mark.age for mark in cut_off.values())
+        if remains > timedelta():
+            raise Busy(
+                f"A replay was cut off a moment ago, and may be writing still: try again in {remains.seconds + 1} s."
+            )
         written = await asyncio.to_thread(self._written_since, cut_off)
         done = {letter for letter in cut_off if letter.id in written}
         undone = set(cut_off) - done
@@ -101,14 +143,7 @@ class Replayer:
 
     async def _replay_part(self, producer: Producer, records: Sequence[Record], act_id: uuid.UUID) -> None:
         targets = {letter: self._target(record.letter) for record in records for letter in record.letters}
-        with asking(self._running):
-            logs = await logs_of(self._settings, sorted({place.topic for place in targets.values()}))
-        for letter, place in targets.items():
-            if place not in logs:
-                raise NoSuchPlace(
-                    f"{letter.id} came from partition {place.partition} of {place.topic}, which is there no more: its "
-                    "publisher must send it again. `sluice dlq discard` sets it aside."
-                )
+        logs = await self._logs(targets)
         marks = {letter: Mark(State.REPLAYING, place, logs[place].end) for letter, place in targets.items()}
         async with self._connection.transaction():
             await record_marks(self._connection, marks, act_id)
@@ -130,7 +165,7 @@ class Replayer:
                 partition=place.partition,
                 on_delivery=lambda error, _message: failures.append(error) if error else None,
             )
-        if producer.flush(_WRITTEN_WITHIN_S) or failures:
+        if producer.flush(_WRITTEN_WITHIN_S + 1) or failures:
             raise NoAnswer(
                 f"Kafka at {self._running.kafka} did not take every record: see whether it runs, and replay again; "
                 "what was written is not written twice."
@@ -154,7 +189,8 @@ class Replayer:
 
     def _producer(self) -> Producer:
         options: dict[str, Any] = admin_options(self._settings, "sluice.dlq")
-        return Producer({**options, "enable.idempotence": True, "message.timeout.ms": 20_000, "log_level": 0})
+        own = {"enable.idempotence": True, "message.timeout.ms": _WRITTEN_WITHIN_S * 1_000, "log_level": 0}
+        return Producer({**options, **own})
 
     @staticmethod
     def _target(letter: Letter) -> Place:

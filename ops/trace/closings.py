@@ -141,4 +141,9 @@ async def tell_customer(connection: Connection, customer_id: str) -> tuple[Chapt
         chapter.lines.append(
             Line(row["erased_at"], SERVICE, "decision", "customer erased", customer_id, status="erased")
         )
-    return chapter, await trail.list_wallets(connection, customer_id, MOST)
+    if len(chapter.links) == MOST:
+        chapter.notes.append(f"The latest {MOST} closings alone: `sluice cases` lists more.")
+    wallets = await trail.list_wallets(connection, customer_id, MOST)
+    if len(wallets) == MOST:
+        chapter.notes.append(f"{MOST} wallets alone: there may be more.")
+    return chapter, wallets

@@ -95,7 +95,7 @@ def _each_once(lines: Iterable[Line]) -> list[Line]:
     for line in lines:
         is_named = line.what in {"event", "command", "instruction", "answer"} and line.event_id
         moment = (line.at, line.service, line.what, line.name, line.about, line.status, line.detail, repr(line.said))
-        kept.setdefault((line.what, line.event_id) if is_named else moment, line)
+        kept.setdefault((line.what, line.source, line.event_id) if is_named else moment, line)
     return list(kept.values())
 
 
@@ -201,6 +201,8 @@ class _Services:
                 chapter = await closings.tell_clearance(self._closure, UUID(subject.id))
                 _add(chapter, await notices.tell_announcements(self._notify, subject.id))
                 return chapter
+            case "batch":
+                return await transfers.tell_batch(self._transfer, subject.id)
             case "broadcast":
                 return await notices.tell_broadcast(self._notify, subject.id)
             case "event" | "notice" | "request":

@@ -51,6 +51,8 @@ class Line:
     detail: str | None = None
     correlation: str | None = None
     event_id: str | None = None
+    source: str | None = None
+    """Who sent a command or an answer: its id is its sender's own, and others may use the same."""
     said: Mapping[str, Any] = field(default_factory=dict)
 
 

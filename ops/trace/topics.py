@@ -245,10 +245,11 @@ class Record:
         if is_letter:
             code, said = self.headers.get("dlq-reason"), mask_text(self.headers.get("dlq-detail", ""))
             detail = f"{said} ({self.place.topic}/{self.place.partition}/{self.offset})"
+        what = _what(self.place.topic, self.type)
         return Line(
             at=at,
             service=self.headers.get("dlq-service", "") if is_letter else _service(self.place.topic, self.envelope),
-            what=_what(self.place.topic, self.type),
+            what=what,
             name=self.type,
             about=_about(self.body) or self.id,
             why=code,
@@ -257,6 +258,8 @@ class Record:
             detail=detail,
             correlation=self.correlation,
             event_id=self.id,
+            # An event is known by its id alone, to the database, too.
+            source=str(self.envelope.get("source") or "") if what in {"command", "answer"} else None,
             said=body,
         )
 

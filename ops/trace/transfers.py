@@ -175,6 +175,18 @@ def _looks(record: TransferRecord) -> list[Look]:
     return looks
 
 
+async def tell_batch(connection: Connection, batch_id: str) -> Chapter:
+    """Return where the command stands that asked for a batch: the ledger keeps its transfers, and no list of them."""
+    decided_at = await trail.decided_at(connection, batch_id)
+    if decided_at is None:
+        return Chapter()
+    look = Look("transfer.commands", None, frozenset({batch_id}), frozenset({decided_at}))
+    line = Line(decided_at, SERVICE, "decision", "batch", batch_id)
+    return Chapter(
+        [line], looks=[look], notes=["Each of its transfers has a trace of its own: its command names them."]
+    )
+
+
 async def tell_held(connection: Connection, window_id: UUID) -> Chapter:
     """Return what a window did to transfers: counts, and the first that it holds now."""
     tally = (await records.tally_windows(connection, [window_id])).get(window_id)
@@ -210,6 +222,10 @@ async def tell_wallets(connection: Connection, ids: Sequence[str], since: dateti
         if row["type"] is not None and row["type"] != "account.opened":
             chapter.lines.append(_wallet(row))
         latest = await trail.list_latest(connection, row["account_id"], MOST)
+        if len(latest) == MOST:
+            chapter.notes.append(
+                f"The latest {MOST} transfers of {row['account_id']} alone: `sluice statement` lists more."
+            )
         chapter.lines += [
             _found(found)
             for found in await records.find_transfers(connection, latest)

@@ -9,6 +9,7 @@ from services.runtime.database import load_queries
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
     from uuid import UUID
 
     from services.runtime.database import Connection
@@ -27,6 +28,12 @@ class Known(NamedTuple):
 async def know(connection: Connection, id_: UUID) -> list[Known]:
     """Return what of this service's has this id: a transfer, one of its refunds, a waiver, a batch."""
     return [Known(*row) for row in await connection.fetch(QUERIES.know, id_)]
+
+
+async def decided_at(connection: Connection, batch_id: str) -> datetime | None:
+    """Return when a batch was decided."""
+    moment: datetime | None = await connection.fetchval(QUERIES.batch, batch_id)
+    return moment
 
 
 async def find_answers(connection: Connection, command_id: str) -> list[Row]:

@@ -10,6 +10,10 @@ select 'waiver', compensation_id::text from fee_waiver where compensation_id = $
 union all
 select 'batch', id from answer where scope = 'batch_id' and id = $1::text
 
+-- When a batch of this id was decided.
+-- name: batch
+select occurred_at from answer where scope = 'batch_id' and id = $1
+
 -- What commands of this id were answered with, whoever sent them: scopes are few, and each is looked up by itself.
 -- name: answers
 with recursive known as (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import re
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -12,12 +13,15 @@ import asyncpg
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
+from ops.acts import record_act
+from ops.database import connect
 from ops.dlq import looking
-from ops.dlq.marks import State
+from ops.dlq.marks import State, forget_gone
 from ops.dlq.selection import Selection
 from ops.running import Running
 from services.runtime.dead_letters import Rejected, dead_letter
 from services.runtime.message import Lane
+from services.runtime.topics import Log, Place
 from tests.ops.in_process import Done, run
 from tests.waiting import wait_for
 
@@ -193,7 +197,13 @@ def test_a_replay_that_was_cut_off_writes_only_what_was_not_written(letters: dic
     asyncio.run(execute(database, "update ops.handled_letter set state = 'replaying' where record_offset = 9"))
     other = "update ops.handled_letter set state = 'replaying', target_end = 1000 where letter_id = $1"
     asyncio.run(execute(database, other, "transfer.commands.dlq/2/8"))
-    again = sluice(letters, ["replay", "--topic", "transfer.commands", "--yes", "--why", "x"])
+    words = ["replay", "--topic", "transfer.commands", "--yes", "--why", "x"]
+    asyncio.run(execute(database, "update ops.handled_letter set changed_at = now()"))
+    early = sluice(letters, words)
+    assert (early.returncode, early.stdout) == (2, "")
+    assert re.search(r"may be writing still: try again in 2\d s\.", early.stderr)
+    asyncio.run(execute(database, "update ops.handled_letter set changed_at = now() - interval '1 minute'"))
+    again = sluice(letters, words)
     assert again.returncode == 0, again.stderr
     assert "Replayed 1 dead letter." in again.stdout
     assert len(replayed(letters)) == 30
@@ -215,7 +225,7 @@ def test_what_several_services_could_not_read_is_written_once(letters: dict[str,
     assert "Replayed 2 dead letters." in done.stdout
     (message,) = replayed(letters)
     assert {value.decode() for name, value in message.headers() if name == "dlq-replay-of"} == set(ids)
-    asyncio.run(execute(database, "update ops.handled_letter set state = 'replaying'"))
+    asyncio.run(execute(database, "update ops.handled_letter set state = 'replaying', changed_at = '2026-01-01'"))
     assert "There is nothing to replay." in sluice(letters, words).stdout
     assert len(replayed(letters)) == 1
 
@@ -234,6 +244,7 @@ def test_no_record_keeps_the_others_from_being_seen_and_mended(letters: dict[str
     far: list[tuple[str, str | bytes | None]] = [("dlq-topic", "transfer.commands"), ("dlq-partition", "99")]
     producer.produce(topic, b"{}", b"\x1b[2J", 0, headers=[*far, ("dlq-time", "9999-12-31T23:59:59+00:00")])
     producer.produce(topic, b"{}", b"k", 1)
+    producer.produce(topic, b"{}", b"k", 1, headers=[("dlq-topic", "__consumer_offsets"), ("dlq-partition", "0")])
     assert producer.flush(30) == 0
     assert "\\x1b[2J" in sluice(letters, ["ls", "--values", "--limit", "100"]).stdout
     found = {letter["of"]: letter["id"] for letter in told(letters, "--limit", "100")}
@@ -243,13 +254,17 @@ def test_no_record_keeps_the_others_from_being_seen_and_mended(letters: dict[str
     file = tmp_path / "all"
     assert sluice(letters, ["export", str(file)]).returncode == 0
     said = {line["id"]: line for line in map(json.loads, file.read_text().splitlines())}
-    assert len(said) == 36
+    assert len(said) == 37
     for number, value in odd.items():
         assert base64.b64decode(said[found[f"transfer.commands/{number % 3}/{number}"]]["value_base64"]) == value
-    for place, says in {"transfer.commands/99/?": "is there no more", "?/?/?": "does not say where"}.items():
-        done = sluice(letters, ["replay", found[place], "--yes", "--why", "x"])
-        assert (done.returncode, replayed(letters)) == (1, [])
-        assert says in done.stderr
+    places = {"transfer.commands/99/?": "is there no more", "?/?/?": "does not say where"}
+    places |= {"__consumer_offsets/0/?": "is none of Sluice's topics"}
+    for place, says in places.items():
+        for sure in ([], ["--yes", "--why", "x"]):
+            done = sluice(letters, ["replay", found[place], found["transfer.commands/0/27"], *sure])
+            assert (done.returncode, done.stdout, replayed(letters)) == (1, "", [])
+            assert says in done.stderr
+    assert acts(letters) == []
 
 
 def test_mended_records_are_replayed_and_keep_their_id_and_key(letters: dict[str, str], tmp_path: Path) -> None:
@@ -285,6 +300,54 @@ BAD_LINES = {
     '{"id": "transfer.commands.dlq/0/77", "headers": {}, "value": 1}': "not among the letters",
     "nothing": "no JSON",
 }
+
+
+def test_a_records_own_headers_are_its_own_whatever_they_are_called(letters: dict[str, str], tmp_path: Path) -> None:
+    own: list[tuple[str, bytes | None]] = [("ce_id", b"40"), ("dlq-value-bytes", b"7"), ("tag", b"a"), ("tag", b"b")]
+    own += [("none", None), ("raw", b"\xff")]
+    for number in (40, 41):
+        rejected = Rejected("transfer.commands", 0, number, b"wallet:1", b"{}", own, "malformed", "payee: is missing")
+        letter = dead_letter(rejected, Lane("wallet", 0), "transfer", NOW, 1_000_000)
+        headers: Any = [("dlq-replay-of", b"transfer.commands.dlq/0/1"), *letter.headers]
+        producer = Producer({"bootstrap.servers": letters["KAFKA_BOOTSTRAP_SERVERS"]})
+        producer.produce(letters["SLUICE_TOPIC_PREFIX"] + letter.topic, b"{}", b"wallet:1", 0, headers=headers)
+        assert producer.flush(30) == 0
+    as_it_was, mended = sorted(
+        letter["id"] for letter in told(letters, "transfer.commands", "--key", "wallet:1", "--limit", "2")
+    )
+    file = tmp_path / "mended"
+    assert sluice(letters, ["export", str(file), "--key", "wallet:1"]).returncode == 0
+    (line,) = [line for line in map(json.loads, file.read_text().splitlines()) if line["id"] == mended]
+    assert line["headers"][2:] == [["tag", "a"], ["tag", "b"], ["none", None], ["raw", {"base64": "/w=="}]]
+    file.write_text(json.dumps(line))
+    for words in ([as_it_was], ["--repaired", str(file)]):
+        done = sluice(letters, ["replay", *words, "--yes", "--why", "theirs"])
+        assert done.returncode == 0, done.stderr
+    written = replayed(letters)
+    assert [message.headers()[:-1] for message in written] == [own, own]
+    assert [message.headers()[-1][1].decode() for message in written] == [as_it_was, mended]
+
+
+async def test_what_became_of_a_letter_is_known_as_long_as_it_is_there_and_a_week_longer(
+    kafka: str, topic_prefix: str, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLUICE_TOPIC_PREFIX", topic_prefix)
+    logs = {Place("transfer.commands.dlq", 0): Log("topic-1", 5, 9), Place("notify.commands.dlq", 0): Log("2", 0, 0)}
+    gone = {("topic-1", 0, 4), ("topic-1", 1, 7), ("of-a-topic-before", 0, 7)}
+    insert = """insert into handled_letter
+        (topic_id, partition, record_offset, letter_id, state, act_id, changed_at)
+        values ($1, $2, $3, 'x', 'discarded', $4, now() - make_interval(days => $5))"""
+    async with connect(Running(kafka, database, topic_prefix, "real"), "ops") as connection:
+        act_id = await record_act(connection, who="li", what="dlq discard", about="letters", why="theirs")
+        for place in gone | {("topic-1", 0, 5)}:
+            await connection.execute(insert, *place, act_id, 6)
+        kept = []
+        for age in ("0 days", "2 days"):
+            await connection.execute(f"update handled_letter set changed_at = changed_at - interval '{age}'")
+            await forget_gone(connection, logs)
+            rows = await connection.fetch("select topic_id, partition, record_offset from handled_letter")
+            kept.append({tuple(row) for row in rows})
+    assert kept == [gone | {("topic-1", 0, 5)}, {("topic-1", 0, 5)}]
 
 
 def acts(environment: dict[str, str]) -> list[dict[str, Any]]:

@@ -113,7 +113,7 @@ def have_leaders(running: Running) -> bool:
 
 def publish(running: Running, topic: str, value: bytes, *, key: str = "wallet:a", id_: str = "e1", **more: Any) -> None:
     producer = Producer({"bootstrap.servers": running.kafka, "partitioner": "murmur2_random"})
-    about: Any = {"id": id_, "source": "shop", "time": "2026-01-01T00:00:00Z", "subject": "s"}
+    about: Any = {"id": id_, "source": more.pop("source", "shop"), "time": "2026-01-01T00:00:00Z", "subject": "s"}
     dlq = more.pop("dlq", [])
     headers: Any = [*encode_headers(more.pop("type", "transfer.request"), **about, **more), *dlq]
     producer.produce(running.topic_prefix + topic, value, key, headers=headers)
@@ -149,6 +149,13 @@ def test_a_dead_letter_is_found_in_any_partition_with_its_reason(running: Runnin
     assert (found.what, found.why, found.service) == ("dead letter", "malformed", "transfer")
     assert found.at == datetime(2026, 11, 23, 8, 30, tzinfo=UTC)
     assert (found.detail or "").startswith("payee: is missing (transfer.commands.dlq/")
+
+
+def test_commands_of_two_senders_with_one_id_are_two(running: Running) -> None:
+    for source in ("shop", "shop", "bank"):
+        publish(running, "transfer.commands", b"{}", id_="order-7", source=source)
+    story = asyncio.run(trace(running, Asked("order-7", datetime.now(UTC) - timedelta(days=7), timedelta(hours=1))))
+    assert sorted(found.source or "" for found in story.lines) == ["bank", "shop"]
 
 
 def test_what_retention_has_removed_is_said(running: Running) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import inspect
 import re
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, get_args
 
@@ -78,7 +78,9 @@ CODES: Final = {
     "timer": literals("services/transfer/decide/*.py", r'set_timer\([^,]+, "(\w+)"')
     | {transfers.FORGET_TIMER, transfers.RELEASE_TIMER, transfers.DRAIN_TIMER, transfers.REPORT_TIMER}
     | {"release_debit", "release_credit"},
-    "subject": literals("ops/trace/*.py", r'Subject\("(\w+)"'),
+    "subject": literals("ops/trace/*.py", r'Subject\("(\w+)"')
+    | literals("services/*/trail.sql", r"(?:^|\n)select '(\w+)'"),
+    "trace_name": literals("ops/trace/*.py", r'name="([a-z ]+)"'),
     "act": literals("ops/**/*.py", r'what="([a-z ]+)", about')
     | literals("ops/web/pages/*.py", r'_do\(visit, "([a-z ]+)"')
     | {f"windows {change}" for change in ops.web.pages.windows._CHANGES}
@@ -143,13 +145,26 @@ def _given(call: ast.Call, name: str) -> list[ast.expr]:
 
 def raised() -> Iterator[tuple[str, str]]:
     """Yield what the modules behind the pages refuse, and where."""
-    for name, module in sorted(sys.modules.items()):
-        if name.startswith("ops.") and name not in COMMANDS_ALONE:
-            path = Path(inspect.getfile(module))
-            for called, call in calls_in(path):
-                kind = getattr(module, called, None)
-                if inspect.isclass(kind) and issubclass(kind, (UserError, SettingsError)) and call.args:
-                    yield from ((f"{path.name}:{call.lineno}", text) for text in said_by(call.args[0]))
+    for name in sorted(needed_by("ops.web.table") - COMMANDS_ALONE):
+        module = importlib.import_module(name)
+        path = Path(inspect.getfile(module))
+        for called, call in calls_in(path):
+            kind = getattr(module, called, None)
+            if inspect.isclass(kind) and issubclass(kind, (UserError, SettingsError)) and call.args:
+                yield from ((f"{path.name}:{call.lineno}", text) for text in said_by(call.args[0]))
+
+
+def needed_by(name: str) -> set[str]:
+    """Return a module of `ops` and every other that it imports, or that these do."""
+    found, waiting = set(), [name]
+    while waiting:
+        if (name := waiting.pop()) in found or not (path := ROOT / f"{name.replace('.', '/')}.py").exists():
+            continue
+        found.add(name)
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module is not None and node.module.startswith("ops"):
+                waiting += [node.module, *(f"{node.module}.{each.name}" for each in node.names)]
+    return found
 
 
 def refused() -> Iterator[tuple[str, str]]:
