@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+import structlog
+
 from ops.acts import SCHEMA, record_act
 from ops.audits import broken_rules
 from ops.database import connect
@@ -19,6 +21,11 @@ if TYPE_CHECKING:
     from ops.running import Running
 
 ACT = "audit"
+"""What an audit found, in the log of acts."""
+BEGUN = "audit begun"
+"""That somebody has one run, in the log of acts: it stands there before, and also where none ends."""
+WHY = "to see whether everything adds up"
+_LOG = structlog.stdlib.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +67,17 @@ class Audits:
         at, began = datetime.now(UTC), time.monotonic()
         try:
             found = await audit_everything(self._running)
-            self.newest = Ran(at, who, time.monotonic() - began, found)
-            await self._note(self.newest, found)
         except UserError as error:
             self.newest = Ran(at, who, time.monotonic() - began, None, str(error))
+            return
+        self.newest = Ran(at, who, time.monotonic() - began, found)
+        try:
+            await self._note(self.newest, found)
+        except UserError as error:
+            _LOG.warning("audit_not_noted", error=str(error))
 
     async def _note(self, ran: Ran, found: Audited) -> None:
         broken = broken_rules(found)
         detail = {"clean": not broken, "broken": broken, "counts": found.counts, "took_s": round(ran.took_s, 1)}
         async with connect(self._running, SCHEMA) as connection:
-            why = "to see whether everything adds up"
-            await record_act(connection, who=ran.who, what=ACT, about="everything", why=why, detail=detail)
+            await record_act(connection, who=ran.who, what=ACT, about="everything", why=WHY, detail=detail)

@@ -25,6 +25,7 @@ from services.runtime.settings import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from datetime import timedelta
 
     from starlette.requests import Request
     from starlette.responses import Response
@@ -75,12 +76,12 @@ def cookie_name(site: Site, name: str) -> str:
     return f"__Host-{name}" if site.settings.is_behind_https else name
 
 
-def set_cookie(response: Response, site: Site, name: str, value: str) -> None:
+def set_cookie(response: Response, site: Site, name: str, value: str, lasts: timedelta = LASTS) -> None:
     """Have the browser keep something that scripts cannot read and other sites cannot have sent."""
     response.set_cookie(
         cookie_name(site, name),
         value,
-        max_age=int(LASTS.total_seconds()),
+        max_age=int(lasts.total_seconds()),
         path="/",
         secure=site.settings.is_behind_https,
         httponly=True,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ops.web.auditing import Audits
 from ops.web.history import History
 from ops.web.known import Known
-from ops.web.sessions import Sessions
+from ops.web.sessions import EndedFile, Sessions
 from ops.web.tries import Tries
 from ops.web.users import UserFile
 from services.runtime.clock import clock_from_setting
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from ops.running import Running
     from ops.web.settings import ConsoleSettings
     from services.runtime.clock import Clock
+
+_ENDED = "console_ended_sessions"
+"""The file beside that of the users."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,7 @@ class Site:
 def make_site(running: Running, settings: ConsoleSettings, watch: Watch, scripts: Mapping[str, bytes]) -> Site:
     """Return a console for a system."""
     users = UserFile(settings.users_file)
-    sessions = Sessions(settings.signing_key(), users)
+    ended = EndedFile(settings.users_file.with_name(_ENDED))
+    sessions = Sessions(settings.signing_key(), users, ended)
     clock = clock_from_setting(running.clock)
     return Site(running, settings, watch, scripts, users, sessions, clock, Audits(running), Known(clock))

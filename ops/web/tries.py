@@ -1,14 +1,36 @@
-"""How often somebody may try to sign in: a few wrong passwords for a name or from an address, then a wait."""
+"""How often somebody may try to sign in: a few wrong passwords, then a wait, for them alone as far as that is known."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Final
+from typing import Final, NamedTuple
 
 WITHIN_S: Final = 300.0
-FOR_A_NAME: Final = 5
+IN_A_BROWSER: Final = 5
+"""For a name in a browser in which it has signed in before: no one else's tries keep it out."""
+FROM_AN_ADDRESS_FOR_A_NAME: Final = 5
 FROM_AN_ADDRESS: Final = 20
+FOR_A_NAME: Final = 50
+"""From all addresses together, in browsers in which the name has never signed in."""
 _MOST_REMEMBERED: Final = 10_000
+
+
+class Trying(NamedTuple):
+    """Who tries: by which name, from which address, and in which browser, where the name has signed in there before."""
+
+    name: str
+    address: str
+    browser: str | None = None
+
+    def limits(self) -> dict[str, int]:
+        """Return what the tries are counted by, and how many each may have."""
+        if self.browser is not None:
+            return {f"browser {self.browser}": IN_A_BROWSER}
+        return {
+            f"name {self.name} from {self.address}": FROM_AN_ADDRESS_FOR_A_NAME,
+            f"address {self.address}": FROM_AN_ADDRESS,
+            f"name {self.name}": FOR_A_NAME,
+        }
 
 
 class Tries:
@@ -17,21 +39,21 @@ class Tries:
     def __init__(self) -> None:
         self._failed: OrderedDict[str, list[float]] = OrderedDict()
 
-    def wait_s(self, name: str, address: str, now: float) -> float:
-        """Return how long nobody may try that name from that address; 0 where one may."""
-        return max(self._wait(f"name {name}", FOR_A_NAME, now), self._wait(f"address {address}", FROM_AN_ADDRESS, now))
+    def wait_s(self, who: Trying, now: float) -> float:
+        """Return how long they may not try; 0 where they may."""
+        return max(self._wait(key, most, now) for key, most in who.limits().items())
 
-    def begin(self, name: str, address: str, now: float) -> None:
+    def begin(self, who: Trying, now: float) -> None:
         """Note a try: it counts as failed until it is known to be good, so that many at once are no more tries."""
-        for key in (f"name {name}", f"address {address}"):
+        for key in who.limits():
             self._failed[key] = [*self._recent(key, now), now]
             self._failed.move_to_end(key)
         while len(self._failed) > _MOST_REMEMBERED:
             self._failed.popitem(last=False)
 
-    def forget(self, name: str, address: str) -> None:
+    def forget(self, who: Trying) -> None:
         """Note that a try was good."""
-        for key in (f"name {name}", f"address {address}"):
+        for key in who.limits():
             self._failed.pop(key, None)
 
     def _wait(self, key: str, most: int, now: float) -> float:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from ops.acts import newest_acts
 from ops.audits import kept_audit
-from ops.web.auditing import ACT
+from ops.web.acting import note_act
+from ops.web.auditing import ACT, BEGUN, WHY
 from services.runtime.log import mask
 
 if TYPE_CHECKING:
@@ -29,8 +30,11 @@ async def show(visit: Visit) -> Response:
 
 
 async def run(visit: Visit) -> Response:
-    """Begin an audit; the page shows when it has ended."""
-    visit.site.audits.start(visit.who)
+    """Begin an audit, having put that down; the page shows when it has ended."""
+    audits = visit.site.audits
+    if not audits.is_running:
+        await note_act(visit, BEGUN, "everything", WHY)
+        audits.start(visit.who)
     return visit.see("/audit")
 
 

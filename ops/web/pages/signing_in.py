@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from ops.web.gate import cookie_name, set_cookie
+from ops.web.sessions import KNOWN_FOR
+from ops.web.tries import Trying
 
 if TYPE_CHECKING:
     from starlette.responses import Response
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 
 _LOG = structlog.stdlib.get_logger(__name__)
 _FIRST_PAGE: Final = "/lag"
+_KNOWN: Final = "sluice_browser"
 
 
 async def ask(visit: Visit) -> Response:
@@ -31,22 +34,27 @@ async def sign_in(visit: Visit) -> Response:
     name, there = visit.given("name")[:100], _own_path(visit.given("next"))
     address = "" if visit.request.client is None else visit.request.client.host
     tries, now = visit.site.tries, time.monotonic()
-    if (wait_s := tries.wait_s(name, address, now)) > 0:
+    browser = visit.site.sessions.known_browser(visit.request.cookies.get(cookie_name(visit.site, _KNOWN), ""), name)
+    who = Trying(name, address, browser)
+    if (wait_s := tries.wait_s(who, now)) > 0:
         problem = visit.words["sign_in"]["wait"].format(max(1, round(wait_s / 60)))
         response = visit.page("sign_in.html.j2", 429, there=there, problem=problem, name=name)
         response.headers["Retry-After"] = str(round(wait_s) + 1)
         return response
-    tries.begin(name, address, now)
+    tries.begin(who, now)
     password = next(iter(visit.form.get("password", ())), "")
     async with visit.site.comparing:
         user = await asyncio.to_thread(visit.site.users.sign_in, name, password)
     if user is None:
         _LOG.warning("sign_in_refused", address=address)
         return visit.page("sign_in.html.j2", 403, there=there, problem=visit.words["sign_in"]["wrong"], name=name)
-    tries.forget(name, address)
+    tries.forget(who)
     _LOG.info("signed_in", operator=user.name, role=str(user.role))
     response = visit.see(there)
-    set_cookie(response, visit.site, "sluice_session", visit.site.sessions.begin(user))
+    sessions = visit.site.sessions
+    set_cookie(response, visit.site, "sluice_session", sessions.begin(user))
+    if browser is None:
+        set_cookie(response, visit.site, _KNOWN, sessions.know_browser(user.name), KNOWN_FOR)
     return response
 
 

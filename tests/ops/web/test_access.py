@@ -15,11 +15,12 @@ from starlette.responses import PlainTextResponse
 
 from ops.lag.watching import Looked
 from ops.web import gate
+from ops.web.application import build
 from ops.web.gate import guarded
 from ops.web.pages import lag
 from ops.web.sessions import Session
 from ops.web.table import PAGES
-from ops.web.tries import FOR_A_NAME, WITHIN_S, Tries
+from ops.web.tries import FOR_A_NAME, FROM_AN_ADDRESS_FOR_A_NAME, IN_A_BROWSER, WITHIN_S, Tries, Trying
 from ops.web.users import Role
 from ops.web.visit import Visit
 from services.notify.model import Locale
@@ -225,26 +226,67 @@ def test_a_role_that_is_taken_away_is_away_at_once(site: Site, behind_the_gate: 
     assert client.post(path, data=form).status_code == 403
 
 
-def test_after_some_wrong_passwords_even_the_right_one_has_to_wait(site: Site) -> None:
-    client = browser(site)
-    for _ in range(FOR_A_NAME):
+def test_after_some_wrong_passwords_even_the_right_one_has_to_wait_but_in_a_browser_that_is_known(site: Site) -> None:
+    application = build(site)
+    known, client = browser(site, application), browser(site, application)
+    assert sign_in(known, "wen", PASSWORD).status_code == 303
+    for _ in range(FROM_AN_ADDRESS_FOR_A_NAME):
         assert sign_in(client, "wen", "wrong").status_code == 403
     answer = sign_in(client, "wen", PASSWORD)
     assert answer.status_code == 429
     assert 0 < int(answer.headers["Retry-After"]) <= WITHIN_S + 1
     assert sign_in(client, "li", PASSWORD).status_code == 303, "another name may"
+    known.cookies.delete("sluice_session")
+    for number in range(IN_A_BROWSER + 1):
+        assert sign_in(known, "wen", "wrong").status_code == (403 if number < IN_A_BROWSER else 429)
+
+
+def test_nobody_is_kept_out_by_the_tries_of_others() -> None:
+    tries, other = Tries(), Trying("a", "2")
+    for second in range(FROM_AN_ADDRESS_FOR_A_NAME):
+        assert tries.wait_s(Trying("a", "1"), second) == 0
+        tries.begin(Trying("a", "1"), second)
+    assert tries.wait_s(Trying("a", "1"), 10) == WITHIN_S - 10
+    assert tries.wait_s(other, 10) == tries.wait_s(Trying("b", "1"), 10) == 0
+    for address in range(FOR_A_NAME):
+        tries.begin(Trying("a", f"of many {address}"), 10)
+    assert tries.wait_s(other, 10) > 0
+    assert tries.wait_s(Trying("a", "1", "its own"), 10) == 0
 
 
 def test_tries_are_forgotten_in_time_and_when_one_was_good() -> None:
-    tries = Tries()
-    for second in range(FOR_A_NAME):
-        assert tries.wait_s("a", "1", second) == 0
-        tries.begin("a", "1", second)
-    assert tries.wait_s("a", "2", 10) == WITHIN_S - 10
-    assert tries.wait_s("b", "1", 10) == 0
-    assert tries.wait_s("a", "1", WITHIN_S + 1) == 0
-    tries.forget("a", "1")
-    assert tries.wait_s("a", "1", 10) == 0
+    tries, who = Tries(), Trying("a", "1")
+    for second in range(FROM_AN_ADDRESS_FOR_A_NAME):
+        tries.begin(who, second)
+    assert tries.wait_s(who, WITHIN_S + 1) == 0
+    tries.forget(who)
+    assert tries.wait_s(who, 10) == 0
+
+
+def test_a_browser_is_known_for_the_name_that_has_signed_in_there_alone(site: Site) -> None:
+    cookie = site.sessions.know_browser("wen")
+    assert site.sessions.known_browser(cookie, "wen")
+    assert site.sessions.known_browser(cookie, "li") is None
+    assert site.sessions.known_browser(cookie[:-2] + "AA", "wen") is None
+
+
+def test_a_session_that_was_ended_stays_so_when_the_console_is_started_again(site: Site, tmp_path: Path) -> None:
+    client = signed_in(site, Role.VIEWER)
+    copied = client.cookies["sluice_session"]
+    client.post("/sign-out", data={"form_token": token_in(client.get("/lag").text)})
+    later = make_console(tmp_path)
+    assert later.sessions.read(copied) is None
+    assert later.sessions.read(signed_in(later, Role.VIEWER).cookies["sluice_session"]) is not None
+    (file,) = tmp_path.glob("console_ended_sessions")
+    assert file.stat().st_mode & 0o777 == 0o600
+    file.write_text("7 of-long-ago\n" + file.read_text() + "half a li")
+    assert make_console(tmp_path).sessions.read(copied) is None
+    assert "of-long-ago" not in file.read_text()
+    file.unlink()
+    file.mkdir()
+    answer = signed_in(site, Role.VIEWER).get("/lag")
+    assert answer.status_code == 503
+    assert "console_ended_sessions cannot be used" in answer.text.replace("</bdi>", "")
 
 
 @pytest.mark.parametrize("there", ["https://elsewhere.test/", "//elsewhere.test", "/\\elsewhere.test", "", "lag"])

@@ -5,13 +5,17 @@ from __future__ import annotations
 import base64
 import uuid
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 import pytest
 
 from ops.web.links import Followed, Kind, make_link, read_link
-from ops.web.sessions import Sessions
+from ops.web.sessions import EndedFile, Sessions
 from ops.web.users import Role, User, UserFile
 from services.notify.inbox import tokens
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 KEY = b"k" * 32
 WEEK = timedelta(days=7)
@@ -41,8 +45,10 @@ def test_no_byte_of_a_link_can_be_changed() -> None:
         assert read_link(KEY, base64.urlsafe_b64encode(changed).rstrip(b"=").decode()) is None
 
 
-def test_what_is_signed_for_something_else_is_no_link(tmp_path: object) -> None:
-    session = Sessions(KEY, UserFile.__new__(UserFile)).begin(User("li", Role.VIEWER, "f"))
+def test_what_is_signed_for_something_else_is_no_link(tmp_path: Path) -> None:
+    session = Sessions(KEY, UserFile(tmp_path / "users"), EndedFile(tmp_path / "ended")).begin(
+        User("li", Role.VIEWER, "f")
+    )
     assert read_link(KEY, session) is None
     inbox = tokens.issue(KEY, "transfer/" + str(uuid.UUID(int=7)), tokens.datetime.now(tokens.UTC) + WEEK)
     assert read_link(KEY, inbox) is None
