@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import orjson
 import typer
 from confluent_kafka import Consumer, Producer, TopicPartition
+from rich.markup import escape
 from rich.table import Table
 
 from local.demo_closings import Forgotten, look_at_closings
@@ -25,6 +26,9 @@ from local.demo_messages import LEAVING, READERS, show_messages
 from local.demo_words import CURRENCY, sentence_of
 from local.temporary import temporary_folder
 from local.up import started
+from ops.dlq.looking import first_letters
+from ops.dlq.marks import State
+from ops.dlq.selection import Selection
 from ops.errors import UserError
 from ops.ledger import audit_everything
 from ops.running import running_from
@@ -39,6 +43,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from local.demo_messages import Reader
+    from ops.dlq.letters import Letter
 
 _SEED: Final = 20260928
 _MORNING: Final = datetime(2026, 9, 28, 9, 0, tzinfo=BUSINESS_ZONE)
@@ -153,7 +158,8 @@ def _live(console: Console, *, keep: bool) -> bool:
 def _keep(console: Console, home: Path, page: str) -> None:
     console.print("\nEverything stays up until Ctrl-C. In another terminal:")
     console.print(f"  export SLUICE_HOME={home}", soft_wrap=True)
-    console.print("  .venv/bin/sluice statement wallet:tea-shop")
+    for words in ("statement wallet:tea-shop", "dlq ls", "cases --review"):
+        console.print(f"  .venv/bin/sluice {words}")
     console.print(f"In a browser: {page}, as operator with the password in {home}/console_password", soft_wrap=True)
     with suppress(ToldToStop):
         signal.pause()
@@ -216,6 +222,8 @@ class Story:
             self._mend_a_closing,
             self._clear,
             self._forget,
+            self._look_at_a_closing,
+            self._misread,
             self._be_busy,
             self._read_messages,
         ):
@@ -553,6 +561,31 @@ class Story:
         self._title("Whoever left is forgotten, as soon as their receipts have gone out")
         for case_id in self._leaving:
             self._tell(case_id, what="closure.closed")
+
+    def _look_at_a_closing(self) -> None:
+        self._title("A potter of 78 years applies: a person has to look at it, which nobody has done yet")
+        potter = self._come(READERS[-1], 12_300)
+        case_id = self._apply("wallet:potter", potter, payout=_account_of(potter, "0008"))
+        self._tell(case_id, what="closure.in_review", note="`sluice cases --review` lists it")
+
+    def _misread(self) -> None:
+        self._title(
+            "The billing team writes an amount as text: nobody can read that, and it is put aside, with the reason"
+        )
+        bill = {**self._order("fee", "wallet:courier", "platform:fees", 0), "amount_minor": "12.50"}
+        self._send("transfer.request", "wallet:courier", bill)
+        self._producer.flush(_PATIENCE_S)
+        deadline = time.monotonic() + _PATIENCE_S
+        while not (found := self._letters()):
+            if time.monotonic() > deadline:
+                raise DemoError(f"The demo stood still: no dead letter came for {_PATIENCE_S:g} s.")
+        (letter,) = found
+        self._say(f"{letter.id} because of [yellow]{letter.reason}[/yellow] ({escape(letter.detail)})")
+        self._say("once the team has mended it, it is replayed; `sluice dlq ls` lists it")
+
+    def _letters(self) -> list[Letter]:
+        listed = asyncio.run(first_letters(running_from(self._endpoints), Selection(), set(State), 10))
+        return [letter for letter, _ in listed.first]
 
     def _start_clearance(self, ahead: timedelta, *, dry_run: bool = False) -> str:
         clearance_id = str(uuid.UUID(int=self._dice.getrandbits(128), version=4))

@@ -1,4 +1,4 @@
-"""What the demo expects of its closings at the end: they are over, and whoever left is known nowhere."""
+"""What the demo expects of its closings at the end: all are over but one, and whoever left is known nowhere."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from ops.running import Running
 
-_SAID: Final = {"closed": "{} closed", "rejected": "{} rejected"}
+_SAID: Final = {"closed": "{} closed", "rejected": "{} rejected", "review": "{} waits for a reviewer"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,4 +38,5 @@ async def look_at_closings(running: Running, case_ids: Sequence[str]) -> Forgott
     counts = ", ".join(_SAID.get(status, "{} " + status).format(count) for status, count in sorted(ended.items()))
     missing = sorted({reader.customer_id for reader in LEAVING} - erased)
     whom = f"NOT FORGOTTEN: {', '.join(missing)}" if missing else f"all {len(erased)} who left are forgotten"
-    return Forgotten(f"Closings: {counts}; {whom}.", not missing and ended.keys() == {"closed", "rejected"})
+    is_well = not missing and ended.keys() == _SAID.keys() and ended["review"] == 1
+    return Forgotten(f"Closings: {counts}; {whom}.", is_well)

@@ -85,6 +85,7 @@ READERS: Final = (
     Reader("student", "Han Meimei", "en", "+8613800000003"),
     Reader("landlord", "房东", "zh-CN", "+8613800000004"),
     Reader("weaver", "织布匠", "zh-CN", "+8613800000010"),
+    Reader("potter", "陶匠", "zh-CN", "+8613800000011", "110101194805120022"),
 )
 LEAVING: Final = (
     Reader("guide", "Jim Green", "en", "+8613800000005", "110101199003071241"),
@@ -93,7 +94,7 @@ LEAVING: Final = (
     Reader("florist", "花店老板", "zh-CN", "+8613800000008", "110101198802141256"),
     Reader("cobbler", "Tom Cobb", "en", "+8613800000009", "110101199206111338"),
 )
-"""Those who close their wallets: their ID numbers are made up, and right in form and checksum."""
+"""Those who close their wallets. ID numbers, the potter's too, are made up, and right in form and checksum."""
 
 
 def show_messages(endpoints: dict[str, Any], console: Console, patience_s: float) -> int:

@@ -16,6 +16,7 @@ from ops.errors import UserError
 from ops.trace import closings, notices, topics, transfers, windows
 from ops.trace.story import Chapter, Line, Look, Story, Subject, as_uuid
 from schemas.topics import DEAD_LETTER_SUFFIX, TOPICS
+from services.runtime.clock import clock_from_setting
 from services.transfer import trail as ledger
 
 if TYPE_CHECKING:
@@ -38,6 +39,11 @@ class Asked:
     id: str
     since: datetime
     within: timedelta
+
+
+def asked_for(running: Running, id_: str, life: timedelta, within: timedelta) -> Asked:
+    """Return what is asked, a customer's life as far back by the clock that the services go by."""
+    return Asked(id_, clock_from_setting(running.clock).now() - life, within)
 
 
 _OWN_ID: Final = re.compile(

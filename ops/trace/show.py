@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
@@ -14,10 +14,12 @@ from ops.moments import moment_text
 from ops.money import amount_text
 from ops.running import find_running
 from ops.terminal import Fitted, Json, print_json, terminal
-from ops.trace.following import Asked, trace
+from ops.trace.following import asked_for, trace
 from services.runtime.calendar import BUSINESS_ZONE
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from rich.console import Console
 
     from ops.trace.story import Line, Story
@@ -38,9 +40,9 @@ def show(
     as_json: Json = False,
 ) -> None:
     """Print everything that happened to one thing, in time order."""
-    since = datetime.now(UTC) - timedelta(days=days)
     running = find_running()
-    story = asyncio.run(trace(running, Asked(id.strip(), since, timedelta(hours=within))))
+    asked = asked_for(running, id.strip(), timedelta(days=days), timedelta(hours=within))
+    story = asyncio.run(trace(running, asked))
     if as_json:
         print_json(story)
     else:

@@ -229,6 +229,8 @@ def test_the_audit_runs_in_the_background_and_the_page_says_when_it_is_done(chro
         tab_to(page, "main button")
         page.keyboard.press("Enter")
         expect(page.locator("#audit .note.good")).to_contain_text("Everything adds up", timeout=60_000)
+        page.goto("/acts")
+        expect(page.locator("tr", has_text="audit begun").first).to_contain_text("everything")
 
 
 @pytest.mark.parametrize(("language", "width"), PLACES)

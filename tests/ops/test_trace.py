@@ -18,7 +18,7 @@ from rich.console import Console
 
 from ops.running import Running
 from ops.trace import topics
-from ops.trace.following import Asked, NothingKnown, trace
+from ops.trace.following import Asked, NothingKnown, asked_for, trace
 from ops.trace.show import print_story
 from ops.trace.story import Line, Look, Story, Subject
 from schemas.envelope import encode_headers
@@ -33,6 +33,7 @@ from tests.waiting import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
 
     from services.runtime.database import Connection
 
@@ -149,6 +150,13 @@ def test_a_dead_letter_is_found_in_any_partition_with_its_reason(running: Runnin
     assert (found.what, found.why, found.service) == ("dead letter", "malformed", "transfer")
     assert found.at == datetime(2026, 11, 23, 8, 30, tzinfo=UTC)
     assert (found.detail or "").startswith("payee: is missing (transfer.commands.dlq/")
+
+
+def test_a_customers_life_goes_back_by_the_services_clock(tmp_path: Path) -> None:
+    (tmp_path / "clock").write_text(f"{-50 * 86_400}")
+    running = Running("", "", "", f"file:{tmp_path / 'clock'}")
+    since = asked_for(running, "c1", timedelta(days=7), timedelta(hours=1)).since
+    assert timedelta(days=57) <= datetime.now(UTC) - since < timedelta(days=57, minutes=1)
 
 
 def test_commands_of_two_senders_with_one_id_are_two(running: Running) -> None:

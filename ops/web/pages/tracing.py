@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
-from ops.trace.following import Asked, NothingKnown, trace
+from ops.trace.following import NothingKnown, asked_for, trace
 from ops.web.links import Kind
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ _STATES: Final = {
     "notify": ("notice_status", "outcome", "broadcast_status"),
 }
 """The kinds of codes that say how something of a service stands."""
-_WHYS: Final = {"notify": ("notice_why", "type"), "insight": ()}
+_WHYS: Final = {"notify": ("notice_why", "type"), "closure": ("reason", "step_why", "transfer_status")}
 """The kinds of codes that say why, beside those of all."""
 _DAYS: Final = timedelta(days=7)
 _WITHIN: Final = timedelta(hours=1)
@@ -36,7 +36,7 @@ async def show(visit: Visit) -> Response:
     if not wanted:
         return _page(visit, "", None)
     try:
-        story = await trace(visit.site.running, Asked(wanted, datetime.now(UTC) - _DAYS, _WITHIN))
+        story = await trace(visit.site.running, asked_for(visit.site.running, wanted, _DAYS, _WITHIN))
     except NothingKnown:
         return _page(visit, wanted, None)
     return _page(visit, wanted, story)

@@ -23,6 +23,7 @@ from schemas.registry import MODELS
 from schemas.registry import TOPICS as TYPES
 from services.closure import model as closings
 from services.closure import records as closing_records
+from services.closure.decide import accounts, cases, draining
 from services.maintenance import records as window_records
 from services.notify import model as notices
 from services.notify import records as notice_records
@@ -59,6 +60,8 @@ CODES: Final = {
         )
         for code in get_args(literal)
     },
+    "step_why": literals("services/closure/decide/*.py", r'(?:note\(case, |yield )"(\w+)"')
+    | {cases.IDENTITY, cases.RISK, draining.AMOUNT, draining.CANCELLED, accounts.OTHER_HOLDER, closings.FORGETTING},
     "notice_why": {*notices.Why},
     "outcome": {*Outcome},
     "kind": {*transfers.Kind},
@@ -172,6 +175,7 @@ def refused() -> Iterator[tuple[str, str]]:
     for path in (ROOT / "services/maintenance/decide.py", *ROOT.glob("services/closure/decide/*.py")):
         for called, call in calls_in(path):
             details = [*call.args[2:3], *_given(call, "detail")] if called == "Refusal" else []
+            details += call.args[1:2] if called == "note" else []
             yield from ((f"{path.name}:{call.lineno}", text) for node in details for text in said_by(node))
     envelope = ROOT / "schemas/envelope.py"
     for called, call in calls_in(envelope):
