@@ -61,7 +61,7 @@ def cleared_id(flag: Flag) -> str:
 
 def restricted_until(flag: Flag, flags: Iterable[Flag], now: datetime) -> datetime | None:
     """Return until when others of a customer's flags restrict them for longer than this one; None where none does."""
-    others = [one.until for one in flags if one.rule != flag.rule and one.until > max(now, flag.until)]
+    others = [one.until for one in flags if one.id != flag.id and one.until > max(now, flag.until)]
     return max(others, default=None)
 
 

@@ -229,7 +229,7 @@ class Streams:
             return
         if known.flag is not None and suspicion.flag != known.flag:
             # It was over, and the clock's note of that comes behind this one.
-            await self._say_cleared(known.flag)
+            await self._say_cleared(known.flag, suspicion.flag)
         if suspicion.flag is not None and suspicion.flag != known.flag:
             if suspicion.flag.until > self._clock.now():
                 # Before it is remembered: cut off in between, it is said again, with the same id.
@@ -290,15 +290,24 @@ class Streams:
         await self._say("risk.flagged", flag, flag.id, flag.since, {"until": as_text(flag.until)})
         metrics.FLAGGED.labels(flag.rule).inc()
 
-    async def _say_cleared(self, flag: Flag) -> None:
-        await self._say("risk.cleared", flag, decide.cleared_id(flag), flag.until, {})
+    async def _say_cleared(self, flag: Flag, following: Flag | None = None) -> None:
+        await self._say("risk.cleared", flag, decide.cleared_id(flag), flag.until, {}, following)
 
-    async def _say(self, type_: str, flag: Flag, id_: str, at: datetime, more: Mapping[str, str]) -> None:
+    async def _say(
+        self,
+        type_: str,
+        flag: Flag,
+        id_: str,
+        at: datetime,
+        more: Mapping[str, str],
+        following: Flag | None = None,
+    ) -> None:
         headers = encode_headers(
             type_, id=id_, source=SOURCE, time=as_text(at), subject=flag.customer_id, **flag.cause._asdict()
         )
         body = {"customer_id": flag.customer_id, "rule": flag.rule, **more}
-        if (until := decide.restricted_until(flag, self._flags_of(flag.customer_id), self._clock.now())) is not None:
+        flags = [*self._flags_of(flag.customer_id), *([] if following is None else [following])]
+        if (until := decide.restricted_until(flag, flags, self._clock.now())) is not None:
             body["restricted_until"] = as_text(until)
         sent = await self._risks.send(key=flag.customer_id.encode(), value=orjson.dumps(body), headers=headers)
         await sent

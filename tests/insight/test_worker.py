@@ -240,7 +240,8 @@ def test_the_next_flag_ends_the_one_before_and_what_is_over_is_not_said(
         assert ended == (
             "sluice.risk.cleared.v1",
             f"{first[1]}.cleared",
-            {"customer_id": CUSTOMER, "rule": "many_failures"},
+            {"customer_id": CUSTOMER, "rule": "many_failures", "restricted_until": second[2]["until"]},
+            first[3],
         )
         assert second[2]["until"] == as_text(now + timedelta(hours=1, seconds=4 + 1_800))
 

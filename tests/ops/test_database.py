@@ -54,8 +54,12 @@ async def test_a_database_that_stands_still_in_the_middle_is_left(
     postgres_dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(database, "_LEAVE_WITHIN_S", 0.2)
+
+    async def ask(running: Running, relay: Relay) -> None:
+        async with asyncio.timeout(0.2), connect(running, "ops") as connection:
+            relay.frozen = True
+            await connection.fetch("select 1")
+
     async with relayed(postgres_dsn) as (dsn, relay), asyncio.timeout(15):
         with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.2), connect(Running("", dsn, "", "real"), "ops") as connection:
-                relay.frozen = True
-                await connection.fetch("select 1")
+            await ask(Running("", dsn, "", "real"), relay)
