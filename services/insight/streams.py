@@ -89,6 +89,7 @@ class Streams:
         self._asked: set[tuple[str, str]] = set()
         # When what the table has is to be looked at; None until it was read.
         self._due: dict[tuple[str, str], _Due] | None = None
+        self._names = set(self._rules)
         by_wallet, by_customer = shapes["transfer.events"].partitions, shapes["notify.events"].partitions
         self._suspicions = app.Table(topics.SUSPICIONS, partitions=by_wallet)
         minutes = policy.counts.minutes_kept
@@ -218,8 +219,9 @@ class Streams:
         elif note["kind"] == _LOOK:
             await self._look(customer_id, note["rule"])
         else:
-            for key in [key for key in self._suspicions if key[0] == customer_id]:
-                await self._forget(*key)
+            for rule_name in self._rule_names():
+                if (customer_id, rule_name) in self._suspicions:
+                    await self._forget(customer_id, rule_name)
 
     async def _count_failure(self, customer_id: str, rule: Rule, failure: Failure, note: Mapping[str, Any]) -> None:
         known = self._known(customer_id, rule.name)
@@ -275,14 +277,24 @@ class Streams:
 
     async def look_at_clock(self) -> None:
         """Have what is over, or too old to count, looked at by whoever reads that customer's notes."""
+        dues, now = self._dues(), self._clock.now()
+        metrics.FLAGS.set(sum(due.is_flag for due in dues.values()))
+        for key in [key for key, due in dues.items() if due.at <= now and key not in self._asked]:
+            self._asked.add(key)
+            await self._tell([{"kind": _LOOK, "customer_id": key[0], "rule": key[1]}])
+
+    def _dues(self) -> dict[tuple[str, str], _Due]:
+        """Return when what is known is to be looked at, having read the table once since it was read anew."""
         if self._due is None:
             known = {key: Suspicion.of_json(body) for key, body in self._suspicions.items()}
             self._due = {key: self._due_of(suspicion, key[1]) for key, suspicion in known.items()}
-        now = self._clock.now()
-        metrics.FLAGS.set(sum(due.is_flag for due in self._due.values()))
-        for key in [key for key, due in self._due.items() if due.at <= now and key not in self._asked]:
-            self._asked.add(key)
-            await self._tell([{"kind": _LOOK, "customer_id": key[0], "rule": key[1]}])
+            self._names = {*self._rules, *(rule_name for _, rule_name in known)}
+        return self._due
+
+    def _rule_names(self) -> set[str]:
+        """Return the names of the policy's rules, and of those that it had when something was counted."""
+        self._dues()
+        return self._names
 
     # --- Saying it ---
 
@@ -313,7 +325,7 @@ class Streams:
         await sent
 
     def _flags_of(self, customer_id: str) -> list[Flag]:
-        known = [self._known(customer_id, name) for name in self._rules]
+        known = [self._known(customer_id, name) for name in self._rule_names()]
         return [one.flag for one in known if one.flag is not None]
 
     # --- What the worker asks ---

@@ -218,7 +218,7 @@ def test_it_flags_once_rebuilds_its_state_and_clears_by_the_clock(
         assert third.end() == 0
 
 
-def test_the_next_flag_ends_the_one_before_and_what_is_over_is_not_said(
+def test_the_next_flag_or_an_erasure_ends_the_one_before_and_what_is_over_is_not_said(
     brokers: Brokers, kafka: str, database: str, topic_prefix: str, tmp_path: Path
 ) -> None:
     now = datetime.now(UTC)
@@ -244,6 +244,11 @@ def test_the_next_flag_ends_the_one_before_and_what_is_over_is_not_said(
             first[3],
         )
         assert second[2]["until"] == as_text(now + timedelta(hours=1, seconds=4 + 1_800))
+        brokers.say("erasure.events", "customer.erase", CUSTOMER, {"customer_id": CUSTOMER})
+        brokers.flush()
+        wait_for(lambda: len(brokers.risks()) > 3, what="the end of the second, whose customer is erased")
+        body = {"customer_id": CUSTOMER, "rule": "many_failures"}
+        assert brokers.risks()[3] == ("sluice.risk.cleared.v1", f"{second[1]}.cleared", body, second[3])
 
 
 def said_of_lag(running: Running) -> set[tuple[str, str]]:
