@@ -211,3 +211,11 @@ def test_no_sentence_in_chinese_has_english_words() -> None:
     sentences = words_of(Locale.CHINESE)["sentences"]
     filled = {name: re.sub(r"\{\w+\}", "1", text) for name, text in sentences.items()}
     assert {name: text for name, text in filled.items() if english_in(text)} == {}
+
+
+def test_no_template_has_a_text_of_its_own() -> None:
+    for path in (ROOT / "ops/web/templates").glob("*.j2"):
+        text = re.sub(r"\{#.*?#\}|\{%.*?%\}|\{\{.*?\}\}", "", path.read_text("utf-8"), flags=re.DOTALL)
+        assert english_in(text) == [], path.name
+        # What is English alone is said by one macro, which the words above leave nothing to.
+        assert path.name == "parts.html.j2" or not re.search(r'<(?!input)\w+[^>]* lang="en"', text), path.name
