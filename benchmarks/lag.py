@@ -102,10 +102,14 @@ class Scrapes:
             text = answer.read()
         self.longest_s = max(self.longest_s, time.monotonic() - started)
         self.largest_mb = max(self.largest_mb, len(text) / 1e6)
-        of_all = [self._process, *self._process.children(recursive=True)]
-        self.most_memory_mb = max(self.most_memory_mb, sum(each.memory_info().rss for each in of_all) / 1e6)
+        self.most_memory_mb = max(self.most_memory_mb, self._memory_mb())
         lines = [line for line in text.decode().splitlines() if not line.startswith("#") and "{" not in line]
         return {name: float(value) for name, value in (line.split() for line in lines)}
+
+    def _memory_mb(self) -> float:
+        """Return what the monitor and the process that looks for it have, what they share counted once."""
+        of_all = [each.memory_full_info() for each in (self._process, *self._process.children(recursive=True))]
+        return float(sum(each.uss for each in of_all) + max(each.rss - each.uss for each in of_all)) / 1e6
 
     def next_look_s(self, after: float) -> tuple[float, float]:
         """Return when the first look that began after a moment began, and how long it took."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from sys import intern
@@ -85,7 +84,7 @@ class Collector:
         self._expected = {name: topics for name, topics in expected.items() if only in name}
         self._limits = limits or Limits()
         self._paused = paused
-        self._seen: dict[Position, deque[Sample]] = {}
+        self._seen: dict[Position, list[Sample]] = {}
         self._groups_seen: dict[str, _Group] = {}
         self._all_listed = False
         self._topic_ids: dict[str, str] = {}
@@ -111,19 +110,19 @@ class Collector:
             if self.looked_at - self._seen[position][-1].at > _REMEMBERED_S:
                 del self._seen[position]
         for position, sample in samples.items():
-            seen = self._seen.setdefault(position, deque())
+            seen = self._seen.setdefault(position, [])
             if len(seen) > 1 and seen[-1].at - seen[-2].at < _SPACED_S:
                 # Who looks often keeps no more of the past.
                 seen.pop()
             seen.append(sample)
             while sample.at - seen[0].at > _REMEMBERED_S:
-                seen.popleft()
-        return [judge(position, list(self._seen[position]), self._limits) for position in sorted(samples)]
+                del seen[0]
+        return [judge(position, self._seen[position], self._limits) for position in sorted(samples)]
 
     def is_certain(self, rows: Iterable[Row]) -> bool:
         """Tell whether another look could hardly change the verdicts of rows that it returned last."""
         return self._all_listed and all(
-            is_certain(list(self._seen[Position(row.group, row.topic, row.partition)]), self._limits) for row in rows
+            is_certain(self._seen[Position(row.group, row.topic, row.partition)], self._limits) for row in rows
         )
 
     def _look(self) -> dict[Position, Sample]:
@@ -232,6 +231,9 @@ class Collector:
     def _groups(self) -> dict[str, _Group]:
         listed = self._admin.list_consumer_groups(request_timeout=_REQUEST_TIMEOUT_S).result(_ANSWER_TIMEOUT_S)
         names = {found.group_id for found in listed.valid}
+        if not names and not self._groups_seen and any(_is_of_the_client(error) for error in listed.errors):
+            # Nobody has answered, which is not that there is no group.
+            raise KafkaException(listed.errors[0])
         self._all_listed = not listed.errors
         if listed.errors:
             # A broker that is away does not name the groups that it coordinates.
@@ -318,6 +320,11 @@ def _retention(config: Mapping[str, Any]) -> _Retention:
         return _Retention(None, None)
     kept_ms, size = (int(config[name].value) for name in ("retention.ms", "retention.bytes"))
     return _Retention(None if kept_ms < 0 else kept_ms / 1000, None if size < 0 else size)
+
+
+def _is_of_the_client(error: KafkaError) -> bool:
+    """Tell whether no broker said this: none was reached, or not in time."""
+    return error.code() < 0
 
 
 def batched(names: Sequence[str], size: int) -> Iterable[Sequence[str]]:

@@ -54,38 +54,38 @@ class LagText:
 
     def __init__(self) -> None:
         self._looked: Looked | None = None
-        self._of_positions = _text_of(())
+        self._of_positions = list(_texts(()))
 
-    def of(self, looked: Looked | None) -> tuple[bytes, bytes]:
-        """Return it in two parts; before the first look the figures of a look are NaN and there is no other."""
+    def of(self, looked: Looked | None) -> list[bytes]:
+        """Return it in parts; before the first look the figures of a look are NaN and there is no other."""
         if looked is not self._looked:
-            self._looked, self._of_positions = looked, _text_of(() if looked is None else looked.rows)
-        return self._of_positions, "".join(_of_a_look(looked)).encode()
+            # A large page is not kept beside the next one.
+            self._looked, self._of_positions = looked, []
+            self._of_positions = list(_texts(() if looked is None else looked.rows))
+        return [*self._of_positions, "".join(_of_a_look(looked)).encode()]
 
 
-def _text_of(rows: Sequence[Row]) -> bytes:
-    written = bytearray()
-    places = [_place(row) for row in rows]
+def _texts(rows: Sequence[Row]) -> Iterator[bytes]:
+    """Yield the text of each metric that positions have."""
     for name, (about, value) in _OF_A_POSITION.items():
-        written += _head(name, about)
-        for place, row in zip(places, rows, strict=True):
-            if (found := value(row)) is not None:
-                written += f"{name}{{{place}}} {found:.16g}\n".encode()
-    written += _head(_OWNER, "1 for the member of a group that has the partition.")
-    for place, row in zip(places, rows, strict=True):
-        if row.owner is not None:
-            written += f'{_OWNER}{{{place},owner="{_escaped(row.owner[:_LONGEST_OWNER])}"}} 1\n'.encode()
-    return bytes(written)
+        lines = (f"{name}{{{_place(row)}}} {found:.16g}\n" for row in rows if (found := value(row)) is not None)
+        yield "".join((_head(name, about), *lines)).encode()
+    owned = (
+        f'{_OWNER}{{{_place(row)},owner="{_escaped(row.owner[:_LONGEST_OWNER])}"}} 1\n'
+        for row in rows
+        if row.owner is not None
+    )
+    yield "".join((_head(_OWNER, "1 for the member of a group that has the partition."), *owned)).encode()
 
 
 def _of_a_look(looked: Looked | None) -> Iterator[str]:
     for name, (about, figure) in _OF_A_LOOK.items():
         found = math.nan if looked is None else figure(looked)
-        yield f"{_head(name, about).decode()}{name} {'NaN' if math.isnan(found) else format(found, '.16g')}\n"
+        yield f"{_head(name, about)}{name} {'NaN' if math.isnan(found) else format(found, '.16g')}\n"
 
 
-def _head(name: str, about: str) -> bytes:
-    return f"# HELP {name} {about}\n# TYPE {name} gauge\n".encode()
+def _head(name: str, about: str) -> str:
+    return f"# HELP {name} {about}\n# TYPE {name} gauge\n"
 
 
 def _place(row: Row) -> str:

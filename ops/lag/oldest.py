@@ -20,6 +20,9 @@ _POLL_S: Final = 0.2
 _SKIP_FROM: Final = 400
 """From how many records on a seek is quicker than reading over them."""
 
+_AT_ONCE: Final = 200
+"""How many partitions are read at a time: what is fetched of each stays in memory."""
+
 _WEIGHED: Final = 1_000
 """How many records of a partition are weighed: the first that are read."""
 
@@ -37,7 +40,9 @@ _OPTIONS: Final = {
     # What retention takes meanwhile is passed over.
     "auto.offset.reset": "earliest",
     "fetch.message.max.bytes": 64 * 1024,
-    "queued.max.messages.kbytes": 4 * 1024,
+    # Of each partition: little, because there may be many, and soon more of it.
+    "queued.max.messages.kbytes": 512,
+    "fetch.queue.backoff.ms": 10,
     "fetch.wait.max.ms": 10,
     "log_level": 0,
 }
@@ -84,7 +89,11 @@ class OldestRecords:
             log: [offset for offset in offsets if self._known[log].at(offset) is None]
             for log, offsets in wanted.items()
         }
-        held = self._read({log: offsets for log, offsets in unknown.items() if offsets})
+        deadline = time.monotonic() + self._within_s
+        held: dict[Log, float] = {}
+        reading = [log for log, offsets in unknown.items() if offsets]
+        for first in range(0, len(reading), _AT_ONCE):
+            held |= self._read({log: unknown[log] for log in reading[first : first + _AT_ONCE]}, deadline)
         found = {spot: self._known[spot.log].at(spot.offset) or held.get(spot.log) for spot in spots}
         return {spot: at for spot, at in found.items() if at is not None}
 
@@ -102,17 +111,14 @@ class OldestRecords:
         for log, offset in lowest.items():
             self._known[log].forget_before(offset)
 
-    def _read(self, offsets: Mapping[Log, list[int]]) -> Mapping[Log, float]:
+    def _read(self, offsets: Mapping[Log, list[int]], deadline: float) -> Mapping[Log, float]:
         """Read on from each wanted offset to the next; those of a partition are the lowest last.
 
         Returns when the first record was written that an open transaction holds back, by the logs where that is behind
         what is wanted. It is not remembered: the transaction may be aborted.
         """
-        if not offsets:
-            return {}
         logs = {(log.topic, log.partition): log for log in offsets}
         reading = {place: _Reading(self._known[log], offsets[log]) for place, log in logs.items()}
-        deadline = time.monotonic() + self._within_s
         held_from: dict[Place, int] = {}
         with self._consumer("read_committed") as consumer:
             consumer.assign([TopicPartition(*place, found.wanted[-1]) for place, found in reading.items()])

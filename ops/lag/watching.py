@@ -5,20 +5,30 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 import structlog
-from confluent_kafka import KafkaError, KafkaException
 
-from services.runtime.log import error_fields
+from ops.lag.apart import LookFailed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ops.lag.collector import Collector
     from ops.lag.model import Row
 
 _LOG = structlog.stdlib.get_logger(__name__)
+
+
+class Looks(Protocol):
+    """What is looked by, such as a CollectorApart."""
+
+    looked_at: float
+
+    def collect(self) -> list[Row]:
+        """Look once; raises LookFailed."""
+
+    def close(self) -> None:
+        """Let go of what it holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +43,7 @@ class Looked:
 class Watch:
     """As a context manager it looks every `interval_s`; whatever a look fails of, the next one is made."""
 
-    def __init__(self, collector: Collector, interval_s: float) -> None:
+    def __init__(self, collector: Looks, interval_s: float) -> None:
         self._collector = collector
         self._interval_s = interval_s
         self._stopping = threading.Event()
@@ -49,24 +59,24 @@ class Watch:
 
     def __exit__(self, *_error: object) -> None:
         self._stopping.set()
+        self._collector.close()
 
     def _run(self) -> None:
         while not self._stopping.is_set():
             started = time.monotonic()
-            try:
-                rows = self._collector.collect()
-            except (KafkaException, TimeoutError) as error:
-                self.problem = f"the brokers do not answer ({_said(error)})"
-                _LOG.warning("lag_not_read", **error_fields(error))
-            except Exception as error:  # noqa: BLE001 - a mistake is told here and by healthz, and ends no watch
-                self.problem = f"a look fails ({type(error).__name__})"
-                _LOG.error("lag_look_broken", exc_info=error)
-            else:
-                self.problem = ""
-                self.newest = Looked(self._collector.looked_at, time.monotonic() - started, rows)
+            self._look(started)
             self._stopping.wait(max(0.0, self._interval_s - (time.monotonic() - started)))
 
-
-def _said(error: Exception) -> str:
-    found = error.args[0] if isinstance(error, KafkaException) else None
-    return found.name() if isinstance(found, KafkaError) else type(error).__name__
+    def _look(self, started: float) -> None:
+        try:
+            rows = self._collector.collect()
+        except LookFailed as error:
+            self.problem = str(error)
+            if not self._stopping.is_set():
+                _LOG.warning("lag_not_read", why=self.problem)
+        except Exception as error:  # noqa: BLE001 - a mistake is told here and by healthz, and ends no watch
+            self.problem = f"a look is broken ({type(error).__name__})"
+            _LOG.error("lag_look_broken", exc_info=error)
+        else:
+            self.problem = ""
+            self.newest = Looked(self._collector.looked_at, time.monotonic() - started, rows)

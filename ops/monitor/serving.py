@@ -15,9 +15,7 @@ import typer
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
-from local.settings import runtime_settings
-from ops.lag.collector import Collector
-from ops.lag.expected import expected_groups
+from ops.lag.apart import CollectorApart
 from ops.lag.metrics import LagText
 from ops.lag.watching import Watch
 from ops.monitor.metrics import StateMetrics
@@ -66,11 +64,7 @@ async def monitoring(
 ) -> AsyncIterator[str]:
     """Look and serve while the context lasts; yields the address, with the port that was free when `port` is 0."""
     state = State(running)
-    collector = Collector(
-        runtime_settings(running.kafka, running.database),
-        expected_groups(running.topic_prefix),
-        paused=lambda: paused_groups(running.topic_prefix, state.pauses),
-    )
+    collector = CollectorApart(running, paused=lambda: paused_groups(running.topic_prefix, state.pauses))
     following = asyncio.create_task(state.follow(audit_every_s))
     try:
         with Watch(collector, every_s) as watch:

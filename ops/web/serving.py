@@ -13,7 +13,7 @@ import uvicorn
 
 from local.jars import SCRIPTS, fetched_scripts
 from ops.errors import UserError
-from ops.lag.system import make_collector
+from ops.lag.system import make_collector_apart
 from ops.lag.watching import Watch
 from ops.running import find_running
 from ops.terminal import terminal
@@ -87,7 +87,7 @@ def _serve(settings: ConsoleSettings, tell: Callable[[str], None]) -> None:
     scripts = fetched_scripts()
     if missing := set(SCRIPTS) - set(scripts):
         _LOG.warning("scripts_missing", names=sorted(missing), mend="python -m local.jars fetches them")
-    with Watch(make_collector(running), _LOOK_EVERY_S) as watch:
+    with Watch(make_collector_apart(running), _LOOK_EVERY_S) as watch:
         site = make_site(running, settings, watch, scripts)
         if site.users.is_empty():
             _LOG.warning("nobody_may_sign_in", mend="sluice console user add NAME --role ROLE")

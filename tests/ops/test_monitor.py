@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import uuid
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,11 @@ import pytest
 from confluent_kafka import Producer
 from prometheus_client.parser import text_string_to_metric_families
 
+from local.settings import runtime_settings
 from ops.lag import collector
+from ops.lag.apart import CollectorApart
+from ops.lag.collector import Collector
+from ops.lag.looking import look
 from ops.lag.metrics import LAG_NAMES, LagText
 from ops.lag.model import Row, Verdict
 from ops.lag.watching import Looked, Watch
@@ -28,7 +33,7 @@ from tests.waiting import wait_for, wait_until
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_PLACES = ("group", "topic", "partition", "bank", "function")
+_PLACES = ("group", "topic", "partition", "owner", "bank", "function")
 
 WINDOW = """
 insert into maintenance.maintenance_window
@@ -101,21 +106,40 @@ async def _add_windows(database: str) -> None:
     await connection.close()
 
 
-async def test_without_an_answer_of_the_brokers_it_is_not_well(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(collector, "_REQUEST_TIMEOUT_S", 0.5)
+async def test_without_an_answer_of_the_brokers_it_is_not_well() -> None:
     nowhere = Running("127.0.0.1:1", "postgresql://127.0.0.1:1/none", "", "real")
     async with monitoring(nowhere) as address, aiohttp.ClientSession() as client:
-
-        async def told() -> str | None:
-            async with client.get(f"{address}/healthz") as answer:
-                assert answer.status == 503
-                status: str = (await answer.json())["status"]
-            return status if "the brokers do not answer" in status else None
-
-        await wait_until(told, deadline_s=30, what="why nothing was seen")
+        async with client.get(f"{address}/healthz") as answer:
+            assert answer.status == 503
+            assert (await answer.json())["status"].startswith("nothing was seen for a minute")
         found = await _metrics(client, address)
         assert str(found[("sluice_lag_look_age_seconds",)]) == "nan"
         assert str(found[("sluice_audit_broken_rules",)]) == str(found[("sluice_refunds_overdue",)]) == "nan"
+
+
+def test_brokers_that_do_not_answer_are_told_from_mistakes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(collector, "_REQUEST_TIMEOUT_S", 0.2)
+    nobody = Collector(runtime_settings("127.0.0.1:1", "postgresql://unused"), {})
+    told = look(nobody)
+    assert isinstance(told, str)
+    assert told.startswith("the brokers do not answer (_")
+    monkeypatch.setattr(nobody, "collect", lambda: {}["a mistake"])
+    assert look(nobody) == "a look is broken (KeyError)"
+
+
+def test_a_process_that_looks_may_end_and_another_one_looks_on(kafka: str) -> None:
+    found = CollectorApart(Running(kafka, "postgresql://unused", "", "real"), paused=dict)
+    with Watch(found, 0.05) as watch:
+        first = wait_for(lambda: watch.newest, what="a look")
+        assert len(first.rows) > 10, "our own groups at least"
+        process = found._process
+        assert process is not None
+        process.send_signal(signal.SIGABRT)
+        wait_for(lambda: "SIGABRT" in watch.problem, what="why nothing is seen")
+        wait_for(lambda: watch.newest is not first and not watch.problem, what="a look of another process")
+        process = found._process
+    assert process is not None
+    process.wait(10)
 
 
 class Broken:
@@ -126,6 +150,9 @@ class Broken:
     def __init__(self) -> None:
         self.fails = True
         self.asked = 0
+
+    def close(self) -> None:
+        """Hold nothing."""
 
     def collect(self) -> list[Row]:
         self.asked += 1
@@ -138,7 +165,7 @@ def test_whatever_a_look_fails_of_there_is_another_one() -> None:
     broken: Any = Broken()
     with Watch(broken, 0.01) as watch:
         wait_for(lambda: broken.asked > 2, what="another look")
-        assert watch.problem == "a look fails (KeyError)"
+        assert watch.problem == "a look is broken (KeyError)"
         assert watch.newest is None
         broken.fails = False
         wait_for(lambda: watch.newest is not None, what="a look")
@@ -198,8 +225,9 @@ def test_the_text_of_lag_is_what_the_clients_library_reads(odd: Callable[[str], 
 def test_who_asks_again_gets_the_newest_look() -> None:
     row = Row("group", "topic", 3, 12, 1.5, None, None, None, None, Verdict.STALLED, "")
     text = LagText()
-    assert b"sluice_lag_look_seconds NaN" in text.of(None)[1]
+    assert b"sluice_lag_look_seconds NaN" in b"".join(text.of(None))
     for lag in (12, 13):
         looked = Looked(1.0, 0.25, [replace(row, lag=lag)])
-        assert f"}} {lag}\n".encode() in text.of(looked)[0]
-        assert text.of(looked)[0].count(b"sluice_group_lag_records{") == 1
+        written = b"".join(text.of(looked))
+        assert f"}} {lag}\n".encode() in written
+        assert written.count(b"sluice_group_lag_records{") == 1

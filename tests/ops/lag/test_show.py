@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka import KafkaError, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, ListConsumerGroupsResult
 
 from ops.lag import collector
@@ -84,7 +84,7 @@ def test_it_looks_again_where_a_broker_could_not_name_its_groups_yet(
         if len(asked) > 1:
             return list_groups(admin, **options)
         answer: Future[Any] = Future()
-        error = KafkaException(KafkaError(KafkaError.COORDINATOR_LOAD_IN_PROGRESS))
+        error = KafkaError(KafkaError.COORDINATOR_LOAD_IN_PROGRESS)
         answer.set_result(ListConsumerGroupsResult(valid=[], errors=[error]))
         return answer
 
@@ -96,6 +96,7 @@ def test_it_looks_again_where_a_broker_could_not_name_its_groups_yet(
 def test_without_brokers_it_could_not_look(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(collector, "_REQUEST_TIMEOUT_S", 0.5)
     nowhere = {"KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1", "DATABASE_URL": "postgresql://127.0.0.1:1/none"}
-    done = run(nowhere, ["lag"])
-    assert done.returncode == 2
-    assert "Kafka at 127.0.0.1:1 does not answer" in done.stderr
+    for words in (["lag"], ["lag", "of-nobody"]):
+        done = run(nowhere, words)
+        assert done.returncode == 2
+        assert "Kafka at 127.0.0.1:1 does not answer" in done.stderr
