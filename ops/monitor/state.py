@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from ops.audits import keep_audit
+from ops.audits import keep_audit, kept_audit
 from ops.database import connect
 from ops.errors import UserError
 from ops.ledger import audit_everything
@@ -65,6 +65,10 @@ class State:
         async with connect(self.running, "transfer") as connection:
             self.overdue = await count_overdue(connection, now)
         self.read_at = time.time()
+        if self.audited_at is None and (kept := await kept_audit(self.running)) is not None:
+            # Who begins anew knows what the one before has found.
+            self.broken_rules, self.audited_at = len(kept.broken), kept.at.timestamp()
+            self.audit_took_s = kept.took_s
 
     async def audit(self) -> None:
         """Check whether everything adds up, and keep what was found for the console; raises Unreachable."""

@@ -15,6 +15,7 @@ from confluent_kafka import Producer
 from prometheus_client.parser import text_string_to_metric_families
 
 from local.settings import runtime_settings
+from ops.audits import keep_audit
 from ops.lag import collector
 from ops.lag.apart import CollectorApart
 from ops.lag.collector import Collector
@@ -22,11 +23,13 @@ from ops.lag.looking import look
 from ops.lag.metrics import LAG_NAMES, LagText
 from ops.lag.model import Row, Verdict
 from ops.lag.watching import Looked, Watch
+from ops.ledger import Audited
 from ops.monitor import state as monitor_state
 from ops.monitor.serving import monitoring
 from ops.monitor.state import State
 from ops.pausing import begin
 from ops.running import Running
+from services.runtime.audit import Finding
 from tests.ops.lag.test_collector import commit, make_topic
 from tests.waiting import wait_for, wait_until
 
@@ -86,6 +89,8 @@ async def test_the_pages_say_how_groups_and_the_system_stand(kafka: str, databas
         assert found[("sluice_refunds_overdue",)] == 0
         # The windows of this test have no events.
         assert found[("sluice_audit_broken_rules",)] >= 1
+        at_once = await asyncio.gather(*(_metrics(client, address) for _ in range(20)))
+        assert all(("sluice_group_lag_records", *place) in each for each in at_once)
         rows = await _json(client, f"{address}/lag")
         assert [row["lag"] for row in rows if row["group"] == f"{topic}-reader"] == [3]
         paused = next(row for row in rows if row["group"] == f"{topic_prefix}sluice.closure")
@@ -192,6 +197,17 @@ async def test_what_breaks_one_reading_of_the_state_keeps_no_other_from_being_ma
     await wait_until(lambda: _is(state.read_at is not None), what="the state")
     following.cancel()
     await asyncio.wait([following])
+
+
+async def test_a_monitor_that_begins_anew_knows_the_audit_of_the_one_before(database: str) -> None:
+    running = Running("127.0.0.1:1", database, "", "real")
+    await keep_audit(running, Audited({}, (Finding("a rule", [{"id": 1}]),)), 1.5)
+    state = State(running)
+    await state.read()
+    assert (state.broken_rules, state.audit_took_s) == (1, 1.5)
+    assert state.audited_at is not None
+    assert state.read_at is not None
+    assert abs(state.read_at - state.audited_at) < 60
 
 
 async def _is(found: bool) -> bool:  # noqa: FBT001 - as it is asked

@@ -62,6 +62,11 @@ def promtool_tests(rules: str) -> dict[str, Any]:
         ]
         if case.series.endswith(f"{{{_PLACE}}}"):
             tests.append(_test(alert, "paused", [bad, PAUSE], fires=not case.pause))
+            value = case.bad.partition("x")[0]
+            # A minute ago nobody looked, and then not for long enough.
+            again, over = (case.series, f"{value}x178 stale 0x60"), (case.series, f"{value}x170 stale 0x60")
+            tests.append(_test(alert, "the monitor begins anew", [again], fires=True))
+            tests.append(_test(alert, "the monitor began anew and all is well", [over], fires=False))
     # What cannot be looked at is not well.
     tests.append(_test("SluiceMonitorGone", "no monitor at all", [("up", "1x240")], fires=True))
     tests.append(_test("SluiceMonitorGone", "never looked", [("sluice_lag_look_age_seconds", _NAN)], fires=True))
