@@ -23,11 +23,13 @@ MOST_BUSY = 25.0
 
 LOOKS = """
 import sys, time
-from ops.lag.apart import CollectorApart
-from ops.lag.watching import Watch
-from ops.running import Running
-with Watch(CollectorApart(Running(sys.argv[1], "postgresql://unused", "", "real"), paused=dict), 1):
-    time.sleep(600)
+from local.settings import runtime_settings
+from ops.lag.collector import Collector
+from ops.lag.looking import look
+collector = Collector(runtime_settings(sys.argv[1], "postgresql://unused"), {})
+while True:
+    look(collector)
+    time.sleep(1)
 """
 ASKS = """
 import asyncio, sys
@@ -69,6 +71,5 @@ def test_brokers_that_go_and_come_back_end_nobody_and_keep_nobody_busy(tmp_path:
 
 
 def busy(clients: Sequence[subprocess.Popen[bytes]]) -> list[float]:
-    """Return the share of a core, in per cent, that each has used while this watched it, or what looks for it."""
-    processes = [psutil.Process(client.pid) for client in clients]
-    return [each.cpu_percent(2) for one in processes for each in (one, *one.children())]
+    """Return the share of a core, in per cent, that each has used while this watched it."""
+    return [psutil.Process(client.pid).cpu_percent(2) for client in clients]
