@@ -25,6 +25,8 @@ CANNOT_CONNECT: Final[tuple[type[Exception], ...]] = (
 )
 """What keeps a connection from being made; the driver raises ValueError for an address that it cannot read."""
 
+_CONNECTED_WITHIN_S: Final = 5.0
+
 _LOST: Final[tuple[type[Exception], ...]] = (*TRANSIENT, asyncpg.InterfaceError)
 _LEAVE_WITHIN_S: Final = 2.0
 _NO_TABLES: Final = (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError, asyncpg.InvalidSchemaNameError)
@@ -39,7 +41,9 @@ async def connect(running: Running, schema: str) -> AsyncIterator[Connection]:
     """Connect to a service's schema; raises Unreachable in one sentence, also for what goes wrong meanwhile."""
     try:
         connection = await asyncpg.connect(
-            running.database, timeout=10, server_settings={"search_path": schema, "application_name": "sluice"}
+            running.database,
+            timeout=_CONNECTED_WITHIN_S,
+            server_settings={"search_path": schema, "application_name": "sluice"},
         )
     except CANNOT_CONNECT as error:
         raise Unreachable(why_not_connected(error)) from error
@@ -68,7 +72,8 @@ def why_not_connected(error: Exception) -> str:
         return "The setting DATABASE_URL is wrong: it must be like postgresql://user:password@host:5432/name."
     if isinstance(error, asyncpg.PostgresError) and not isinstance(error, TRANSIENT):
         return f"The database that DATABASE_URL names refuses: {_said(error)}."
-    return f"The database that DATABASE_URL names does not answer: {_said(error)}."
+    said = "nothing came in time" if isinstance(error, TimeoutError) else _said(error)
+    return f"The database that DATABASE_URL names does not answer: {said}. See whether it runs, and its log."
 
 
 def _said(error: Exception) -> str:

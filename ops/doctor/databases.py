@@ -36,7 +36,11 @@ async def check_database(running: Running, keys: Mapping[str, str]) -> list[Chec
         checks = await _server(running)
     except UserError as error:
         return [
-            unknown("engines", f"PostgreSQL: {str(error).removesuffix('.')}", "see whether it runs, and DATABASE_URL")
+            unknown(
+                "engines",
+                f"PostgreSQL: {str(error).removesuffix('.')}",
+                "DATABASE_URL says where it is, or `sluice up`",
+            )
         ]
     for schema, folders in SCHEMAS.items():
         checks += await _schema(running, schema, folders, keys.get("SLUICE_MASTER_KEY"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 from typing import TYPE_CHECKING, Any, Final
 
@@ -48,7 +49,7 @@ async def check_services(running: Running) -> list[Check]:
     """Return what the workers' pages and the monitor's say; their addresses are those of `sluice up`."""
     checks: list[Check] = []
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_WITHIN_S)) as client:
-        checks += [await _worker(client, service) for service in running.services]
+        checks += await asyncio.gather(*(_worker(client, service) for service in running.services))
         if running.monitor is not None:
             checks.append(await _monitor(client, running.monitor))
     if running.monitor is None:

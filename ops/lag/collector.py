@@ -30,8 +30,10 @@ if TYPE_CHECKING:
 
     from services.runtime.settings import RuntimeSettings
 
+_LIST_TIMEOUT_S: Final = 5.0
 _REQUEST_TIMEOUT_S: Final = 10.0
 _ANSWER_TIMEOUT_S: Final = 15.0
+_SILENT: Final = (KafkaError._TIMED_OUT, KafkaError._TRANSPORT)  # noqa: SLF001 - the client's own names
 _AT_ONCE: Final = 100
 _REMEMBERED_S: Final = 60.0
 _SPACED_S: Final = 4.0
@@ -229,7 +231,10 @@ class Collector:
         self._topic_ids |= {name: topic.topic_id for name, topic in topics.items()}
 
     def _groups(self) -> dict[str, _Group]:
-        listed = self._admin.list_consumer_groups(request_timeout=_REQUEST_TIMEOUT_S).result(_ANSWER_TIMEOUT_S)
+        listed = self._admin.list_consumer_groups(request_timeout=_LIST_TIMEOUT_S).result(_ANSWER_TIMEOUT_S)
+        if not listed.valid and (silent := [error for error in listed.errors if error.code() in _SILENT]):
+            # Whatever is asked next would not be answered either, a time limit each.
+            raise KafkaException(silent[0])
         names = {found.group_id for found in listed.valid}
         if not names and not self._groups_seen and any(_is_of_the_client(error) for error in listed.errors):
             # Nobody has answered, which is not that there is no group.

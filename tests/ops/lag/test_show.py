@@ -94,7 +94,7 @@ def test_it_looks_again_where_a_broker_could_not_name_its_groups_yet(
 
 
 def test_without_brokers_it_could_not_look(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(collector, "_REQUEST_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(collector, "_LIST_TIMEOUT_S", 0.5)
     nowhere = {"KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1", "DATABASE_URL": "postgresql://127.0.0.1:1/none"}
     for words in (["lag"], ["lag", "of-nobody"]):
         done = run(nowhere, words)
