@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ops.lag.watching import Watch
     from ops.running import Running
     from ops.web.settings import ConsoleSettings
+    from services.notify.model import Locale
     from services.runtime.clock import Clock
 
 _ENDED = "console_ended_sessions"
@@ -42,6 +43,8 @@ class Site:
     known: Known
     history: History = field(default_factory=History)
     tries: Tries = field(default_factory=Tries)
+    boards: dict[Locale, tuple[float, str]] = field(default_factory=dict)
+    """The lag board as it is streamed, by language, with the moment of its look."""
     comparing: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))
     """Lets so many passwords be compared at a time: each takes 64 MiB."""
     stopping: threading.Event = field(default_factory=threading.Event)

@@ -92,11 +92,20 @@ async def _stream(visit: Visit) -> AsyncIterator[str]:
             return
         if looked is not None and looked.at > seen:
             seen, told = looked.at, time.monotonic()
-            yield _event("board", visit.draw("lag_board.html.j2", **_board(visit)))
+            yield _drawn(visit, looked.at)
         elif time.monotonic() - told > _HEARTBEAT_S:
             told = time.monotonic()
             yield ": nothing new\n\n"
         await asyncio.sleep(_LOOK_EVERY_S)
+
+
+def _drawn(visit: Visit, at: float) -> str:
+    """Return the board as an event; drawn once a look and language, because many may follow it."""
+    drawn = visit.site.boards.get(visit.language)
+    if drawn is None or drawn[0] != at:
+        drawn = (at, _event("board", visit.draw("lag_board.html.j2", **_board(visit))))
+        visit.site.boards[visit.language] = drawn
+    return drawn[1]
 
 
 def _event(name: str, text: str) -> str:
