@@ -107,9 +107,9 @@ class Scrapes:
         return {name: float(value) for name, value in (line.split() for line in lines)}
 
     def _memory_mb(self) -> float:
-        """Return what the monitor and the process that looks for it have, what they share counted once."""
-        of_all = [each.memory_full_info() for each in (self._process, *self._process.children(recursive=True))]
-        return float(sum(each.uss for each in of_all) + max(each.rss - each.uss for each in of_all)) / 1e6
+        """Return what is resident of the monitor and of the process that looks for it; what they share counts twice."""
+        of_all = (self._process, *self._process.children(recursive=True))
+        return float(sum(each.memory_info().rss for each in of_all)) / 1e6
 
     def next_look_s(self, after: float) -> tuple[float, float]:
         """Return when the first look that began after a moment began, and how long it took."""

@@ -13,15 +13,14 @@ import subprocess
 import sys
 from contextlib import suppress
 from multiprocessing.connection import Connection
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from local.lifeline import die_with_parent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     from ops.lag.model import Row
-    from ops.running import Running
 
 _ANSWERS_WITHIN_S: Final = 120.0
 _ENDS_WITHIN_S: Final = 5.0
@@ -32,10 +31,17 @@ class LookFailed(Exception):
 
 
 class CollectorApart:
-    """Looks as a Collector of a running system does; what it takes from here is who is paused, before each look."""
+    """Looks as a Collector with the same arguments does; who is paused is told to it before each look."""
 
-    def __init__(self, running: Running, *, paused: Callable[[], Mapping[str, str]]) -> None:
-        self._running = running
+    def __init__(
+        self,
+        options: Mapping[str, Any],
+        expected: Mapping[str, Collection[str]],
+        *,
+        paused: Callable[[], Mapping[str, str]],
+    ) -> None:
+        self._options = dict(options)
+        self._expected = dict(expected)
         self._paused = paused
         self._process: subprocess.Popen[bytes] | None = None
         self._connection: Connection | None = None
@@ -71,7 +77,7 @@ class CollectorApart:
                 preexec_fn=die_with_parent(signal.SIGKILL),  # noqa: PLW1509 - it calls the kernel, and nothing else
             )
         self._connection = connection = Connection(ours.detach())
-        connection.send((self._running.kafka, self._running.database, self._running.topic_prefix))
+        connection.send((self._options, self._expected))
         return connection
 
     def _end(self) -> str:

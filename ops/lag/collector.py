@@ -22,13 +22,10 @@ from confluent_kafka.admin._listoffsets import OffsetSpec
 from ops.lag.model import Position, Row, Sample
 from ops.lag.oldest import Log, OldestRecords, Place, Spot
 from ops.lag.verdict import Limits, is_certain, judge
-from services.runtime.kafka import admin_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
     from concurrent.futures import Future
-
-    from services.runtime.settings import RuntimeSettings
 
 _LIST_TIMEOUT_S: Final = 5.0
 _REQUEST_TIMEOUT_S: Final = 10.0
@@ -66,20 +63,21 @@ class _Retention(NamedTuple):
 class Collector:
     """Looks at every group again and again; what it saw in the last minute is what rates and verdicts are made of.
 
-    `expected` are the topics on the wire by group of those that should always have a member; `paused` says why groups
-    stand still that a person has paused. Groups whose names do not contain `only` are not asked about.
+    `options` are how the client of Kafka connects. `expected` are the topics on the wire by group of those that should
+    always have a member; `paused` says why groups stand still that a person has paused. Groups whose names do not
+    contain `only` are not asked about.
     """
 
     def __init__(
         self,
-        settings: RuntimeSettings,
+        options: Mapping[str, Any],
         expected: Mapping[str, Collection[str]],
         limits: Limits | None = None,
         *,
         only: str = "",
         paused: Callable[[], Mapping[str, str]] = dict,
     ) -> None:
-        self._options: dict[str, Any] = {**admin_options(settings, "sluice.lag"), "log_level": 0}
+        self._options: dict[str, Any] = {**options, "log_level": 0}
         self._admin = AdminClient(self._options)
         self._oldest = OldestRecords(self._options)
         self._only = only

@@ -10,9 +10,7 @@ from typing import TYPE_CHECKING
 import structlog
 from confluent_kafka import KafkaError, KafkaException
 
-from local.settings import runtime_settings
 from ops.lag.collector import Collector
-from ops.lag.expected import expected_groups
 from services.runtime.log import configure_logging
 
 if TYPE_CHECKING:
@@ -35,10 +33,9 @@ def main() -> None:
 
 
 def _serve(connection: Connection) -> None:
-    kafka, database, topic_prefix = connection.recv()
+    options, expected = connection.recv()
     paused: Mapping[str, str] = {}
-    settings, expected = runtime_settings(kafka, database), expected_groups(topic_prefix)
-    collector = Collector(settings, expected, paused=lambda: paused)
+    collector = Collector(options, expected, paused=lambda: paused)
     while True:
         paused = connection.recv()
         connection.send(look(collector))

@@ -12,6 +12,7 @@ from ops.lag.apart import CollectorApart
 from ops.lag.collector import Collector
 from ops.lag.expected import expected_groups
 from ops.pausing import load_pauses, paused_groups
+from services.runtime.kafka import admin_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -24,14 +25,18 @@ _READ_WITHIN_S: Final = 2.0
 
 def make_collector(running: Running, *, only: str = "") -> Collector:
     """Return a collector that reads the pauses anew with each look, which blocks and is of no event loop."""
-    settings = runtime_settings(running.kafka, running.database)
     expected = expected_groups(running.topic_prefix)
-    return Collector(settings, expected, only=only, paused=_pauses_of(running))
+    return Collector(_options(running), expected, only=only, paused=_pauses_of(running))
 
 
-def make_collector_apart(running: Running) -> CollectorApart:
-    """Return the same in a process of its own, for those who serve."""
-    return CollectorApart(running, paused=_pauses_of(running))
+def make_collector_apart(running: Running, *, paused: Callable[[], Mapping[str, str]] | None = None) -> CollectorApart:
+    """Return the same in a process of its own, for those who serve; `paused` is given by who knows it already."""
+    expected = expected_groups(running.topic_prefix)
+    return CollectorApart(_options(running), expected, paused=paused or _pauses_of(running))
+
+
+def _options(running: Running) -> dict[str, str | bool]:
+    return admin_options(runtime_settings(running.kafka, running.database), "sluice.lag")
 
 
 def _pauses_of(running: Running) -> Callable[[], Mapping[str, str]]:

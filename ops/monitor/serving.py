@@ -15,8 +15,8 @@ import typer
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
-from ops.lag.apart import CollectorApart
 from ops.lag.metrics import LagText
+from ops.lag.system import make_collector_apart
 from ops.lag.watching import Watch
 from ops.monitor.metrics import StateMetrics
 from ops.monitor.state import State
@@ -64,7 +64,7 @@ async def monitoring(
 ) -> AsyncIterator[str]:
     """Look and serve while the context lasts; yields the address, with the port that was free when `port` is 0."""
     state = State(running)
-    collector = CollectorApart(running, paused=lambda: paused_groups(running.topic_prefix, state.pauses))
+    collector = make_collector_apart(running, paused=lambda: paused_groups(running.topic_prefix, state.pauses))
     following = asyncio.create_task(state.follow(audit_every_s))
     try:
         with Watch(collector, every_s) as watch:

@@ -18,7 +18,6 @@ from urllib.request import urlopen
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from local.settings import runtime_settings
 from ops.lag.collector import Collector
 from ops.lag.expected import expected_groups
 from ops.lag.model import Verdict
@@ -255,8 +254,8 @@ def said_of_lag(running: Running) -> set[tuple[str, str]]:
     """Return each topic in which insight is behind, with what is said of it but for how long."""
     pauses = paused_groups(running.topic_prefix, asyncio.run(load_pauses(running)))
     expected = {name: topics for name, topics in expected_groups(running.topic_prefix).items() if "insight" in name}
-    settings = runtime_settings(running.kafka, running.database)
-    rows = Collector(settings, expected, only=f"{running.topic_prefix}sluice.insight", paused=lambda: pauses).collect()
+    options = {"bootstrap.servers": running.kafka}
+    rows = Collector(options, expected, only=f"{running.topic_prefix}sluice.insight", paused=lambda: pauses).collect()
     assert {row.verdict for row in rows} <= {Verdict.OK, Verdict.BEHIND}
     behind = [row for row in rows if row.verdict is Verdict.BEHIND]
     return {(row.topic.removeprefix(running.topic_prefix), row.why.rpartition(" for ")[0] + " for") for row in behind}

@@ -14,7 +14,6 @@ import pytest
 from confluent_kafka import Producer
 from prometheus_client.parser import text_string_to_metric_families
 
-from local.settings import runtime_settings
 from ops.audits import keep_audit
 from ops.lag import collector
 from ops.lag.apart import CollectorApart
@@ -124,7 +123,7 @@ async def test_without_an_answer_of_the_brokers_it_is_not_well() -> None:
 
 def test_brokers_that_do_not_answer_are_told_from_mistakes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(collector, "_REQUEST_TIMEOUT_S", 0.2)
-    nobody = Collector(runtime_settings("127.0.0.1:1", "postgresql://unused"), {})
+    nobody = Collector({"bootstrap.servers": "127.0.0.1:1"}, {})
     told = look(nobody)
     assert isinstance(told, str)
     assert told.startswith("the brokers do not answer (_")
@@ -135,7 +134,7 @@ def test_brokers_that_do_not_answer_are_told_from_mistakes(monkeypatch: pytest.M
 def test_a_process_that_looks_may_end_and_another_one_looks_on(kafka: str) -> None:
     topic = make_topic(kafka, 1)
     commit(kafka, topic, {f"{topic}-reader": [0]})
-    found = CollectorApart(Running(kafka, "postgresql://unused", "", "real"), paused=dict)
+    found = CollectorApart({"bootstrap.servers": kafka}, {}, paused=dict)
     with Watch(found, 0.05) as watch:
         first = wait_for(lambda: watch.newest, what="a look")
         assert topic in {row.topic for row in first.rows}

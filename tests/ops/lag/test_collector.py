@@ -20,7 +20,6 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
     ResourceType,
 )
 
-from local.settings import runtime_settings
 from ops.lag.collector import Collector
 from ops.lag.model import Row, Verdict
 from ops.lag.verdict import Limits
@@ -147,7 +146,7 @@ def _are_committed(admin: AdminClient, wanted: Mapping[str, list[TopicPartition]
 
 
 def collector(brokers: str, expected: Mapping[str, set[str]] | None = None) -> Collector:
-    return Collector(runtime_settings(brokers, "postgresql://unused"), expected or {})
+    return Collector({"bootstrap.servers": brokers}, expected or {})
 
 
 def test_each_trouble_has_its_verdict_and_its_true_age(kafka: str) -> None:
@@ -252,7 +251,7 @@ def test_members_of_every_kind_are_seen_and_a_topic_that_is_made_again_starts_an
     new = Consumer({**options, "group.id": f"{topic}-new", "group.protocol": "consumer", "client.id": "new"})
     static = Consumer({**options, "group.id": f"{topic}-static", "group.instance.id": "one", "client.id": "static"})
     commit(kafka, topic, {f"{topic}-gone": [5]})
-    watcher = Collector(runtime_settings(kafka, "postgresql://unused"), {}, only=topic)
+    watcher = Collector({"bootstrap.servers": kafka}, {}, only=topic)
 
     def rows() -> dict[str, Row]:
         for member in (new, static):
@@ -298,7 +297,7 @@ def test_what_an_aborted_transaction_wrote_is_no_work_and_what_an_open_one_did_i
     producer.produce(topic, b"x", partition=1)
     producer.flush()
     commit(kafka, topic, {f"{topic}-done": [3, 3], f"{topic}-behind": [1, 1]})
-    watcher = Collector(runtime_settings(kafka, "postgresql://unused"), {}, only=topic)
+    watcher = Collector({"bootstrap.servers": kafka}, {}, only=topic)
     rows = {(row.group.removeprefix(f"{topic}-"), row.partition): row for row in watcher.collect()}
     assert (rows["done", 0].lag, rows["done", 0].verdict) == (0, Verdict.OK)
     assert (rows["done", 1].lag, rows["done", 1].verdict) == (2, Verdict.STOPPED)
@@ -315,7 +314,7 @@ def test_a_record_that_does_not_say_its_time_waits_since_it_was_seen(kafka: str)
     producer.produce(topic, b"x", timestamp=-1)
     assert producer.flush(10) == 0
     commit(kafka, topic, {topic: [0]})
-    watcher = Collector(runtime_settings(kafka, "postgresql://unused"), {}, only=topic)
+    watcher = Collector({"bootstrap.servers": kafka}, {}, only=topic)
     watcher.collect()
     [row] = watcher.collect()
     assert 0 < row.lag_seconds < 30
@@ -332,7 +331,7 @@ def test_retention_by_size_is_announced_before_the_log_begins_to_move(kafka: str
     topic = make_topic(kafka, 1, retention_bytes="100000", retention_ms="-1")
     _produce(kafka, topic, 80, 920)
     commit(kafka, topic, {f"{topic}-long": [0], f"{topic}-short": [40]})
-    watcher = Collector(runtime_settings(kafka, "postgresql://unused"), {}, only=topic)
+    watcher = Collector({"bootstrap.servers": kafka}, {}, only=topic)
     rows = {row.group.removeprefix(f"{topic}-"): row for row in watcher.collect()}
     assert "retention" not in rows["long"].why
     _produce(kafka, topic, 10, 920)
@@ -346,7 +345,7 @@ def test_what_a_log_had_left_when_it_moved_says_what_its_size_keeps_of_compresse
     topic = make_topic(kafka, 1, retention_bytes="100000", retention_ms="-1")
     _produce(kafka, topic, 1_000, 920, compression_type="zstd", linger_ms="100")
     commit(kafka, topic, {f"{topic}-long": [350], f"{topic}-short": [500]})
-    watcher = Collector(runtime_settings(kafka, "postgresql://unused"), {}, only=topic)
+    watcher = Collector({"bootstrap.servers": kafka}, {}, only=topic)
 
     def losses() -> dict[str, bool]:
         return {row.group.removeprefix(f"{topic}-"): "retention" in row.why for row in watcher.collect()}
@@ -376,7 +375,7 @@ def test_what_compaction_took_is_no_gap_and_the_next_record_there_is_tells_the_a
     at = written(kafka, topic)
     assert sorted(at) == [(0, 0), (0, 28), (0, 29)]
     commit(kafka, topic, {f"{topic}-first": [0], f"{topic}-hole": [7], f"{topic}-done": [30]})
-    watcher = Collector(runtime_settings(kafka, "postgresql://unused"), {}, only=topic)
+    watcher = Collector({"bootstrap.servers": kafka}, {}, only=topic)
     rows = {row.group.removeprefix(f"{topic}-"): row for row in watcher.collect()}
     for name, offset in {"first": 0, "hole": 28}.items():
         assert abs(rows[name].lag_seconds - (watcher.looked_at - at[0, offset])) < 0.01
@@ -408,7 +407,7 @@ def test_a_service_that_a_person_has_paused_is_behind_and_says_why(kafka: str) -
     group = f"{topic}-paused"
     with consumer(kafka, topic, group, commits="no"):
         watcher = Collector(
-            runtime_settings(kafka, "postgresql://unused"),
+            {"bootstrap.servers": kafka},
             {},
             Limits(still_s=0.0),
             only=topic,

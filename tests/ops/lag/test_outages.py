@@ -23,10 +23,9 @@ MOST_BUSY = 25.0
 
 LOOKS = """
 import sys, time
-from local.settings import runtime_settings
 from ops.lag.collector import Collector
 from ops.lag.looking import look
-collector = Collector(runtime_settings(sys.argv[1], "postgresql://unused"), {})
+collector = Collector({"bootstrap.servers": sys.argv[1]}, {})
 while True:
     look(collector)
     time.sleep(1)
