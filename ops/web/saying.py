@@ -33,6 +33,11 @@ _SHAPES: Final = {
 }
 """What alone stands in some places, so that no other sentence is taken for this one."""
 
+_LONGEST: Final = 2_000
+"""Characters of a text that may be ours; what is longer somebody else has written, and would take long to look at."""
+_DEEPEST: Final = 12
+"""So many sentences of ours stand behind or within one another at most."""
+
 
 class Part(NamedTuple):
     """A piece of what is said; what `is_given`, such as an id or somebody's own words, is in no language of ours."""
@@ -47,22 +52,26 @@ def said_in(language: Locale, text: str) -> str | None:
     return None if parts is None else "".join(part.text for part in parts)
 
 
-def parts_in(language: Locale, text: str) -> list[Part] | None:
+def parts_in(language: Locale, text: str, deepest: int = _DEEPEST) -> list[Part] | None:
     """Return a text in a language, piece by piece; None where somebody else has worded it, or a part of it."""
     if language is Locale.ENGLISH or not text:
         return [Part(text, is_given=False)]
+    if not deepest or len(text) > _LONGEST:
+        return None
     # From the end: what a person wrote stands before the last part, and may have such marks itself.
     first, _, last = text.rpartition("; ")
-    if first and (end := _sentence_in(language, last)) is not None and (begin := parts_in(language, first)) is not None:
-        return [*begin, Part("；", is_given=False), *end]
-    return _sentence_in(language, text)
+    if first and (end := _sentence_in(language, last, deepest - 1)) is not None:
+        begin = parts_in(language, first, deepest - 1)
+        if begin is not None:
+            return [*begin, Part("；", is_given=False), *end]
+    return _sentence_in(language, text, deepest - 1)
 
 
-def _sentence_in(language: Locale, text: str) -> list[Part] | None:
+def _sentence_in(language: Locale, text: str, deepest: int) -> list[Part] | None:
     theirs = words_of(language)["sentences"]
     for name, pattern in _patterns():
         if (found := pattern.fullmatch(text)) is not None:
-            given = {key: _given_in(language, key, text) for key, text in found.groupdict().items()}
+            given = {key: _given_in(language, key, text, deepest) for key, text in found.groupdict().items()}
             if None not in given.values():
                 return _filled(theirs[name], given)
     return None
@@ -77,7 +86,7 @@ def _filled(sentence: str, given: Mapping[str, list[Part] | None]) -> list[Part]
     return parts
 
 
-def _given_in(language: Locale, name: str, text: str) -> list[Part] | None:
+def _given_in(language: Locale, name: str, text: str, deepest: int) -> list[Part] | None:
     """Return what stands in a place, None where that is not ours to say.
 
     A place is named for the kind of codes that stand there, if any do.
@@ -85,7 +94,7 @@ def _given_in(language: Locale, name: str, text: str) -> list[Part] | None:
     if name == "wait":
         return [Part(wait_in(language, text), is_given=False)]
     if name in {_WITHIN, _OWN_WITHIN}:
-        within = parts_in(language, text)
+        within = parts_in(language, text, deepest)
         return [Part(text, is_given=True)] if within is None and name == _WITHIN else within
     if not _is_kind(name):
         return [Part(text, is_given=True)]
