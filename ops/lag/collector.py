@@ -86,7 +86,7 @@ class Collector:
         self._paused = paused
         self._seen: dict[Position, list[Sample]] = {}
         self._groups_seen: dict[str, _Group] = {}
-        self._all_listed = False
+        self._all_answered = False
         self._topic_ids: dict[str, str] = {}
         self._retention: dict[str, _Retention] = {}
         self._starts: dict[Log, int] = {}
@@ -97,11 +97,11 @@ class Collector:
 
     def collect(self) -> list[Row]:
         """Look once, and return a row a position, by group, topic and partition; KafkaException without an answer."""
-        self._all_listed = False
+        self._all_answered = False
         try:
             samples = self._look()
         finally:
-            if not self._all_listed:
+            if not self._all_answered:
                 # A client that has lost a broker twice may connect to it without a pause, a core's worth, until it is
                 # back.
                 self._admin = AdminClient(self._options)
@@ -121,7 +121,7 @@ class Collector:
 
     def is_certain(self, rows: Iterable[Row]) -> bool:
         """Tell whether another look could hardly change the verdicts of rows that it returned last."""
-        return self._all_listed and all(
+        return self._all_answered and all(
             is_certain(self._seen[Position(row.group, row.topic, row.partition)], self._limits) for row in rows
         )
 
@@ -168,10 +168,11 @@ class Collector:
         written = self._oldest.timestamps(set(spots.values()))
         read = {position: spot.log for position, spot in spots.items() if spot in written}
         kept = {log: self._kept(log) for log in set(read.values())}
+        unread = {position for position, spot in spots.items() if spot.log in self._oldest.unread}
         return {
             position: replace(sample, oldest_at=written[spots[position]], kept=kept[read[position]])
             if position in read
-            else sample
+            else replace(sample, is_unread=position in unread)
             for position, sample in samples.items()
         }
 
@@ -237,20 +238,22 @@ class Collector:
         if not names and not self._groups_seen and any(_is_of_the_client(error) for error in listed.errors):
             # Nobody has answered, which is not that there is no group.
             raise KafkaException(listed.errors[0])
-        self._all_listed = not listed.errors
         if listed.errors:
             # A broker that is away does not name the groups that it coordinates.
             names |= self._groups_seen.keys()
         names = {name for name in names if self._only in name}
         members, gone = self._members(sorted(names))
+        names -= gone
         # Only of whose coordinator has just answered: an answer from one that no longer is it ends the process
         # (librdkafka 5040).
         committed = self._committed(sorted(members))
-        found = {name: seen for name, seen in self._groups_seen.items() if name in names - gone}
-        # Of one whose coordinator is away, what was known a moment ago is told.
-        found |= {name: _Group(*members[name], committed[name]) for name in members.keys() & committed.keys()}
+        self._all_answered = not listed.errors and names == committed.keys()
+        found = {name: seen for name, seen in self._groups_seen.items() if name in names}
+        # Of one whose coordinator is away, what was known a moment ago is told, or nothing.
+        found |= {name: _Group(*members[name], of_group) for name, of_group in committed.items()}
         self._groups_seen = found
-        return {name: _Group(0, {}, {}) for name in self._expected} | found
+        absent = set() if listed.errors else self._expected.keys() - names
+        return {name: _Group(0, {}, {}) for name in absent} | found
 
     def _members(self, names: list[str]) -> tuple[dict[str, tuple[int, Mapping[Place, str]]], set[str]]:
         """Return how many members each group has and which has which partition, and the groups that are gone."""

@@ -36,7 +36,8 @@ class Sample:
     """What was seen of a position at `at` (seconds since 1970).
 
     `committed` is None where the group has committed nothing there; `start` and `end` are the log's. `oldest_at` is the
-    timestamp of the oldest record that was not processed, None where there is none. `owner` is the member that the
+    timestamp of the oldest record that was not processed, None where there is none; `is_unread` says that the brokers
+    refused to give it, so that nothing is known but that there is something. `owner` is the member that the
     partition is assigned to, `members` counts those of the whole group. `retention_s` is how long the topic keeps
     records, None for ever; `kept` how many of the newest records it keeps whatever comes, None where no size bounds
     them. `is_expected` says that a group which has no member should have some. `paused` says why a person has it stand
@@ -48,6 +49,7 @@ class Sample:
     start: int
     end: int
     oldest_at: float | None = None
+    is_unread: bool = False
     owner: str | None = None
     members: int = 0
     retention_s: float | None = None
@@ -63,11 +65,11 @@ class Sample:
     @property
     def lag(self) -> int:
         """Records not yet processed; none where all that is left are marks of transactions."""
-        return 0 if self.oldest_at is None else self.end - self.next_offset
+        return 0 if self.oldest_at is None and not self.is_unread else self.end - self.next_offset
 
     @property
     def lag_seconds(self) -> float:
-        """The age of the oldest record not yet processed."""
+        """The age of the oldest record not yet processed, as far as it is known."""
         return 0.0 if self.oldest_at is None else max(0.0, self.at - self.oldest_at)
 
 

@@ -74,6 +74,8 @@ class OldestRecords:
         self._options = {**options, **_OPTIONS}
         self._within_s = within_s
         self._known: dict[Log, Runs] = {}
+        self.unread: set[Log] = set()
+        """The logs of which the last look was told an error in place of a record, as where nobody may read them."""
 
     def timestamps(self, spots: Collection[Spot]) -> dict[Spot, float]:
         """Return when the first record at or after each offset was written, in seconds since 1970.
@@ -91,10 +93,12 @@ class OldestRecords:
         }
         deadline = time.monotonic() + self._within_s
         held: dict[Log, float] = {}
+        self.unread.clear()
         reading = [log for log, offsets in unknown.items() if offsets]
         for first in range(0, len(reading), _AT_ONCE):
             held |= self._read({log: unknown[log] for log in reading[first : first + _AT_ONCE]}, deadline)
-        found = {spot: self._known[spot.log].at(spot.offset) or held.get(spot.log) for spot in spots}
+        found = {spot: self._known[spot.log].at(spot.offset) for spot in spots}
+        found |= {spot: held.get(spot.log) for spot, at in found.items() if at is None}
         return {spot: at for spot, at in found.items() if at is not None}
 
     def record_bytes(self, log: Log) -> float | None:
@@ -120,10 +124,12 @@ class OldestRecords:
         logs = {(log.topic, log.partition): log for log in offsets}
         reading = {place: _Reading(self._known[log], offsets[log]) for place, log in logs.items()}
         held_from: dict[Place, int] = {}
+        unread: set[Place] = set()
         with self._consumer("read_committed") as consumer:
             consumer.assign([TopicPartition(*place, found.wanted[-1]) for place, found in reading.items()])
             while reading:
-                held_from |= _take(consumer, _consume(consumer, deadline), reading)
+                held_from |= _take(consumer, _consume(consumer, deadline), reading, unread)
+        self.unread |= {logs[place] for place in unread}
         return {logs[place]: at for place, at in self._moments(held_from, deadline).items()} if held_from else {}
 
     def _moments(self, offsets: Mapping[Place, int], deadline: float) -> Mapping[Place, float]:
@@ -261,8 +267,10 @@ def _bytes_of(message: Message) -> int:
     return _ENVELOPE + sum(len(part) for part in parts if part is not None)
 
 
-def _take(consumer: Consumer, messages: Iterable[Message], reading: dict[Place, _Reading]) -> Mapping[Place, int]:
-    """Take what was read; go on at each partition's next wanted offset where that is far.
+def _take(
+    consumer: Consumer, messages: Iterable[Message], reading: dict[Place, _Reading], unread: set[Place]
+) -> Mapping[Place, int]:
+    """Take what was read; go on at each partition's next wanted offset where that is far, and note what is refused.
 
     Returns from which offset on an open transaction holds records back, where nothing is before them.
     """
@@ -274,11 +282,14 @@ def _take(consumer: Consumer, messages: Iterable[Message], reading: dict[Place, 
             continue
         if (error := message.error()) is not None:
             if error.code() != KafkaError._TRANSPORT:  # noqa: SLF001 - the client's own name; it connects again
-                # The end for who reads what is committed, or a partition that is not there.
                 found.end_run()
                 del reading[place]
+                if error.code() != KafkaError._PARTITION_EOF:  # noqa: SLF001
+                    unread.add(place)
+                    continue
+                # The end for who reads what is committed.
                 end = consumer.get_watermark_offsets(TopicPartition(*place), cached=True)[1]
-                if error.code() == KafkaError._PARTITION_EOF and (offset := message.offset() or 0) < end:  # noqa: SLF001
+                if (offset := message.offset() or 0) < end:
                     held_from[place] = offset
             continue
         touched[place] = found

@@ -70,15 +70,14 @@ def _verdict(seen: Sequence[Sample], limits: Limits) -> tuple[Verdict, str]:
     if now.lag == 0:
         return Verdict.OK, now.paused or ("" if now.members else "no member, and nothing to do")
     if now.paused is not None:
-        return Verdict.BEHIND, f"{now.paused}; its oldest record has waited for {duration(now.lag_seconds)}"
+        return Verdict.BEHIND, f"{now.paused}; {_waits(now)}"
     if _idle_for(seen) >= limits.still_s:
         return Verdict.STALLED, _why_still(seen, limits)
     if now.lag_seconds < limits.behind_s:
-        return Verdict.OK, ""
-    waits = f"its oldest record has waited for {duration(now.lag_seconds)}"
+        return Verdict.OK, _waits(now) if now.is_unread else ""
     if _falls_behind(seen):
-        return Verdict.FALLING_BEHIND, f"more comes than it handles: {waits}, and the wait grows"
-    return Verdict.BEHIND, waits
+        return Verdict.FALLING_BEHIND, f"more comes than it handles: {_waits(now)}, and the wait grows"
+    return Verdict.BEHIND, _waits(now)
 
 
 def _gap(now: Sample) -> str | None:
@@ -94,9 +93,13 @@ def _gap(now: Sample) -> str | None:
 
 
 def _since_when(now: Sample) -> str:
-    if now.lag == 0:
-        return ", though nothing waits"
-    return f"; its oldest record has waited for {duration(now.lag_seconds)}"
+    return f"; {_waits(now)}" if now.lag else ", though nothing waits"
+
+
+def _waits(now: Sample) -> str:
+    if now.is_unread:
+        return "its oldest record cannot be read"
+    return f"its oldest record has waited for {duration(now.lag_seconds)}"
 
 
 def _moved(seen: Sequence[Sample]) -> bool:
@@ -141,7 +144,7 @@ def _why_still(seen: Sequence[Sample], limits: Limits) -> str:
         what = "no member of the group has the partition"
     else:
         what = f"nothing was committed for at least {duration(max(_idle_for(seen), limits.still_s))}"
-    return f"{what}; its oldest record has waited for {duration(now.lag_seconds)}"
+    return f"{what}; {_waits(now)}"
 
 
 def _falls_behind(seen: Sequence[Sample]) -> bool:

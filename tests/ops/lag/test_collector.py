@@ -7,10 +7,19 @@ import subprocess
 import sys
 import threading
 import uuid
+from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
-from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, Producer, TopicPartition
+import pytest
+from confluent_kafka import (
+    Consumer,
+    ConsumerGroupTopicPartitions,
+    KafkaError,
+    KafkaException,
+    Producer,
+    TopicPartition,
+)
 from confluent_kafka.admin import (  # type: ignore[attr-defined]
     AdminClient,
     AlterConfigOpType,
@@ -20,6 +29,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
     ResourceType,
 )
 
+from ops.lag import collector as collector_module
 from ops.lag.collector import Collector
 from ops.lag.model import Row, Verdict
 from ops.lag.verdict import Limits
@@ -397,8 +407,39 @@ def cleaning_at_once(brokers: str) -> Iterator[None]:
             future.result(30)
 
     alter(AlterConfigOpType.SET)
-    yield
-    alter(AlterConfigOpType.DELETE)
+    try:
+        yield
+    finally:
+        alter(AlterConfigOpType.DELETE)
+
+
+class Unanswered(AdminClient):
+    """A client whose groups' coordinators are away."""
+
+    are_away = True
+
+    def describe_consumer_groups(self, names: list[str], **options: Any) -> Any:
+        if not self.are_away:
+            return super().describe_consumer_groups(names, **options)
+        answer: Future[Any] = Future()
+        answer.set_exception(KafkaException(KafkaError(KafkaError.NOT_COORDINATOR)))
+        return dict.fromkeys(names, answer)
+
+
+def test_a_service_whose_coordinator_was_never_heard_of_is_not_told_to_have_stopped(
+    kafka: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    topic = make_topic(kafka, 1)
+    commit(kafka, topic, {topic: [0]})
+    monkeypatch.setattr(collector_module, "AdminClient", Unanswered)
+    watcher = Collector({"bootstrap.servers": kafka}, {topic: {topic}}, only=topic)
+    rows = watcher.collect()
+    assert (rows, watcher.is_certain(rows)) == ([], False)
+    monkeypatch.setattr(Unanswered, "are_away", False)
+    rows = watcher.collect()
+    assert ([row.verdict for row in rows], watcher.is_certain(rows)) == ([Verdict.STOPPED], True)
+    monkeypatch.setattr(Unanswered, "are_away", True)
+    assert [row.verdict for row in watcher.collect()] == [Verdict.STOPPED], "what was known a moment ago"
 
 
 def test_a_service_that_a_person_has_paused_is_behind_and_says_why(kafka: str) -> None:

@@ -32,6 +32,21 @@ CASES = {
     "nothing to do": ([sample(0, 500, 500, None)], Verdict.OK, ""),
     "nothing to do for hours": ([sample(60, 500, 500, None), sample(0, 500, 500, None)], Verdict.OK, ""),
     "only a transaction's marks are left": ([sample(0, 499, 500, None)], Verdict.OK, ""),
+    "its record cannot be read": (
+        [sample(2, 490, 500, None, is_unread=True), sample(0, 495, 505, None, is_unread=True)],
+        Verdict.OK,
+        "its oldest record cannot be read",
+    ),
+    "stands still before what cannot be read": (
+        [sample(12, 200, 900, None, is_unread=True), sample(0, 200, 900, None, is_unread=True)],
+        Verdict.STALLED,
+        "at least 12 s; its oldest record cannot be read",
+    ),
+    "nobody is there to read what cannot be read": (
+        [sample(0, 200, 900, None, is_unread=True, members=0, owner=None)],
+        Verdict.STOPPED,
+        "no member in the group; its oldest record cannot be read",
+    ),
     "little waits": ([sample(2, 490, 500, 1), sample(0, 495, 505, 1)], Verdict.OK, ""),
     "catches up": ([sample(10, 200, 900, 60), sample(0, 600, 950, 50)], Verdict.BEHIND, "50 s"),
     "keeps its distance": ([sample(10, 200, 900, 60), sample(0, 300, 1000, 60.5)], Verdict.BEHIND, "60 s"),

@@ -222,7 +222,9 @@ def test_no_template_has_a_text_of_its_own() -> None:
         assert path.name == "parts.html.j2" or not re.search(r'<(?!input)\w+[^>]* lang="en"', text), path.name
 
 
-@pytest.mark.parametrize("text", ["x: " * 400 + "x", "0 s; " * 400 + "0 s", "x" * 100_000], ids=["within", "behind", "long"])
+@pytest.mark.parametrize(
+    "text", ["x: " * 400 + "x", "0 s; " * 400 + "0 s", "x" * 100_000], ids=["within", "behind", "long"]
+)
 def test_what_somebody_else_wrote_is_nobody_s_sentence_however_it_goes_on(text: str) -> None:
     said = parts_in(Locale.CHINESE, text)
     assert said is None or [part.text for part in said if part.is_given][-1].endswith(text[-300:])
