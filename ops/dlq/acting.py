@@ -88,6 +88,9 @@ async def replay_letters(
 ) -> ReplayPlan:
     """Write letters to where they came from, having told the plan; without `act` only plan. Raises Busy or NotWhole."""
     letters = await asyncio.to_thread(read_selected, running, selection)
+    mended = None if how.repaired is None else read_repairs(how.repaired, letters)
+    if mended is not None:
+        letters = [record.letter for record in mended]
     async with connect(running, SCHEMA) as connection:
         await alone(connection)
         marks = await load_marks(connection, letters)
@@ -96,7 +99,7 @@ async def replay_letters(
         undone = set(cut_off) if act is None else await replayer.settle(cut_off)
         waiting = [letter for letter in letters if state_of(letter, marks) is State.WAITING or letter in undone]
         ready = letters if how.forced else waiting
-        plan = ReplayPlan(_records(ready, letters, how.repaired), len(letters) - len(ready))
+        plan = ReplayPlan(_records(ready, mended), len(letters) - len(ready))
         await replayer.check(plan.records)
         tell(plan)
         if act is None or not plan.records:
@@ -138,11 +141,11 @@ async def _forget_gone(running: Running, connection: Connection) -> None:
         await forget_gone(connection, logs)
 
 
-def _records(ready: Sequence[Letter], letters: Sequence[Letter], repaired: Path | None) -> list[Record]:
+def _records(ready: Sequence[Letter], mended: Sequence[Record] | None) -> list[Record]:
     """Return what is to be written: mended records, or those that are whole as they were; raises NotWhole."""
-    if repaired is not None:
+    if mended is not None:
         are_ready = set(ready)
-        return written_once(record for record in read_repairs(repaired, letters) if record.letter in are_ready)
+        return written_once(record for record in mended if record.letter in are_ready)
     for letter in ready:
         if letter.original[0] == UNSAID:
             raise NotWhole(f"{letter.id} does not say where it came from. `sluice dlq discard` sets it aside.")

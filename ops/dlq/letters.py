@@ -139,8 +139,9 @@ def read_spans(settings: RuntimeSettings, spans: Mapping[Place, Span]) -> Iterat
     """Yield the records from each partition's first offset to before its second, in any order; raises NoAnswer."""
     prefix = settings.topic_prefix
     waiting = {place: span for place, span in spans.items() if span[0] < span[1]}
-    # Without a group: nothing is committed, and nobody is moved.
+    # Without a group: nothing is committed, and nobody is moved. What retention takes meanwhile is passed over.
     own: dict[str, Any] = {"group.id": "unused", "enable.auto.commit": False, "enable.partition.eof": True}
+    own |= {"auto.offset.reset": "earliest"}
     own |= {"queued.max.messages.kbytes": _READ_AHEAD_KB, "log_level": 0}
     consumer = Consumer({**admin_options(settings, "sluice.dlq"), **own})
     try:

@@ -98,7 +98,7 @@ async def record_marks(connection: Connection, marks: Mapping[Letter, Mark], act
 async def forget_gone(connection: Connection, logs: Mapping[Place, Log]) -> None:
     """Forget what became of letters that are gone, by the logs of all dead-letter topics: none can come back.
 
-    A week's margin is for brokers that were put back to an earlier state.
+    What was done in the last week stays: brokers may be put back to an earlier state.
     """
     starts = [(log.topic_id, place.partition, log.start) for place, log in logs.items()]
     await execute_rows(connection, _SQL.forget_gone, starts)

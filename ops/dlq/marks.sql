@@ -45,7 +45,7 @@ where handled_letter.topic_id = undone.topic_id
   and handled_letter.record_offset = undone.record_offset
   and handled_letter.state = 'replaying'
 
--- What was done about letters that retention took, or with their topic, a week ago or earlier.
+-- What was done a week ago or earlier about letters that are gone, by retention or with their topic.
 -- name: forget_gone
 delete from handled_letter
 where changed_at < now() - interval '7 days'

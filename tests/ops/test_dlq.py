@@ -13,11 +13,14 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
 
+from local.settings import runtime_settings
 from local.topics import create_topics
 from ops.acts import record_act
 from ops.database import connect
 from ops.dlq import looking
+from ops.dlq.letters import read_spans
 from ops.dlq.marks import State, forget_gone
 from ops.dlq.selection import Selection
 from ops.running import Running
@@ -299,6 +302,9 @@ def test_mended_records_are_replayed_and_keep_their_id_and_key(letters: dict[str
         (b"wallet:6222020000000001", b"27"),
         (b"wallet:6222020000000001", b"28"),
     }
+    assert sluice(letters, ["discard", "transfer.commands.dlq/0/0", "--yes", "--why", "theirs"]).returncode == 0
+    again = sluice(letters, ["replay", "--repaired", str(file)]).stdout
+    assert "2 dead letters replayed or discarded before" in again, "what the file is not about is not counted"
     mended[0]["headers"] = {"ce_id": "another"}
     for line, says in BAD_LINES.items():
         file.write_text(line.replace("ID", mended[0]["id"]))
@@ -343,7 +349,17 @@ def test_a_records_own_headers_are_its_own_whatever_they_are_called(letters: dic
     assert [message.headers()[-1][1].decode() for message in written] == [as_it_was, mended]
 
 
-async def test_what_became_of_a_letter_is_known_as_long_as_it_is_there_and_a_week_longer(
+def test_what_retention_takes_meanwhile_is_passed_over_and_no_more(letters: dict[str, str]) -> None:
+    kafka, prefix = letters["KAFKA_BOOTSTRAP_SERVERS"], letters["SLUICE_TOPIC_PREFIX"]
+    admin, taken = AdminClient({"bootstrap.servers": kafka}), TopicPartition(f"{prefix}transfer.commands.dlq", 0, 4)
+    admin.delete_records([taken])[taken].result(30)
+    settings = runtime_settings(kafka, letters["DATABASE_URL"]).model_copy(update={"topic_prefix": prefix})
+    # As it was before.
+    found = read_spans(settings, {Place("transfer.commands.dlq", 0): (0, 10)})
+    assert [message.offset() for _, message in found] == [4, 5, 6, 7, 8, 9]
+
+
+async def test_what_became_of_a_letter_is_known_as_long_as_it_is_there_and_for_a_week(
     kafka: str, topic_prefix: str, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SLUICE_TOPIC_PREFIX", topic_prefix)
