@@ -188,7 +188,6 @@ class _Services:
         for link in followed:
             chapter = await self._tell_linked(link, found)
             told += [link] if chapter.lines else []
-            # What a waiver was granted for is a window.
             whole.lines += chapter.lines
         subjects = [prefix for subject in (*found, *told) if (prefix := _told_of(subject, found)) is not None]
         _add(whole, await notices.tell_notices(self._notify, subjects))

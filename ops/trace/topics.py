@@ -211,7 +211,8 @@ class Record:
             envelope, data = said, said.get("data")
             body = data if isinstance(data, dict) else {}
         else:
-            envelope, body = {name.removeprefix("ce_"): text for name, text in headers.items()}, said
+            envelope = {name.removeprefix("ce_"): text for name, text in headers.items() if name.startswith("ce_")}
+            body = said
         at = datetime.fromtimestamp(message.timestamp()[1] / 1000, UTC)
         name = None if key is None else text_of(key)
         return cls(place, message.offset() or 0, at, name, headers, value, envelope, body)

@@ -160,10 +160,15 @@ def test_a_customers_life_goes_back_by_the_services_clock(tmp_path: Path) -> Non
 
 
 def test_commands_of_two_senders_with_one_id_are_two(running: Running) -> None:
+    # Headers of a sender's own are none of the envelope's.
+    own = [("id", b"7"), ("type", b"pdf"), ("source", b"post"), ("correlationid", b"8")]
     for source in ("shop", "shop", "bank"):
-        publish(running, "transfer.commands", b"{}", id_="order-7", source=source)
+        publish(running, "transfer.commands", b"{}", id_="order-7", source=source, dlq=own)
     story = asyncio.run(trace(running, Asked("order-7", datetime.now(UTC) - timedelta(days=7), timedelta(hours=1))))
     assert sorted(found.source or "" for found in story.lines) == ["bank", "shop"]
+    assert {(found.name, found.event_id, found.correlation) for found in story.lines} == {
+        ("transfer.request", "order-7", "order-7")
+    }
 
 
 def test_what_retention_has_removed_is_said(running: Running) -> None:
