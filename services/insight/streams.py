@@ -21,6 +21,7 @@ from services.insight.engine import table_of_counts
 from services.insight.model import BEGINNING, Failure, Suspicion
 from services.runtime.message import Cause
 from services.runtime.metrics import RECORDS
+from services.runtime.publisher import murmur2
 from services.runtime.service import only
 
 if TYPE_CHECKING:
@@ -91,6 +92,7 @@ class Streams:
         self._due: dict[tuple[str, str], _Due] | None = None
         self._names = set(self._rules)
         by_wallet, by_customer = shapes["transfer.events"].partitions, shapes["notify.events"].partitions
+        self._notes_in = by_wallet
         self._suspicions = app.Table(topics.SUSPICIONS, partitions=by_wallet)
         minutes = policy.counts.minutes_kept
         self.outcomes = MinuteCounts(table_of_counts(app, topics.OUTCOMES, by_wallet), minutes)
@@ -286,7 +288,10 @@ class Streams:
     def _dues(self) -> dict[tuple[str, str], _Due]:
         """Return when what is known is to be looked at, having read the table once since it was read anew."""
         if self._due is None:
-            known = {key: Suspicion.of_json(body) for key, body in self._suspicions.items()}
+            # The table may have what other workers read, too: what stood here before, and what stands by for them.
+            ours = self.partitions_of(topics.NOTES)
+            own = [key for key in self._suspicions if murmur2(key[0].encode()) % self._notes_in in ours]
+            known = {key: Suspicion.of_json(self._suspicions[key]) for key in own}
             self._due = {key: self._due_of(suspicion, key[1]) for key, suspicion in known.items()}
             self._names = {*self._rules, *(rule_name for _, rule_name in known)}
         return self._due
