@@ -10,6 +10,7 @@ from uuid import UUID
 
 import orjson
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from ops.counts import count_text
@@ -174,7 +175,7 @@ def _print_statement(out: Console, said: Mapping[str, Any]) -> None:
         for held, minor in said["posted_minor_by_currency"].items():
             out.print(f"  posted {amount_text(minor, held)}")
     else:
-        out.print(f"  {said['status']}, tier {said['tier']}, customer {said['customer_id']}")
+        out.print(f"  {said['status']}, tier {said['tier']}, customer {escape(said['customer_id'])}")
         for side in ("debit", "credit"):
             if said[f"{side}_restricted_until"]:
                 out.print(f"  {side}s are restricted until {_until(said[f'{side}_restricted_until'])}")
@@ -395,4 +396,4 @@ def _print_audit(out: Console, looked_at: str, findings: Sequence[tuple[str, lis
     for rule, rows in findings:
         out.print(f"[bold]Broken: {rule}[/bold]")
         for row in rows:
-            out.print("  " + ", ".join(f"{name} {value}" for name, value in row.items()))
+            out.print("  " + escape(", ".join(f"{name} {value}" for name, value in row.items())))

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.markup import escape
 from rich.table import Column, Table
 
 from ops.counts import count_text
@@ -82,8 +83,8 @@ def _print(out: Console, said: Accounting, goes: Broadcast | None) -> None:
     table = Table("time", "customer", "told of", "channel", "became", "why", attempts, box=None, pad_edge=False)
     for item in said.items:
         tried = "; ".join(map(_attempt, item["attempts"]))
-        became = (item["status"], item["why"] or "", tried)
-        table.add_row(moment_text(item["created_at"]), item["customer_id"], item["template"], item["channel"], *became)
+        told = (item["customer_id"], item["template"], item["channel"], item["status"], item["why"] or "", tried)
+        table.add_row(moment_text(item["created_at"]), *map(escape, told))
     out.print(Fitted(table))
     if said.accepted > len(said.items):
         out.print(f"The latest {len(said.items):,} of {said.accepted:,}; --limit lists more.")

@@ -238,4 +238,4 @@ def _print(listed: Listed, letters: Sequence[Mapping[str, Any]], states: Collect
     out.print(Fitted(table))
     counts = sorted((key, count) for key, count in listed.counts.items() if key[0] in states)
     says = ", ".join(f"{count:,} {state} ({why})" for (state, why), count in counts)
-    out.print(f"{len(listed.first):,} of {_count(listed.of(states))}: {says}.")
+    out.print(f"{len(listed.first):,} of {_count(listed.of(states))}: {escape(says)}.")

@@ -15,6 +15,7 @@ import typer
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
+from ops.errors import UserError
 from ops.lag.metrics import LagText
 from ops.lag.system import make_collector_apart
 from ops.lag.watching import Watch
@@ -32,6 +33,10 @@ if TYPE_CHECKING:
 
 _OLD_AFTER_S: Final = 60.0
 _AT_ONCE: Final = 64 * 1024
+
+
+class NotServed(UserError):
+    """The address cannot be listened at; the text says why."""
 
 
 def monitor(
@@ -112,7 +117,11 @@ async def _served(application: web.Application, host: str, port: int) -> AsyncIt
     runner = web.AppRunner(application, access_log=None, handle_signals=False)
     await runner.setup()
     try:
-        await web.TCPSite(runner, host, port).start()
+        try:
+            await web.TCPSite(runner, host, port).start()
+        except OSError as error:
+            why = str(error.strerror).rpartition(": ")[2]
+            raise NotServed(f"Nothing can listen at {host}:{port}: {why}. See --port and --host.") from error
         yield f"http://{host}:{runner.addresses[0][1]}"
     finally:
         await runner.cleanup()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import socket
 import uuid
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,7 @@ from ops.lag.model import Row, Verdict
 from ops.lag.watching import Looked, Watch
 from ops.ledger import Audited
 from ops.monitor import state as monitor_state
-from ops.monitor.serving import monitoring
+from ops.monitor.serving import NotServed, monitoring
 from ops.monitor.state import State
 from ops.pausing import begin
 from ops.running import Running
@@ -146,6 +147,16 @@ def test_a_process_that_looks_may_end_and_another_one_looks_on(kafka: str) -> No
         process = found._process
     assert process is not None
     process.wait(10)
+
+
+async def test_an_address_that_is_taken_is_one_sentence() -> None:
+    nowhere = Running("127.0.0.1:1", "postgresql://127.0.0.1:1/none", "", "real")
+    with (
+        socket.create_server(("127.0.0.1", 0)) as taken,
+        pytest.raises(NotServed, match=r"^Nothing can listen at 127\.0\.0\.1:\d+: address already in use\. See"),
+    ):
+        async with monitoring(nowhere, port=taken.getsockname()[1]):
+            pass
 
 
 class Broken:

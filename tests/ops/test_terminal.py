@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from io import StringIO
 
 import pytest
 from rich.console import Console
 from rich.table import Column, Table
 
+from ops import ledger, notices
 from ops.terminal import Fitted
+from services.notify.records import Accounting
 
 ID = "7b1ba95c-0f45-4e19-9b1f-1ae9fceb66a2"
 WHY = "its oldest record has waited for 12 min"
@@ -48,3 +51,15 @@ def test_what_may_fold_gives_way_first() -> None:
         f"{ID}  Upgrade of the ledger  2026-09-28 14:59:32{' ' * 8}its oldest record has waited for",
         f"{' ' * 88}12 min",
     ]
+
+
+def test_what_others_call_themselves_is_shown_as_it_is() -> None:
+    """A customer's id may be any text, also what would be markup, which ends nowhere."""
+    out = StringIO()
+    console = Console(file=out, width=200, highlight=False)
+    told = {"template": "transfer.settled", "channel": "sms", "status": "sent", "why": None}
+    tried = [{"gateway": "[/a]", "outcome": "failed", "why": None, "code": "[b]"}]
+    item = {"created_at": datetime(2026, 11, 23, tzinfo=UTC), "customer_id": "[/x]", **told, "attempts": tried}
+    notices._print(console, Accounting(1, 0, 1, 0, 0, 0, [item]), None)
+    ledger._print_audit(console, "1 account", [("a rule", [{"customer_id": "[/y]"}])])
+    assert {"[/x]", "[/a]:", "([b])", "[/y]"} <= set(out.getvalue().split())
