@@ -25,6 +25,7 @@ ACT = "audit"
 BEGUN = "audit begun"
 """That somebody has one run, in the log of acts: it stands there before, and also where none ends."""
 WHY = "to see whether everything adds up"
+BROKE_OFF = "It broke off by a mistake of ours: the console's log says which."
 _LOG = structlog.stdlib.get_logger(__name__)
 
 
@@ -69,6 +70,10 @@ class Audits:
             found = await audit_everything(self._running)
         except UserError as error:
             self.newest = Ran(at, who, time.monotonic() - began, None, str(error))
+            return
+        except Exception as error:  # noqa: BLE001 - a mistake is told here and by the page
+            _LOG.error("audit_broken", exc_info=error)
+            self.newest = Ran(at, who, time.monotonic() - began, None, BROKE_OFF)
             return
         self.newest = Ran(at, who, time.monotonic() - began, found)
         try:

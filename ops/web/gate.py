@@ -190,11 +190,7 @@ async def _body_of(request: Request) -> bytes:
 
 
 def _finish(site: Site, page: Page, visit: Visit, response: Response) -> None:
-    response.headers.update(HEADERS)
-    # A page for who is signed in, or of one customer's own, is nobody else's to keep.
-    response.headers.setdefault("Cache-Control", "no-store")
-    if site.settings.is_behind_https:
-        response.headers["Strict-Transport-Security"] = f"max-age={_YEAR_S}"
+    _protect(site, response)
     if (asked := language_named(visit.request.query_params.get("lang"))) is not None:
         response.set_cookie(
             "sluice_language", str(asked), _YEAR_S, secure=site.settings.is_behind_https, httponly=True, samesite="lax"
@@ -203,13 +199,21 @@ def _finish(site: Site, page: Page, visit: Visit, response: Response) -> None:
         set_cookie(response, site, "sluice_door", visit.nonce)
 
 
+def _protect(site: Site, response: Response) -> None:
+    response.headers.update(HEADERS)
+    # A page for who is signed in, or of one customer's own, is nobody else's to keep.
+    response.headers.setdefault("Cache-Control", "no-store")
+    if site.settings.is_behind_https:
+        response.headers["Strict-Transport-Security"] = f"max-age={_YEAR_S}"
+
+
 def no_such_page(site: Site) -> Callable[[Request, Exception], Awaitable[Response]]:
     """Return what answers an address that is in no line of the table."""
 
     async def answer(request: Request, _error: Exception) -> Response:
         visit = _begin(site, request)
         response = visit.page("problem.html.j2", 404, says=visit.words["problem"]["no_page"])
-        response.headers.update(HEADERS)
+        _protect(site, response)
         return response
 
     return answer

@@ -296,6 +296,8 @@ def test_signing_in_leads_to_no_other_site(site: Site, there: str) -> None:
 
 def test_an_address_that_is_none_is_a_page_with_the_same_headers(site: Site) -> None:
     answer = browser(site).get("/nothing")
+    assert all(name in answer.headers for name in HEADERS)
+    assert answer.headers["Cache-Control"] == "no-store"
     assert answer.status_code == 404
     assert "There is no such page." in answer.text
     assert "script-src 'self'" in answer.headers["Content-Security-Policy"]

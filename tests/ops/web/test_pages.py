@@ -25,11 +25,13 @@ from ops.lag.watching import Looked
 from ops.ledger import Audited
 from ops.monitor import state as monitoring_state
 from ops.running import Running
+from ops.web import auditing
 from ops.web.application import build
 from ops.web.charts import line
 from ops.web.history import SPAN_S, History
 from ops.web.known import Known, Seen
 from ops.web.links import Followed, Kind, make_link
+from ops.web.saying import said_in
 from ops.web.table import PAGES
 from ops.web.users import Role
 from ops.web.words import preferred, words_of
@@ -430,6 +432,23 @@ def test_the_public_page_says_when_it_looked_and_that_it_cannot_where_it_never_d
     assert "cannot be told just now" in answer.text
     assert "DATABASE_URL" not in answer.text
     assert "There is no maintenance" not in answer.text
+
+
+async def test_an_audit_that_breaks_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def breaking(_running: Running) -> Audited:
+        raise asyncpg.InsufficientPrivilegeError("a mistake")
+
+    monkeypatch.setattr(auditing, "audit_everything", breaking)
+    audits = auditing.Audits(Running("", "", "", "real"))
+    audits.start("li")
+    await wait_until(lambda: _is(not audits.is_running), what="its end")
+    assert audits.newest is not None
+    assert (audits.newest.found, audits.newest.problem) == (None, auditing.BROKE_OFF)
+    assert said_in(Locale.CHINESE, auditing.BROKE_OFF)
+
+
+async def _is(found: bool) -> bool:  # noqa: FBT001 - as it is asked
+    return found
 
 
 def test_no_two_pages_have_one_address() -> None:
