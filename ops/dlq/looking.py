@@ -64,7 +64,7 @@ async def first_letters(
     counts: Counter[tuple[State, str]] = Counter()
     async with connect(running, SCHEMA) as connection:
         with closing(_selected(running, selection, values=False)) as found:
-            while part := await asyncio.to_thread(list, islice(found, _AT_ONCE)):
+            while part := await _next_of(found):
                 marks = await load_marks(connection, part)
                 stand = [(letter, state_of(letter, marks)) for letter in part]
                 counts.update((state, letter.reason) for letter, state in stand)
@@ -72,6 +72,15 @@ async def first_letters(
                 if len(first) > most + _AT_ONCE:
                     first = _ordered(first, most, oldest=oldest)
     return Listed(_ordered(first, most, oldest=oldest), counts)
+
+
+async def _next_of(found: Generator[Letter]) -> list[Letter]:
+    reading = asyncio.create_task(asyncio.to_thread(list, islice(found, _AT_ONCE)))
+    try:
+        return await asyncio.shield(reading)
+    finally:
+        # Whoever is told to stop waits for it, too: what is being read cannot be closed.
+        await asyncio.wait([reading])
 
 
 def _ordered(letters: list[tuple[Letter, State]], most: int, *, oldest: bool) -> list[tuple[Letter, State]]:

@@ -6,7 +6,9 @@ import asyncio
 import base64
 import json
 import re
+import threading
 import uuid
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -32,8 +34,10 @@ from tests.ops.in_process import Done, run
 from tests.waiting import wait_for
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
+
+    from ops.dlq.letters import Letter
 
 NOW = datetime(2026, 11, 23, 8, 30, tzinfo=UTC)
 
@@ -130,6 +134,26 @@ def test_all_are_counted_and_only_those_that_are_listed_are_kept(
         assert {letter.value for letter, _ in listed.first} == {None}
         assert listed.counts == {(State.WAITING, "malformed"): 28, (State.DISCARDED, "malformed"): 2}
         assert listed.of({State.WAITING}) == 28
+
+
+async def test_a_listing_may_be_broken_off_while_it_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    reads, goes_on = threading.Event(), threading.Event()
+
+    def read(*_: Any, **__: Any) -> Iterator[Letter]:
+        reads.set()
+        goes_on.wait(10)
+        yield from ()
+
+    monkeypatch.setattr(looking, "read_letters", read)
+    monkeypatch.setattr(looking, "connect", lambda *_: nullcontext())
+    running = Running("", "", "", "real")
+    listing = asyncio.create_task(looking.first_letters(running, Selection(), {State.WAITING}, 3))
+    await asyncio.to_thread(reads.wait, 10)
+    listing.cancel()
+    await asyncio.wait([listing], timeout=0.1)
+    goes_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await listing
 
 
 def test_values_are_shown_on_demand_and_masked(unchanged: dict[str, str]) -> None:
