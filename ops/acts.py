@@ -33,6 +33,8 @@ _SQL: Final = load_queries(Path(__file__).with_suffix(".sql"))
 Why = Annotated[str, typer.Option("--why", help="Why; it stands in the log of acts.")]
 Who = Annotated[str | None, typer.Option("--who", help="Who does it; without it SLUICE_OPERATOR, or the login name.")]
 
+Yes = Annotated[bool, typer.Option("--yes", help="Do it; without this it only says what it would do.")]
+
 
 class Unnamed(UserError):
     """Nobody says who acts, or why."""

@@ -19,7 +19,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 
 from local.settings import runtime_settings
 from local.topics import config_of
-from ops.acts import SCHEMA, Who, Why, given_reason, operator, record_act
+from ops.acts import SCHEMA, Who, Why, Yes, given_reason, operator, record_act
 from ops.counts import count_text
 from ops.database import connect
 from ops.errors import UserError
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from ops.running import Running
 
 _WITHIN_S: Final = 20
+_ANSWER_WITHIN_S: Final = 25
 _LOOK_EVERY_S: Final = 0.2
 
 
@@ -64,7 +65,7 @@ def grow(
     why: Why,
     who: Who = None,
     *,
-    yes: Annotated[bool, typer.Option("--yes", help="Do it; without this it only says what it would do.")] = False,
+    yes: Yes = False,
 ) -> None:
     """Let every topic have more partitions, dead letters and insight's own, too, once nothing is under way."""
     running, out = find_running(), terminal()
@@ -80,7 +81,8 @@ def grow(
         out.print("Nothing was done: --yes does it." if fewer else "Nothing was done.")
         return
     _note(running, operator(who), "topics grow", f"{partitions} partitions", given_reason(why), {"topics": fewer})
-    for name, future in admin.create_partitions([NewPartitions(name, partitions) for name in fewer]).items():
+    more_of_each = [NewPartitions(name, partitions) for name in fewer]
+    for name, future in admin.create_partitions(more_of_each, request_timeout=_WITHIN_S).items():
         _result(future, f"{name} was not changed")
     deadline = time.monotonic() + _WITHIN_S
     while set(_counts(admin, running).values()) != {partitions}:
@@ -94,7 +96,7 @@ def settle(
     why: Why,
     who: Who = None,
     *,
-    yes: Annotated[bool, typer.Option("--yes", help="Do it; without this it only says what it would do.")] = False,
+    yes: Yes = False,
 ) -> None:
     """Have every topic kept as the contract says, where the brokers were told otherwise."""
     running, out = find_running(), terminal()
@@ -141,7 +143,7 @@ def _require_no_workers(admin: AdminClient, running: Running) -> None:
     groups = list(expected_groups(running.topic_prefix))
     for name, future in admin.describe_consumer_groups(groups, request_timeout=_WITHIN_S).items():
         try:
-            count = len(future.result(_WITHIN_S).members)
+            count = len(future.result(_ANSWER_WITHIN_S).members)
         except KafkaException as error:
             if error.args[0].code() != KafkaError.GROUP_ID_NOT_FOUND:
                 raise NotChanged(f"Who is in the group {name} is not known: {error.args[0].str()}.") from error
@@ -180,6 +182,6 @@ def _note(running: Running, who: str, what: str, about: str, why: str, detail: d
 
 def _result(future: Any, otherwise: str) -> Any:
     try:
-        return future.result(_WITHIN_S)
+        return future.result(_ANSWER_WITHIN_S)
     except KafkaException as error:
         raise NotChanged(f"{otherwise}: {error.args[0].str()}.") from error

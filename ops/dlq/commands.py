@@ -11,7 +11,7 @@ import typer
 from rich.markup import escape
 from rich.table import Column, Table
 
-from ops.acts import Who, Why, given_reason, operator
+from ops.acts import Who, Why, Yes, given_reason, operator
 from ops.counts import count_text
 from ops.dlq.acting import Act, How, ReplayPlan, discard_letters, replay_letters
 from ops.dlq.letters import text_of
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from ops.dlq.acting import Naming
     from ops.running import Running
 
-Yes = Annotated[bool, typer.Option("--yes", help="Do it; without this it only says what it would do.")]
 States = Annotated[
     State | None, typer.Option("--state", help="Only those that wait, were replayed, or were discarded.")
 ]
