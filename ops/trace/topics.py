@@ -35,6 +35,8 @@ _BEFORE: Final = timedelta(minutes=10)
 _AFTER: Final = timedelta(minutes=1)
 MOST_RECORDS: Final = 20_000
 """So many records of a topic are read around each moment, the latest of each partition."""
+MOST_LINES: Final = 1_000
+"""So many records are told of at most."""
 _MOST_SPANS: Final = 6
 _ASKED_WITHIN_S: Final = 10.0
 _KEPT: Final = {topic.name: topic.retention for topic in TOPICS}
@@ -70,12 +72,15 @@ def read(running: Running, settings: RuntimeSettings, logs: Mapping[Place, Log],
     }
     lines: list[Line] = []
     values: list[dict[str, Any]] = []
-    for one in _rounds(cut):
-        for place, message in read_spans(settings, one):
-            record = Record.of(place, message)
-            if any(_is_wanted(look_, record) for look_ in looks):
-                lines.append(record.as_line(is_real=running.clock == "real"))
-                values.append(record.body)
+    for place, message in (found for one in _rounds(cut) for found in read_spans(settings, one)):
+        record = Record.of(place, message)
+        if any(_is_wanted(look_, record) for look_ in looks):
+            if len(lines) == MOST_LINES:
+                # Such as of a word that stands in all of them.
+                notes.append(f"{MOST_LINES:,} records alone: more name it.")
+                break
+            lines.append(record.as_line(is_real=running.clock == "real"))
+            values.append(record.body)
     return Seen(lines, values, notes)
 
 

@@ -171,6 +171,16 @@ def test_commands_of_two_senders_with_one_id_are_two(running: Running) -> None:
     }
 
 
+def test_of_a_word_that_stands_in_every_record_not_all_are_told(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(topics, "MOST_LINES", 2)
+    for number in range(3):
+        publish(running, "transfer.commands", b'{"currency": "CNY"}', id_=f"e{number}")
+    seen = look(running, Look("transfer.commands", "wallet:a", frozenset({"CNY"}), now()))
+    assert (len(seen.lines), seen.notes[-1]) == (2, "2 records alone: more name it.")
+
+
 def test_what_retention_has_removed_is_said(running: Running) -> None:
     for _ in range(2):
         publish(running, "transfer.commands", f'{{"transfer_id": "{ID}"}}'.encode())
