@@ -170,7 +170,7 @@ def _print_one(out: Console, window: Mapping[str, Any]) -> None:
         out.print(f"  Reason: {escape(text)}", soft_wrap=True)
     for way in window["alternatives"]:
         out.print(f"  Instead ({escape(way['kind'])}): {escape(way['text'])}", soft_wrap=True)
-    if (gift := window.get("compensation")) is not None:
+    if (gift := window["compensation"]) is not None:
         people = count_text(window["compensated"], "person", "people")
         given = f"given to {people}, used {count_text(window['compensation_used'], 'time')}"
         out.print(f"  Compensation: {escape(gift['text'])} ({given})", soft_wrap=True)

@@ -49,13 +49,21 @@ async def list_in_force(connection: Connection) -> list[InForce]:
 async def list_open(connection: Connection) -> list[dict[str, Any]]:
     """Return the windows that customers are told of, the first to start first: each its plan, times and status."""
     rows = await connection.fetch(_QUERIES.list_open)
-    return [{**row, **orjson.loads(row["plan"])} for row in map(dict, rows)]
+    return [{**row, **_whole(row["plan"])} for row in map(dict, rows)]
 
 
 async def list_windows(connection: Connection, window_id: UUID | None, limit: int) -> list[dict[str, Any]]:
-    """Return windows, the latest to start first: `plan` as it was published, times aware."""
+    """Return windows, the latest to start first: `plan` whole, times aware."""
     rows = await connection.fetch(_QUERIES.list_windows, window_id, limit)
-    return [{**row, "plan": orjson.loads(row["plan"])} for row in map(dict, rows)]
+    return [{**row, "plan": _whole(row["plan"])} for row in map(dict, rows)]
+
+
+_LEFT_OUT: Final[dict[str, Any]] = {"reason_in": [], "alternatives": [], "compensation": None}
+
+
+def _whole(plan: str) -> dict[str, Any]:
+    """Return a plan with what it left out: few give something for the wait, and a bank's has no translations."""
+    return _LEFT_OUT | orjson.loads(plan)
 
 
 async def list_steps(connection: Connection, window_id: UUID) -> list[dict[str, Any]]:

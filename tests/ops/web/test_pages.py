@@ -35,6 +35,7 @@ from ops.web.saying import said_in
 from ops.web.table import PAGES
 from ops.web.users import Role
 from ops.web.words import preferred, words_of
+from ops.windows import read_windows
 from services.closure import model as closings
 from services.maintenance import model as windows
 from services.maintenance.decide import FUNCTIONS
@@ -225,10 +226,15 @@ async def _anybody_reads_of_what_is_not_over(site: Site, client: TestClient) -> 
     told = wait_for(lambda: text if "ICBC" in (text := client.get("/status").text) else None, what="the window")
     assert "Construction" not in told, "a rehearsal"
     assert "Bank of China" not in told, "what is over"
+    reader = signed_in(site, Role.VIEWER)
+    (window,) = [one for one in await read_windows(site.running, None, 300) if one["scope"]["banks"] == ["ICBC"]]
+    answer = reader.get(f"/windows/{window['window_id']}")
+    assert (answer.status_code, "Works" in answer.text) == (200, True), "nothing is given for the wait"
 
 
+# As the window of a bank that does not answer: without translations, and without anything for the wait.
 _PLAN = """{"title": "t", "functions": ["withdrawal"], "scope": {"banks": ["%s"], "currencies": []}, "drill": %s,
-"ends": "automatic", "treatment": "hold", "reason": "Works", "reason_in": [], "alternatives": []}"""
+"ends": "automatic", "treatment": "hold", "reason": "Works", "alternatives": []}"""
 _WINDOW = """
 insert into maintenance_window
 (window_id, content_hash, plan, starts_at, ends_at, status, revision, event_type, event_body, occurred_at)
