@@ -77,14 +77,14 @@ def _size(column: Column, console: Console, options: ConsoleOptions) -> Measurem
     return Measurement(min(_LEAST_FOLDED, most) if column.overflow == "fold" else least, most)
 
 
-def print_json(value: Any) -> None:
-    """Print a value as JSON: moments in UTC, what JSON does not know as text."""
-    print(plain_json(value))  # noqa: T201 - the command's output
+def print_json(value: Any, *, indent: int | None = 2) -> None:
+    """Print a value as JSON at once, without an indent on one line."""
+    print(plain_json(value, indent=indent), flush=True)  # noqa: T201 - the command's output
 
 
-def plain_json(value: Any) -> str:
+def plain_json(value: Any, *, indent: int | None = 2) -> str:
     """Return a value as JSON text: moments in UTC, dataclasses by their fields, what JSON does not know as text."""
-    return json.dumps(value, default=_plain, indent=2, ensure_ascii=False)
+    return json.dumps(value, default=_plain, indent=indent, ensure_ascii=False)
 
 
 def _plain(value: Any) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from itertools import groupby
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final, Never
 
 import typer
 from rich.live import Live
@@ -41,7 +41,9 @@ _COLOURS: Final = {
 def show(
     group: Annotated[str | None, typer.Argument(help="Only groups whose name contains this.")] = None,
     *,
-    watch: Annotated[bool, typer.Option("--watch", help="Look again every two seconds until Ctrl-C.")] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Look again every two seconds until Ctrl-C; with --json a line a look.")
+    ] = False,
     every: Annotated[bool, typer.Option("--all", help="Each partition, also where all is well.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -57,8 +59,8 @@ def show(
             return collector.collect()
 
     if watch:
-        _watch(look, every=every)
-        return
+        with ending_in_order("Stopped watching."):
+            _write(look) if as_json else _watch(look, every=every)
     rows = _look_until_certain(collector, look)
     if as_json:
         print_json(rows)
@@ -77,11 +79,14 @@ def _look_until_certain(collector: Collector, look: Callable[[], list[Row]]) -> 
     return rows
 
 
-def _watch(look: Callable[[], list[Row]], *, every: bool) -> None:
-    with (
-        ending_in_order("Stopped watching."),
-        Live(console=terminal(), auto_refresh=False, screen=terminal().is_terminal) as live,
-    ):
+def _write(look: Callable[[], list[Row]]) -> Never:
+    while True:
+        print_json(look(), indent=None)
+        time.sleep(_LOOK_EVERY_S)
+
+
+def _watch(look: Callable[[], list[Row]], *, every: bool) -> Never:
+    with Live(console=terminal(), auto_refresh=False, screen=terminal().is_terminal) as live:
         while True:
             live.update(_drawn(look(), every=every), refresh=True)
             time.sleep(_LOOK_EVERY_S)
@@ -108,8 +113,12 @@ def _drawn(rows: Sequence[Row], *, every: bool) -> RenderableType:
 
 
 def together(rows: Sequence[Row], worst: Row | None = None) -> Row:
-    """Return one row for several partitions of a group: all are well, unless the worst of them is given."""
+    """Return one row for several partitions of a group: all are well, unless the worst of them is given.
+
+    When they are done is known where it is known of each that has work: one that stands still may never be.
+    """
     first = rows[0]
+    etas = [row.eta_seconds for row in rows if row.lag] or [0.0]
     return Row(
         first.group,
         first.topic,
@@ -118,7 +127,7 @@ def together(rows: Sequence[Row], worst: Row | None = None) -> Row:
         lag_seconds=max(row.lag_seconds for row in rows),
         rate_in=_sum([row.rate_in for row in rows]),
         rate_out=_sum([row.rate_out for row in rows]),
-        eta_seconds=max((row.eta_seconds for row in rows if row.eta_seconds is not None), default=None),
+        eta_seconds=None if None in etas else max(eta for eta in etas if eta is not None),
         owner=None,
         verdict=Verdict.OK if worst is None else worst.verdict,
         why=next((row.why for row in rows if row.why), "") if worst is None else worst.why,

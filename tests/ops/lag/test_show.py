@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import signal
 import uuid
 from concurrent.futures import Future
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from confluent_kafka import KafkaError, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, ListConsumerGroupsResult
 
-from ops.lag import collector
+from ops.lag import collector, show
+from ops.lag.model import Row, Verdict
 from tests.ops.in_process import run
 from tests.ops.lag.test_collector import commit, make_topic
 
@@ -67,6 +70,33 @@ def test_people_see_what_is_not_ok_and_why(seen: Mapping[str, str]) -> None:
     well = next(line for line in done.stdout.splitlines() if f"{seen['TOPIC']}-done" in line)
     assert "all" in well.split()
     assert "ok" in well.split()
+
+
+def test_a_program_watches_by_a_line_a_look(seen: Mapping[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    slept: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        if len(slept) == 2:
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(show, "time", SimpleNamespace(sleep=sleep))
+    done = run(seen, ["lag", f"{seen['TOPIC']}-done", "--watch", "--json"])
+    assert (done.returncode, done.stderr) == (130, "Stopped watching.\n")
+    assert [list(row) for line in done.stdout.splitlines() for row in json.loads(line)] == [FIELDS, FIELDS]
+
+
+@pytest.mark.parametrize(
+    ("work", "done_in"),
+    [([(0, 0.0), (3, None)], None), ([(5, 2.0), (3, 8.0)], 8.0), ([(0, 0.0), (3, 8.0)], 8.0), ([(0, 0.0)], 0.0)],
+)
+def test_several_partitions_are_done_when_each_is_and_never_where_one_stands_still(
+    work: list[tuple[int, float | None]], done_in: float | None
+) -> None:
+    rows = [
+        Row("g", "t", number, lag, 0.0, 0.0, 0.0, eta, None, Verdict.OK, "") for number, (lag, eta) in enumerate(work)
+    ]
+    assert show.together(rows).eta_seconds == done_in
 
 
 def test_of_no_group_it_says_so(seen: Mapping[str, str]) -> None:
