@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
     from concurrent.futures import Future
 
+    from confluent_kafka.admin import MemberDescription  # type: ignore[attr-defined]
+
 _LIST_TIMEOUT_S: Final = 5.0
 _REQUEST_TIMEOUT_S: Final = 10.0
 _ANSWER_TIMEOUT_S: Final = 15.0
@@ -35,6 +37,8 @@ _AT_ONCE: Final = 100
 _REMEMBERED_S: Final = 60.0
 _SPACED_S: Final = 4.0
 _CONFIG_FOR_S: Final = 300.0
+_NO_TOPIC: Final = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.TOPIC_EXCEPTION})
+"""What brokers say of a topic that is not there, and of what can be the name of none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +218,7 @@ class Collector:
             try:
                 topic = future.result(_ANSWER_TIMEOUT_S)
             except KafkaException as error:
-                if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
+                if error.args[0].code() not in _NO_TOPIC:
                     raise
             else:
                 found[name] = _Topic(str(topic.topic_id), len(topic.partitions))
@@ -269,11 +273,7 @@ class Collector:
             else:
                 # One text for all that are the same: it stays in what was seen.
                 named = [(intern(f"{each.client_id}@{each.host.removeprefix('/')}"), each) for each in members]
-                owners = {
-                    (place.topic, place.partition): name
-                    for name, member in named
-                    for place in member.assignment.topic_partitions
-                }
+                owners = {place: owner for owner, member in named for place in _places_of(member)}
                 found[name] = (len(members), owners)
         return found, gone
 
@@ -331,6 +331,17 @@ def _retention(config: Mapping[str, Any]) -> _Retention:
 def _is_of_the_client(error: KafkaError) -> bool:
     """Tell whether no broker said this: none was reached, or not in time."""
     return error.code() < 0
+
+
+def _places_of(member: MemberDescription) -> Iterable[Place]:
+    """Return the partitions that a member has: what its group's leader has written, which may be anything."""
+    for place in member.assignment.topic_partitions:
+        try:
+            topic = place.topic
+        except UnicodeDecodeError:
+            continue
+        if topic:
+            yield topic, place.partition
 
 
 def batched(names: Sequence[str], size: int) -> Iterable[Sequence[str]]:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import subprocess
 import sys
 import threading
+import time
 import uuid
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from aiokafka import AIOKafkaProducer
+from aiokafka.client import AIOKafkaClient, CoordinationType
+from aiokafka.protocol.group import JoinGroupRequest, MemberAssignment, SyncGroupRequest
 from confluent_kafka import (
     Consumer,
     ConsumerGroupTopicPartitions,
@@ -60,6 +65,7 @@ while True:
 
 
 _GROUPS_AT_ONCE = 100
+_NO_NAME: Any = None
 
 
 @contextmanager
@@ -290,6 +296,46 @@ def test_members_of_every_kind_are_seen_and_a_topic_that_is_made_again_starts_an
     assert again[0].lag_seconds < old_age + 1
 
 
+async def test_whatever_a_member_is_said_to_have_everything_else_is_told(kafka: str) -> None:
+    topic = make_topic(kafka, 1)
+    _produce(kafka, topic, 1)
+    commit(kafka, topic, {f"{topic}-done": [0]})
+    had = {
+        "refused": _assigned("no topic!"),
+        "dots": _assigned("."),
+        "long": _assigned("x" * 250),
+        "unnamed": _assigned(""),
+        "other": _assigned("??").replace(b"??", b"\xff\xfe"),
+        "good": _assigned(topic),
+    }
+    client = AIOKafkaClient(bootstrap_servers=kafka)
+    await client.bootstrap()
+    try:
+        for name, assignment in had.items():
+            await _join(client, f"{topic}-{name}", assignment)
+        watcher = Collector({"bootstrap.servers": kafka}, {}, only=topic)
+        rows = await asyncio.to_thread(watcher.collect)
+    finally:
+        await client.close()
+    assert {row.group.removeprefix(f"{topic}-") for row in rows} == {"done", "good"}
+
+
+def _assigned(topic: str) -> bytes:
+    return MemberAssignment(0, [(topic, [0])], b"").encode()
+
+
+async def _join(client: AIOKafkaClient, group: str, assignment: bytes) -> None:
+    """Have a group of one member that is said to have these partitions."""
+    broker = await client.coordinator_lookup(CoordinationType.GROUP, group)
+    member = ""
+    # The brokers first say what a new member is called.
+    for _ in range(2):
+        asked = JoinGroupRequest(group, 30_000, 30_000, member, _NO_NAME, "consumer", [("range", b"")])
+        joined = await client.send(broker, asked)
+        member = joined.member_id
+    await client.send(broker, SyncGroupRequest(group, joined.generation_id, member, _NO_NAME, [(member, assignment)]))
+
+
 def test_what_an_aborted_transaction_wrote_is_no_work_and_what_an_open_one_did_is(kafka: str) -> None:
     topic = make_topic(kafka, 2)
     producer = Producer({"bootstrap.servers": kafka, "transactional.id": topic})
@@ -328,6 +374,17 @@ def test_a_record_that_does_not_say_its_time_waits_since_it_was_seen(kafka: str)
     watcher.collect()
     [row] = watcher.collect()
     assert 0 < row.lag_seconds < 30
+
+
+async def test_a_record_of_the_year_1970_is_one(kafka: str) -> None:
+    topic = make_topic(kafka, 1, type_="CreateTime", retention_ms="-1")
+    async with AIOKafkaProducer(bootstrap_servers=kafka) as producer:
+        await producer.send_and_wait(topic, b"x", timestamp_ms=0)
+    commit(kafka, topic, {topic: [0]})
+    watcher = Collector({"bootstrap.servers": kafka}, {}, only=topic)
+    [row] = await asyncio.to_thread(watcher.collect)
+    assert (row.lag, row.verdict) == (1, Verdict.STOPPED)
+    assert row.lag_seconds == pytest.approx(time.time(), abs=30)
 
 
 def _produce(brokers: str, topic: str, count: int, size: int = 1, **options: str) -> None:
