@@ -63,7 +63,8 @@ _LEFT_OUT: Final[dict[str, Any]] = {"reason_in": [], "alternatives": [], "compen
 
 def _whole(plan: str) -> dict[str, Any]:
     """Return a plan with what it left out: few give something for the wait, and a bank's has no translations."""
-    return _LEFT_OUT | orjson.loads(plan)
+    said: dict[str, Any] = orjson.loads(plan)
+    return _LEFT_OUT | said
 
 
 async def list_steps(connection: Connection, window_id: UUID) -> list[dict[str, Any]]:
