@@ -53,7 +53,12 @@ class CollectorApart:
         try:
             connection = self._connection or self._begin()
             connection.send(dict(self._paused()))
-            answer = connection.recv() if connection.poll(_ANSWERS_WITHIN_S) else "a look has not ended in time"
+            if connection.poll(_ANSWERS_WITHIN_S):
+                answer = connection.recv()
+            else:
+                # What it says later would be taken for the answer to the next look.
+                self._end()
+                answer = "a look has not ended in time"
         except (OSError, EOFError):
             answer = f"the process that looks has ended ({self._end()})"
         if isinstance(answer, str):

@@ -16,8 +16,8 @@ from confluent_kafka import Producer
 from prometheus_client.parser import text_string_to_metric_families
 
 from ops.audits import keep_audit
-from ops.lag import collector
-from ops.lag.apart import CollectorApart
+from ops.lag import apart, collector
+from ops.lag.apart import CollectorApart, LookFailed
 from ops.lag.collector import Collector
 from ops.lag.looking import look
 from ops.lag.metrics import LAG_NAMES, LagText
@@ -147,6 +147,21 @@ def test_a_process_that_looks_may_end_and_another_one_looks_on(kafka: str) -> No
         process = found._process
     assert process is not None
     process.wait(10)
+
+
+def test_a_look_that_comes_too_late_is_not_taken_for_the_next_one(kafka: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = CollectorApart({"bootstrap.servers": kafka}, {}, paused=dict)
+    monkeypatch.setattr(apart, "_ENDS_WITHIN_S", 0.1)
+    found.collect()
+    late = found._process
+    with monkeypatch.context() as patience:
+        patience.setattr(apart, "_ANSWERS_WITHIN_S", 0.0)
+        with pytest.raises(LookFailed, match="has not ended in time"):
+            found.collect()
+    assert late is not None
+    assert late.poll() is not None, "nobody waits for its answer any more"
+    found.collect()
+    found.close()
 
 
 async def test_an_address_that_is_taken_is_one_sentence() -> None:
