@@ -175,7 +175,8 @@ class Story:
         self._dice = random.Random(_SEED)  # noqa: S311 - the same story every time
         self._seen = Seen()
         self._twice = 0
-        self._closed: list[str] = []
+        self._closed: dict[str, str] = {}
+        """The cases, each with the wallet or loan that is the key of what is asked about it."""
         self._leaving: list[str] = []
         """Cases whose customers everybody has still to forget."""
         self._producer = Producer(
@@ -604,7 +605,7 @@ class Story:
 
         event = self._await(is_it, f"the clearance of {wallet}")
         self._say(sentence_of(event))
-        self._closed.append(event["case_id"])
+        self._closed[event["case_id"]] = wallet
         return str(event["case_id"])
 
     def _come(self, reader: Reader, minor: int) -> Reader:
@@ -631,13 +632,13 @@ class Story:
 
     def _apply(self, subject: str, reader: Reader, **more: Any) -> str:
         case_id = str(uuid.UUID(int=self._dice.getrandbits(128), version=4))
-        self._closed.append(case_id)
+        self._closed[case_id] = subject
         request = {"subject": subject, "reason": "No longer needed.", "applicant": reader.applicant(), **more}
         self._about_case("closure.request", case_id, **request)
         return case_id
 
     def _about_case(self, type_: str, case_id: str, **data: Any) -> None:
-        self._send(type_, case_id, {"case_id": case_id, **data}, topic="closure.commands")
+        self._send(type_, self._closed[case_id], {"case_id": case_id, **data}, topic="closure.commands")
 
     def _be_busy(self) -> None:
         count, names = 3_000, [f"customer-{number}" for number in range(40)]
@@ -713,7 +714,7 @@ class Story:
 
     def _send(self, type_: str, key: str, data: Mapping[str, Any], topic: str = "transfer.commands") -> str:
         id_ = str(uuid.UUID(int=self._dice.getrandbits(128), version=4))
-        headers: Any = encode_headers(type_, id=id_, source="demo", time=datetime.now(UTC).isoformat(), subject=key)
+        headers: Any = encode_headers(type_, id=id_, source="demo", time=self._now().isoformat(), subject=key)
         self._producer.produce(topic, key=key, value=orjson.dumps(data), headers=headers)
         self._producer.poll(0)
         return id_
@@ -805,7 +806,7 @@ class Story:
 
     def _report_closings(self) -> bool:
         """Print how the closings ended and who is forgotten; return whether all is as the story says."""
-        said: Forgotten = asyncio.run(look_at_closings(running_from(self._endpoints), self._closed))
+        said: Forgotten = asyncio.run(look_at_closings(running_from(self._endpoints), list(self._closed)))
         self._console.print(said.text, soft_wrap=True)
         return said.is_well
 

@@ -29,6 +29,11 @@ def moment_of(text: str) -> datetime:
     return moment
 
 
+def shown(text: str) -> str:
+    """Return a moment that an event says, as clocks there show it."""
+    return moment_text(moment_of(text))
+
+
 def moment_text(moment: datetime) -> str:
     """Return `2026-11-23 08:30:00`, as clocks there show it."""
     return moment.astimezone(BUSINESS_ZONE).strftime("%Y-%m-%d %H:%M:%S")

@@ -7,6 +7,7 @@ from uuid import UUID
 
 import orjson
 
+from ops.moments import moment_text
 from ops.trace.story import MOST, Chapter, Line, Look, Subject, subject_named
 from services.closure import records, trail
 
@@ -136,7 +137,7 @@ async def tell_customer(connection: Connection, customer_id: str) -> tuple[Chapt
     )
     row = await trail.read_customer(connection, customer_id)
     if row is not None and row["flagged_until"] is not None:
-        chapter.notes.append(f"Flagged as a risk until {row['flagged_until'].isoformat()}.")
+        chapter.notes.append(f"Flagged as a risk until {moment_text(row['flagged_until'])}.")
     if row is not None and row["erased_at"] is not None:
         chapter.lines.append(
             Line(row["erased_at"], SERVICE, "decision", "customer erased", customer_id, status="erased")

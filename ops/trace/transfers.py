@@ -7,6 +7,7 @@ from uuid import UUID
 
 import orjson
 
+from ops.moments import shown
 from ops.money import amount_text
 from ops.trace.story import MOST, Chapter, Line, Look, Subject, subject_named
 from services.closure.records import mask_account
@@ -77,7 +78,7 @@ def _events(record: TransferRecord) -> list[Line]:
                 why=reason.get("code"),
                 amount_minor=said.get("amount_minor"),
                 currency=said.get("currency"),
-                detail=_parties(said) if step["seq"] == 1 else _told(said),
+                detail=_parties(said) if step["seq"] == 1 else told(said),
                 correlation=record.transfer["correlation_id"],
                 event_id=f"{said['transfer_id']}.{step['seq']}",
                 said=masked(said),
@@ -97,11 +98,11 @@ def _parties(said: Mapping[str, Any]) -> str:
     return f"{said['kind']} {mask_account(said['payer'])} → {mask_account(said['payee'])}{fee}"
 
 
-def _told(said: Mapping[str, Any]) -> str | None:
-    told = [f"{name} {said[name]}" for name in _TOLD if said.get(name) is not None]
+def told(said: Mapping[str, Any]) -> str | None:
+    """Return what an event says besides the transfer itself, each by its name."""
     figures = {name: value for name, value in (said.get("reason") or {}).items() if name.endswith(("_minor", "_at"))}
-    told += [f"{name} {value}" for name, value in figures.items()]
-    return "; ".join(told) or None
+    known = {name: said[name] for name in _TOLD if said.get(name) is not None} | figures
+    return "; ".join(f"{name} {shown(what) if name.endswith('_at') else what}" for name, what in known.items()) or None
 
 
 def _entries(record: TransferRecord) -> list[Line]:

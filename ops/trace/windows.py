@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
+from ops.moments import shown
 from ops.trace.story import Chapter, Line, Look, Subject
 from services.maintenance import records, trail
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from services.runtime.database import Connection
 
@@ -33,24 +34,7 @@ async def tell_window(connection: Connection, window_id: UUID) -> Chapter:
     if window is None:
         return Chapter()
     steps = await records.list_steps(connection, window_id)
-    chapter = Chapter()
-    for step in steps:
-        said = step["body"]
-        chapter.lines.append(
-            Line(
-                at=step["occurred_at"],
-                service=SERVICE,
-                what="event",
-                name=step["type"],
-                about=str(window_id),
-                status=step["status"],
-                why=said.get("reason") if step["revision"] == 1 else None,
-                detail=f"{said['starts_at']} to {said['ends_at']}",
-                correlation=window["correlation_id"],
-                event_id=f"{window_id}.{step['revision']}",
-                said=said,
-            )
-        )
+    chapter = Chapter([line_of(window_id, step, window["correlation_id"]) for step in steps])
     moments = frozenset(step["occurred_at"] for step in steps)
     needles = frozenset({str(window_id)})
     chapter.looks = [
@@ -58,6 +42,24 @@ async def tell_window(connection: Connection, window_id: UUID) -> Chapter:
         Look("maintenance.commands.dlq", None, needles, moments),
     ]
     return chapter
+
+
+def line_of(window_id: UUID, step: Mapping[str, Any], correlation: str | None) -> Line:
+    """Return what was said of a window at one time."""
+    said = step["body"]
+    return Line(
+        at=step["occurred_at"],
+        service=SERVICE,
+        what="event",
+        name=step["type"],
+        about=str(window_id),
+        status=step["status"],
+        why=said.get("reason") if step["revision"] == 1 else None,
+        detail=f"{shown(said['starts_at'])} to {shown(said['ends_at'])}",
+        correlation=correlation,
+        event_id=f"{window_id}.{step['revision']}",
+        said=said,
+    )
 
 
 async def tell_waiver(connection: Connection, compensation_id: UUID, transfer_ids: Sequence[str]) -> Chapter:

@@ -17,15 +17,17 @@ from confluent_kafka.admin import AdminClient
 from rich.console import Console
 
 from ops.running import Running
-from ops.trace import topics
+from ops.trace import topics, transfers, windows
 from ops.trace.following import Asked, NothingKnown, asked_for, trace
 from ops.trace.show import print_story
 from ops.trace.story import Line, Look, Story, Subject
+from ops.web.saying import said_in
 from schemas.envelope import encode_headers
 from schemas.topics import TOPICS
 from services.closure import trail as closure
 from services.maintenance import trail as maintenance
 from services.notify import trail as notify
+from services.notify.model import Locale
 from services.runtime.topics import TopicMissing
 from services.transfer import records
 from services.transfer import trail as transfer
@@ -150,6 +152,19 @@ def test_a_dead_letter_is_found_in_any_partition_with_its_reason(running: Runnin
     assert (found.what, found.why, found.service) == ("dead letter", "malformed", "transfer")
     assert found.at == datetime(2026, 11, 23, 8, 30, tzinfo=UTC)
     assert (found.detail or "").startswith("payee: is missing (transfer.commands.dlq/")
+
+
+def test_every_time_is_the_one_that_clocks_there_show() -> None:
+    starts_at, ends_at = "2026-09-28T06:59:28.522800Z", "2026-09-28T07:59:28Z"
+    step = {"occurred_at": datetime.now(UTC), "type": "window.started", "status": "started", "revision": 2}
+    body = {"starts_at": starts_at, "ends_at": ends_at}
+    lasts = windows.line_of(uuid.UUID(ID), step | {"body": body}, "order-1").detail
+    assert lasts == "2026-09-28 14:59:28 to 2026-09-28 15:59:28"
+    assert said_in(Locale.CHINESE, lasts) == "2026-09-28 14:59:28 至 2026-09-28 15:59:28"
+    said = {"refund_due_on": "2026-10-09", "reason": {"code": "maintenance", "available_at": ends_at}}
+    told = transfers.told(said)
+    assert told == "refund_due_on 2026-10-09; available_at 2026-09-28 15:59:28"
+    assert said_in(Locale.CHINESE, told) == "退款期限 2026-10-09；可用时间 2026-09-28 15:59:28"
 
 
 def test_a_customers_life_goes_back_by_the_services_clock(tmp_path: Path) -> None:
