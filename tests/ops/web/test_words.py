@@ -218,6 +218,7 @@ def test_no_template_has_a_text_of_its_own() -> None:
     for path in (ROOT / "ops/web/templates").glob("*.j2"):
         text = re.sub(r"\{#.*?#\}|\{%.*?%\}|\{\{.*?\}\}", "", path.read_text("utf-8"), flags=re.DOTALL)
         assert english_in(text) == [], path.name
+        assert "." not in re.sub(r"<[^>]*>", "", text), f"{path.name}: Chinese sentences end otherwise"
         # What is English alone is said by one macro, which the words above leave nothing to.
         assert path.name == "parts.html.j2" or not re.search(r'<(?!input)\w+[^>]* lang="en"', text), path.name
         # Ids, and raw data, are no language's; what an act was about may be a sentence.
