@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from services.insight import metrics as counts
 from tests.ops.alerts.cases import CASES
 from tests.ops.alerts.exported import exported_names
 
@@ -53,6 +54,9 @@ def test_the_dashboard_is_complete_and_found_by_its_source() -> None:
     rows = [panel["title"] for panel in DASHBOARD["panels"] if panel["type"] == "row"]
     for title in ("Lag", "Throughput", "Outcomes", "What went wrong", "Gateways", "Outbox and timers"):
         assert title in rows
+    shown = " ".join(expressions(DASHBOARD))
+    for counted in (counts.OUTCOMES, counts.DELIVERIES, counts.FLAGGED, counts.FLAGS):
+        assert counted._name in shown, "what insight counts is looked at"
     sources = yaml.safe_load((ALERTS / "grafana/provisioning/datasources/prometheus.yml").read_text("utf-8"))
     used = {panel["datasource"]["uid"] for panel in DASHBOARD["panels"] if "datasource" in panel}
     assert used == {source["uid"] for source in sources["datasources"]}
