@@ -253,6 +253,12 @@ def test_every_page_fits_and_is_named_for_those_who_do_not_see_it(
             )
             assert unnamed == 0, path
             assert page.locator("table:not(:has(caption)), th:not([scope])").count() == 0
+            assert not [text for text in page.locator("main td").all_inner_texts() if text.startswith(("–:", ": "))], (
+                path
+            )
+        above = page.locator("header .languages, header .who > span, header .who > form").all()
+        middles = {round(box["y"] + box["height"] / 2) for each in above if (box := each.bounding_box()) is not None}
+        assert max(middles) - min(middles) < 20, "the way out stands beside who is signed in"
         page.keyboard.press("Tab")
         expect(page.locator(".skip")).to_be_focused()
         page.keyboard.press("Enter")
