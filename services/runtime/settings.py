@@ -136,4 +136,6 @@ def describe(error: ValidationError) -> str:
     first = error.errors(include_input=False, include_url=False, include_context=False)[0]
     reason = first["msg"].removeprefix("Value error, ")
     name = "_".join(str(part) for part in first["loc"]).upper()
+    if first["type"] == "missing":
+        return f"The setting {name} is missing."
     return f"The setting {name} is wrong: {reason}." if name else f"The settings are wrong: {reason}."

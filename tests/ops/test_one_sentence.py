@@ -60,6 +60,12 @@ def test_an_address_that_is_none(command: str, address: str) -> None:
     assert "geheim" not in said
 
 
+def test_a_setting_that_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLUICE_HOME", str(tmp_path))
+    said = refusal(["console"], kafka=NOBODY, database="postgresql://u:p@127.0.0.1:1/x")
+    assert said == "The setting SLUICE_CONSOLE_KEY is missing.\n"
+
+
 def test_a_database_that_answers_and_refuses(postgres_dsn: str) -> None:
     said = refusal(["audit"], kafka=NOBODY, database=with_database(postgres_dsn, "nowhere"))
     assert "refuses" in said
