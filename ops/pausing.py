@@ -40,7 +40,8 @@ class AlreadySo(UserError):
 def pause(service: _Service, why: Why, who: Who = None) -> None:
     """Have every worker of a service take no record and no timer from its next batch on, until `sluice resume`."""
     began = asyncio.run(begin(find_running(), _checked(service), operator(who), given_reason(why)))
-    terminal().print(f"{service} is {began}. It stays in its group, and goes on with `sluice resume {service}`.")
+    end = f"sluice resume {service} --why TEXT"
+    terminal().print(f"{service} is {began}. It stays in its group, and goes on with `{end}`.")
 
 
 def resume(service: _Service, why: Why, who: Who = None) -> None:

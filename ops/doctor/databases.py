@@ -93,7 +93,9 @@ async def _schema(running: Running, schema: str, folders: Sequence[Path], master
             checks = [ok("migrations", f"{schema}: all are applied, none was changed since")]
             checks += await _rights(connection, schema)
             if schema in WORKERS and (pause := await load_pause(connection)) is not None:
-                checks.append(advice("services", f"{schema} is {pause}", f"`sluice resume {schema}` when it is over"))
+                checks.append(
+                    advice("services", f"{schema} is {pause}", f"`sluice resume {schema} --why TEXT` when it is over")
+                )
             if schema in _SEALED_BY:
                 checks += await _keys(connection, schema, master_key)
             return checks

@@ -37,6 +37,7 @@ def test_each_act_is_done_once_and_logged(named: Mapping[str, str]) -> None:
     done = run(named, ["pause", "transfer", "--why", "the bank asked", "--who", "an operator"])
     assert done.returncode == 0, done.stderr
     assert "transfer is paused by an operator: the bank asked" in done.stdout
+    assert "`sluice resume transfer --why TEXT`" in done.stdout
     again = run(named, ["pause", "transfer", "--why", "me too", "--who", "another"])
     assert again.returncode == 1
     assert "paused by an operator: the bank asked" in again.stderr
