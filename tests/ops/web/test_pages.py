@@ -208,6 +208,7 @@ async def _the_monitor_s_audit_is_shown(site: Site, client: TestClient) -> None:
         r"The monitor[^<]*s newest audit</h2>\s*<p class=\"note bad\"><b>✕ Something does not add up", told
     )
     assert re.search(r"<li>[^<]+: \d+</li>", told)
+    assert told.index("<dt>accounts") < told.index("<dt>events told") < told.index("<dt>windows"), "as the command says"
     assert english_in(client.get("/audit", params={"lang": "zh"}).text) == []
     client.get("/audit", params={"lang": "en"})
     await keep_audit(site.running, Audited({"accounts": 4_711}, ()), 1.25)
