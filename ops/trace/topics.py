@@ -243,8 +243,9 @@ class Record:
         own_time = self.headers.get("dlq-time") if is_letter else self.envelope.get("time")
         at = self.at if is_real and not is_letter else _moment(own_time, self.at)
         body: Any = mask(None, "", self.body)
-        reason = self.body.get("reason")
-        code = reason.get("code") if isinstance(reason, dict) else None
+        reason, rule = self.body.get("reason"), self.body.get("rule")
+        # What insight suspects somebody of is the name of a rule.
+        code = reason.get("code") if isinstance(reason, dict) else rule if isinstance(rule, str) else None
         detail = (
             f"from {self.envelope.get('source') or 'nobody'}, {self.place.topic}/{self.place.partition}/{self.offset}"
         )

@@ -144,6 +144,13 @@ def test_a_command_is_found_by_its_key_and_personal_data_are_masked(running: Run
     assert other.correlation == "e2"
 
 
+def test_a_flag_says_by_which_rule(running: Running) -> None:
+    said = {"customer_id": "c7", "rule": "many_failures", "until": "2026-11-23T08:30:00Z"}
+    publish(running, "risk.events", json.dumps(said).encode(), key="c7", type="risk.flagged")
+    (found,) = look(running, Look("risk.events", "c7", frozenset({"c7"}), now())).lines
+    assert (found.what, found.name, found.why) == ("event", "risk.flagged", "many_failures")
+
+
 def test_a_dead_letter_is_found_in_any_partition_with_its_reason(running: Running) -> None:
     dlq = [("dlq-reason", b"malformed"), ("dlq-detail", b"payee: is missing"), ("dlq-service", b"transfer")]
     dlq.append(("dlq-time", b"2026-11-23T08:30:00.000Z"))
