@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import codecs
 import json
 import os
 from decimal import Decimal
@@ -70,11 +71,19 @@ def _value(value: bytes | None) -> dict[str, Any]:
         return {"value": None}
     try:
         found = orjson.loads(value)
-        is_given_back = isinstance(found, dict) and _exactly(orjson.dumps(found)) == _exactly(value)
-    except (orjson.JSONDecodeError, orjson.JSONEncodeError, RecursionError):
-        is_given_back = False
+    except orjson.JSONDecodeError:
+        found = None
     # What JSON would not give back as it was is kept byte for byte.
-    return {"value": found} if is_given_back else {"value_base64": base64.b64encode(value).decode()}
+    is_kept = isinstance(found, dict) and _is_given_back(found, value)
+    return {"value": found} if is_kept else {"value_base64": base64.b64encode(value).decode()}
+
+
+def _is_given_back(found: Any, value: bytes) -> bool:
+    """Tell whether what was read of a JSON text says all that the text does."""
+    try:
+        return bool(_exactly(orjson.dumps(found)) == _exactly(value))
+    except (orjson.JSONEncodeError, RecursionError):
+        return False
 
 
 def _exactly(value: bytes) -> Any:
@@ -86,7 +95,8 @@ def read_repairs(path: Path, letters: Sequence[Letter]) -> list[Record]:
     """Return a mended record for each line, of letters among these; raises BadRepair."""
     by_id = {letter.id: letter for letter in letters}
     try:
-        lines = path.read_bytes().splitlines()
+        # Some editors begin a file with a mark of their own.
+        lines = path.read_bytes().removeprefix(codecs.BOM_UTF8).splitlines()
     except OSError as error:
         raise BadRepair(f"{path} cannot be read: {error.strerror}.") from error
     records: dict[str, Record] = {}
@@ -106,9 +116,11 @@ def _record(where: str, line: bytes, letters: dict[str, Letter]) -> Record:
         said = orjson.loads(line)
     except orjson.JSONDecodeError as error:
         raise BadRepair(f"{where} is no JSON: {error}.") from error
+    if not _is_given_back(said, line):
+        raise BadRepair(f"{where} says a name twice, or is too deep, or has a number of more digits than are kept.")
     if not isinstance(said, dict) or not said.keys() <= _FIELDS or not {"id", "headers"} <= said.keys():
         raise BadRepair(f'{where} must have "id", "headers" and "value" or "value_base64", and nothing else.')
-    letter = letters.get(said["id"])
+    letter = letters.get(said["id"]) if isinstance(said["id"], str) else None
     if letter is None:
         raise BadRepair(f"{where} is about {said['id']!r}, which is not among the letters that were asked for.")
     return Record(letter, _bytes(where, said), _headers(where, said["headers"], letter))
@@ -142,10 +154,9 @@ def _headers(where: str, said: Any, letter: Letter) -> Headers:
 
 def _is_header(pair: Any) -> bool:
     match pair:
-        case (str(), str() | None):
-            return True
-        case (str(), {"base64": str()}):
-            return True
+        case (str() as name, str() | None | {"base64": str()}):
+            # The client's names end there.
+            return "\0" not in name
         case _:
             return False
 

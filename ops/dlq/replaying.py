@@ -15,7 +15,9 @@ from ops.dlq.letters import REPLAY_OF, logs_of, read_spans, text_of
 from ops.dlq.marks import Busy, Mark, State, finish_replays, forget_replays, record_marks
 from ops.errors import UserError
 from schemas.topics import DEAD_LETTER_SUFFIX, TOPICS
+from services.runtime.dead_letters import message_bytes
 from services.runtime.kafka import admin_options
+from services.runtime.message import Lane, Outgoing
 from services.runtime.topics import Place
 
 if TYPE_CHECKING:
@@ -76,6 +78,12 @@ class NoSuchPlace(UserError):
     exit_code = 1
 
 
+class TooLarge(UserError):
+    """A record would be larger than the brokers take."""
+
+    exit_code = 1
+
+
 class Replayer:
     """Replays records in parts: noted before they are written, and noted again once the brokers have them."""
 
@@ -85,7 +93,7 @@ class Replayer:
         self._connection = connection
 
     async def check(self, records: Sequence[Record]) -> None:
-        """Raise NoSuchPlace where a record cannot be written to where it came from, before anything is written."""
+        """Raise NoSuchPlace or TooLarge where a record cannot be written as it is, before anything is written."""
         targets = {letter: self._target(letter) for record in records for letter in record.letters}
         for letter, place in targets.items():
             # Who can write dead letters must not have others write where they please.
@@ -93,6 +101,16 @@ class Replayer:
                 raise NoSuchPlace(
                     f"{letter.id} came from {place.topic}, which is none of Sluice's topics: its publisher must send "
                     "it again. `sluice dlq discard` sets it aside."
+                )
+        limit = self._settings.max_message_bytes
+        for record in records:
+            place = targets[record.letter]
+            lane = Lane(place.topic, place.partition)
+            size = message_bytes(Outgoing(lane, place.topic, record.letter.key, record.value, _written(record)))
+            if size > limit:
+                raise TooLarge(
+                    f"{record.letter.id} would have {size:,} bytes, and the brokers take {limit:,}: mend it to be "
+                    "shorter, or `sluice dlq discard` sets it aside."
                 )
         if targets:
             await self._logs(targets)
@@ -155,7 +173,7 @@ class Replayer:
         failures: list[object] = []
         for record in records:
             place = targets[record.letter]
-            headers: Any = [*record.headers, *((REPLAY_OF, letter.id.encode()) for letter in record.letters)]
+            headers: Any = _written(record)
             producer.produce(
                 self._settings.topic_prefix + place.topic,
                 key=record.letter.key,
@@ -189,13 +207,19 @@ class Replayer:
 
     def _producer(self) -> Producer:
         options: dict[str, Any] = admin_options(self._settings, "sluice.dlq")
-        own = {"enable.idempotence": True, "message.timeout.ms": _WRITTEN_WITHIN_S * 1_000, "log_level": 0}
+        own: dict[str, Any] = {"enable.idempotence": True, "message.timeout.ms": _WRITTEN_WITHIN_S * 1_000}
+        own |= {"message.max.bytes": self._settings.max_message_bytes, "log_level": 0}
         return Producer({**options, **own})
 
     @staticmethod
     def _target(letter: Letter) -> Place:
         topic, partition, _ = letter.original
         return Place(topic, letter.partition if partition is None else partition)
+
+
+def _written(record: Record) -> list[tuple[str, bytes | None]]:
+    """Return the headers that a record is written with: its own, and the letters that it was."""
+    return [*record.headers, *((REPLAY_OF, letter.id.encode()) for letter in record.letters)]
 
 
 def _headers_of(message: Any) -> list[tuple[str, bytes | None]]:

@@ -317,7 +317,12 @@ def test_mended_records_are_replayed_and_keep_their_id_and_key(letters: dict[str
     assert len(lines) == 29
     assert lines[-1] == {"id": "transfer.commands.dlq/1/9", "headers": {"ce_id": "28"}, "value_base64": "ew=="}
     mended = [{"id": line["id"], "headers": line["headers"], "value": {"amount_minor": 1}} for line in lines[-2:]]
-    file.write_text("\n".join(json.dumps(line) for line in mended))
+    too_long = json.dumps(mended[0] | {"value": "x" * 1_000_000})
+    file.write_text(f"{too_long}\n{json.dumps(mended[1])}")
+    done = sluice(letters, ["replay", "--repaired", str(file), "--yes", "--why", "their bug"])
+    assert (done.returncode, "brokers take 1,000,000" in done.stderr) == (1, True)
+    # As another system's editor writes it.
+    file.write_text("\ufeff" + "\r\n".join(json.dumps(line) for line in mended))
     done = sluice(letters, ["replay", "--repaired", str(file), "--yes", "--why", "their bug"])
     assert done.returncode == 0, done.stderr
     written = replayed(letters)
@@ -344,6 +349,10 @@ BAD_LINES = {
     '{"id": "ID", "value": {}}': "must have",
     '{"id": "transfer.commands.dlq/0/77", "headers": {}, "value": 1}': "not among the letters",
     "nothing": "no JSON",
+    '{"id": ["ID"], "headers": {"ce_id": "27"}, "value": {}}': "not among the letters",
+    '{"id": "ID", "headers": {"ce_id": "27", "a\\u0000b": "x"}, "value": {}}': "must be texts by name",
+    '{"id": "ID", "headers": {"ce_id": "27"}, "value": {"amount_minor": 1, "amount_minor": 2}}': "says a name twice",
+    '{"id": "ID", "headers": {"ce_id": "27"}, "value": {"amount_minor": 12345678901234567890123}}': "more digits",
 }
 
 
