@@ -36,7 +36,10 @@ def build(site: Site) -> Starlette:
 
     routes: list[Route] = [guarded(site, page) for page in PAGES]
     handlers = {404: no_such_page(site), 405: no_such_page(site), 500: broken}
-    return Starlette(routes=routes, exception_handlers=handlers, lifespan=noting)
+    application = Starlette(routes=routes, exception_handlers=handlers, lifespan=noting)
+    # To an address that it would make of the request's `Host`, and without our headers.
+    application.router.redirect_slashes = False
+    return application
 
 
 async def _note(site: Site) -> None:

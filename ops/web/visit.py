@@ -121,7 +121,8 @@ class Visit:
 
     def _address_in(self, language: Locale) -> str:
         query = [(name, value) for name, value in self.request.query_params.multi_items() if name != "lang"]
-        return f"{self.request.url.path}?{urlencode([*query, ('lang', str(language))])}"
+        # Of this page, whatever its path: one that begins with two slashes would be another host.
+        return f"?{urlencode([*query, ('lang', str(language))])}"
 
 
 def _written(text: str) -> str:

@@ -302,3 +302,7 @@ def test_an_address_that_is_none_is_a_page_with_the_same_headers(site: Site) -> 
     assert "There is no such page." in answer.text
     assert "script-src 'self'" in answer.headers["Content-Security-Policy"]
     assert "unsafe" not in answer.headers["Content-Security-Policy"]
+    assert browser(site).get("/lag/").headers["Content-Security-Policy"] == answer.headers["Content-Security-Policy"]
+    elsewhere = browser(site).get("http://testserver//evil.example/")
+    assert elsewhere.status_code == 404
+    assert 'href="//' not in elsewhere.text
