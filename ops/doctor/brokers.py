@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
@@ -59,14 +60,18 @@ def _topics(admin: AdminClient, prefix: str, counts: Mapping[str, int]) -> Itera
     if missing:
         yield wrong("topics", f"missing: {', '.join(missing)}", "`sluice topics create` makes them")
     there = [topic for topic in TOPICS if prefix + topic.name in counts]
-    sizes = {counts[prefix + topic.name] for topic in there}
+    sizes = Counter(counts[prefix + topic.name] for topic in there)
     if len(sizes) > 1:
-        said = ", ".join(f"{prefix}{topic.name} {counts[prefix + topic.name]}" for topic in there)
-        yield wrong("topics", f"partition counts differ: {said}", "change them by a drain (docs/operations.md)")
+        [(usual, _)] = sizes.most_common(1)
+        named = {prefix + topic.name: counts[prefix + topic.name] for topic in there}
+        said = ", ".join(f"{name} {count}" for name, count in named.items() if count != usual)
+        todo = "change them by a drain (docs/operations.md)"
+        yield wrong("topics", f"partition counts differ: {said}, all others {usual}", todo)
     otherwise = list(_kept_otherwise(admin, {prefix + topic.name: config_of(topic) for topic in there}))
     yield from otherwise
     if not missing and not otherwise and len(sizes) == 1:
-        yield ok("topics", f"{len(there)} topics of {count_text(sizes.pop(), 'partition')}, kept as the contract says")
+        [size] = sizes
+        yield ok("topics", f"{len(there)} topics of {count_text(size, 'partition')}, kept as the contract says")
 
 
 def _kept_otherwise(admin: AdminClient, wanted: Mapping[str, Mapping[str, str]]) -> Iterator[Check]:

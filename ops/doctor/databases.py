@@ -63,6 +63,9 @@ def _about_server(row: Any, before: float, after: float) -> Iterator[Check]:
         yield wrong("engines", version, "the services need PostgreSQL 17 or newer")
     else:
         yield ok("engines", version)
+    if row["is_read_only"]:
+        todo = "name the primary in DATABASE_URL, or set default_transaction_read_only = off for the services' role"
+        yield wrong("engines", "PostgreSQL takes no changes from here: a replica, or all is to be read only", todo)
     if not row["syncs"]:
         yield wrong("engines", "PostgreSQL: fsync is off", "set it on: a crash of the machine would lose money")
     if row["recycles_log"]:

@@ -7,6 +7,7 @@ select
     clock_timestamp() as now,
     current_setting('wal_recycle')::boolean as recycles_log,
     current_setting('fsync')::boolean as syncs,
+    current_setting('transaction_read_only')::boolean as is_read_only,
     has_function_privilege('pg_switch_wal()', 'execute') as may_switch_log,
     pg_has_role('pg_read_all_stats', 'usage') as may_see_others,
     pg_database_size(current_database()) as bytes

@@ -69,6 +69,8 @@ def test_topics_that_are_missing_or_otherwise_are_named(kafka: str, database: st
     admin = AdminClient({"bootstrap.servers": kafka})
     gone, short = f"{topic_prefix}risk.events", f"{topic_prefix}transfer.events"
     admin.delete_topics([gone])[gone].result(30)
+    larger = f"{topic_prefix}account.states"
+    admin.create_partitions([NewPartitions(larger, PARTITIONS + 1)])[larger].result(30)
     kept = ConfigEntry("retention.ms", "60000", incremental_operation=AlterConfigOpType.SET)
     resource = ConfigResource(ResourceType.TOPIC, short, incremental_configs=[kept])
     admin.incremental_alter_configs([resource])[resource].result(30)
@@ -76,12 +78,14 @@ def test_topics_that_are_missing_or_otherwise_are_named(kafka: str, database: st
     def is_broken() -> bool:
         asked = ConfigResource(ResourceType.TOPIC, short)
         value = admin.describe_configs([asked])[asked].result(30)["retention.ms"].value
-        return value == "60000" and gone not in admin.list_topics(timeout=10).topics
+        topics = admin.list_topics(timeout=10).topics
+        return value == "60000" and gone not in topics and len(topics[larger].partitions) > PARTITIONS
 
     wait_for(is_broken, what="the brokers to know")
     checks = check_brokers(Running(kafka, database, topic_prefix, "real"))
     assert found(checks, "topics") == [
         f"missing: {gone}",
+        f"partition counts differ: {larger} {PARTITIONS + 1}, all others {PARTITIONS}",
         f"{short}: retention.ms is 60000, not 2592000000",
     ]
     [altering] = [check.todo for check in checks if "retention.ms" in check.found]
@@ -141,6 +145,7 @@ async def test_a_role_that_may_too_little_is_named(kafka: str, database: str) ->
             await connection.execute(f"grant usage on schema {schema} to {role}")
             await connection.execute(f"grant all on all tables in schema {schema} to {role}")
         await connection.execute(f"revoke delete on transfer.outbox from {role}")
+        await connection.execute(f"alter role {role} set default_transaction_read_only = on")
         address = database.partition("@")[2]
         checks = await check_database(Running(kafka, f"postgresql://{role}:x@{address}", "", "real"), {})
     finally:
@@ -148,6 +153,7 @@ async def test_a_role_that_may_too_little_is_named(kafka: str, database: str) ->
         await connection.execute(f"drop role {role}")
         await connection.close()
     assert found(checks, "permissions") == ["transfer: the role lacks delete on outbox"]
+    assert found(checks, "engines") == ["PostgreSQL takes no changes from here: a replica, or all is to be read only"]
     assert any("pg_switch_wal" in said for said in found(checks, "permissions", State.ADVICE))
 
 
