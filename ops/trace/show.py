@@ -10,6 +10,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from ops.errors import UserError
 from ops.moments import moment_text
 from ops.money import amount_text
 from ops.running import find_running
@@ -28,6 +29,10 @@ _WORTH_SAYING: Final = timedelta(seconds=1)
 _SHORT: Final = 8
 
 
+class NoId(UserError):
+    """What is asked about has no id."""
+
+
 def show(
     id: Annotated[  # noqa: A002 - the command's word
         str, typer.Argument(help="Of a transfer, refund, case, window, clearance, customer, notice, event or command.")
@@ -40,6 +45,8 @@ def show(
     as_json: Json = False,
 ) -> None:
     """Print everything that happened to one thing, in time order."""
+    if not id.strip():
+        raise NoId("Say of what: an id of what `sluice trace --help` lists.")
     running = find_running()
     asked = asked_for(running, id.strip(), timedelta(days=days), timedelta(hours=within))
     story = asyncio.run(trace(running, asked))

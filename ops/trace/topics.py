@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 import orjson
@@ -318,4 +320,15 @@ def _is_wanted(look_: Look, record: Record) -> bool:
     if look_.topic != record.place.topic or (look_.types and not record.type.startswith(look_.types)):
         return False
     names = {record.id, str(record.envelope.get("correlationid") or "")}
-    return not look_.needles.isdisjoint(names) or any(needle.encode() in record.value for needle in look_.needles)
+    return not look_.needles.isdisjoint(names) or says(record.value, look_.needles)
+
+
+def says(value: bytes, ids: frozenset[str]) -> bool:
+    """Tell whether one of the ids stands in a record whole: one customer's may be the beginning of another's."""
+    return any(id_.encode() in value for id_ in ids) and _whole(ids).search(value) is not None
+
+
+@lru_cache(maxsize=1_024)
+def _whole(ids: frozenset[str]) -> re.Pattern[bytes]:
+    said = b"|".join(re.escape(id_.encode()) for id_ in sorted(ids))
+    return re.compile(rb"(?<![\w-])(?:" + said + rb")(?![\w-])")

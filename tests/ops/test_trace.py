@@ -31,6 +31,7 @@ from services.notify.model import Locale
 from services.runtime.topics import TopicMissing
 from services.transfer import records
 from services.transfer import trail as transfer
+from tests.ops.in_process import run
 from tests.waiting import wait_for
 
 if TYPE_CHECKING:
@@ -236,6 +237,23 @@ def test_an_id_that_only_a_topic_knows_is_searched_and_one_that_nobody_knows_end
     with pytest.raises(NothingKnown, match="Nothing is known of 'nobody'") as refused:
         asyncio.run(trace(running, Asked("nobody", asked.since, asked.within)))
     assert refused.value.exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("id_", "found"),
+    [("a1", True), ("wallet:a1", True), (ID, True), ("a", False), ("1", False), ("_", False), ("-1", False)],
+)
+def test_an_id_is_not_found_in_others_that_begin_or_end_like_it(id_: str, *, found: bool) -> None:
+    value = json.dumps(
+        {"customer_id": "a1", "of": f"case.{ID}.x", "wallet": "wallet:a1", "kind": "top_up", "n": "b-11"}
+    )
+    assert topics.says(value.encode(), frozenset({id_, "another"})) == found
+
+
+def test_of_no_id_nothing_is_told() -> None:
+    done = run({}, ["trace", " "])
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "Say of what" in done.stderr
 
 
 # --- Tables ---
