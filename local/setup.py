@@ -93,7 +93,7 @@ def make_tables() -> None:
     """Bring every service's schema up to date in the running system's database."""
     load_local_settings()
     asyncio.run(_migrate(find_running().database))
-    terminal().print(f"The tables are up to date: {', '.join(WORKERS)}.")
+    terminal().print(f"The tables are up to date: {', '.join(SCHEMAS)}.")
 
 
 def main() -> int:
