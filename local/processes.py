@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import signal
+import sys
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -57,6 +58,33 @@ class Slot:
         """Return the last line that the process logged; empty when it said nothing."""
         lines = self.last_words.decode("utf-8", "replace").splitlines()
         return lines[-1] if lines else ""
+
+
+class _Log(RotatingFileHandler):
+    """A log that says once that it cannot be written, and is written again when it can."""
+
+    terminator = ""
+
+    def __init__(self, path: Path, tell: Callable[[str], None]) -> None:
+        super().__init__(path, maxBytes=_LOG_BYTES, backupCount=2, delay=True)
+        self._tell = tell
+        self._is_failing = False
+
+    def flush(self) -> None:
+        """Note that it can be written."""
+        super().flush()
+        if self.stream is not None:
+            self._is_failing = False
+
+    def handleError(self, _record: logging.LogRecord) -> None:  # noqa: N802 - the library's name
+        """Let go of what could not be written, so that it does not pile up in memory."""
+        if not self._is_failing:
+            self._is_failing = True
+            self._tell(f"{self.baseFilename} cannot be written: {sys.exc_info()[1]}; what it misses is lost")
+        stream, self.stream = self.stream, None
+        with suppress(OSError):
+            if stream is not None:
+                stream.close()
 
 
 class Keeper:
@@ -115,8 +143,7 @@ class Keeper:
                     self._on_change()
 
     async def _write_log(self, output: asyncio.StreamReader | None) -> None:
-        handler = RotatingFileHandler(self._slot.log, maxBytes=_LOG_BYTES, backupCount=2)
-        handler.terminator = ""
+        handler = _Log(self._slot.log, self._tell)
         try:
             # Not by lines: one may be longer than what a reader holds.
             while output is not None and (chunk := await output.read(_CHUNK_BYTES)):

@@ -34,6 +34,7 @@ from local.settings_check import check_settings
 from local.setup import WORKERS, set_up
 from local.temporary import temporary_folder
 from ops.errors import UserError
+from ops.running import is_alive
 from ops.terminal import terminal
 
 if TYPE_CHECKING:
@@ -165,9 +166,10 @@ def _only_one(home: Path) -> Iterator[None]:
 
 
 def _who_runs(home: Path) -> str:
-    with suppress(FileNotFoundError, json.JSONDecodeError):
-        pid = json.loads((home / "run.json").read_text())["pid"]
-        return f"Sluice already runs here, as process {pid}; its endpoints are in {home / 'run.json'}."
+    with suppress(OSError, ValueError, KeyError):
+        said = json.loads((home / "run.json").read_text())
+        if is_alive(said):
+            return f"Sluice already runs here, as process {said['pid']}; its endpoints are in {home / 'run.json'}."
     return f"Sluice is starting or stopping here just now; its data are in {home}."
 
 
@@ -357,7 +359,8 @@ class _System:
         began = time.monotonic()
         try:
             await asyncio.wrap_future(self._thread.submit(engine.restart))
-        except EngineError as error:
+        except (EngineError, OSError) as error:
+            # A full disk, too, has room again some time.
             _say(str(error), style="red")
             await self._is_told_to_stop_within(_REVIVE_AGAIN_AFTER_S)
         else:
@@ -382,7 +385,11 @@ class _System:
         if self._is_ready and not self._stopping.is_set():
             text = json.dumps(self._endpoints(), indent=2) + "\n"
             for path in self._places:
-                write_privately(path, text)
+                try:
+                    write_privately(path, text)
+                except OSError as error:
+                    # Written again at the next change; what runs is not to end of it.
+                    _say(f"{path} cannot be written: {error.strerror}", style="red")
 
     def _endpoints(self) -> dict[str, Any]:
         # A process that just ended stays listed until the next takes its place.

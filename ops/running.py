@@ -85,8 +85,17 @@ def _places() -> list[Path]:
 def _read(path: Path) -> Running | None:
     try:
         said = json.loads(path.read_text())
-        # A killed run leaves its file behind, and another process may have its number by now.
-        is_alive = abs(psutil.Process(said["pid"]).create_time() - said["started"]) < 1
-        return running_from(said) if is_alive else None
-    except (OSError, ValueError, KeyError, psutil.NoSuchProcess):
+        return running_from(said) if is_alive(said) else None
+    except (OSError, ValueError, KeyError):
         return None
+
+
+def is_alive(endpoints: dict[str, Any]) -> bool:
+    """Tell whether the run that wrote these endpoints goes on.
+
+    A killed one leaves its file behind, and another process may have its number by now.
+    """
+    try:
+        return bool(abs(psutil.Process(endpoints["pid"]).create_time() - endpoints["started"]) < 1)
+    except psutil.NoSuchProcess:
+        return False

@@ -88,3 +88,24 @@ async def test_a_process_that_does_not_stop_is_killed(tmp_path: Path) -> None:
     assert slot.process is not None
     assert slot.process.returncode == -9
     assert told == ["toy did not stop within 0.5 s and is killed"]
+
+
+async def test_a_log_that_cannot_be_written_is_said_once_and_is_written_again(tmp_path: Path) -> None:
+    program = ANNOUNCE + "[(sys.stderr.write('a line\\n'), sys.stderr.flush(), time.sleep(0.02)) for _ in range(3000)]"
+    slot = slot_of(program, tmp_path)
+    slot.log.symlink_to("/dev/full")
+    told: list[str] = []
+    async with kept(slot, told):
+
+        async def is_told() -> bool:
+            return bool(told)
+
+        await wait_until(is_told)
+        slot.log.unlink()
+
+        async def is_written() -> bool:
+            return slot.log.exists() and "a line" in slot.log.read_text()
+
+        await wait_until(is_written)
+    (said,) = told
+    assert "No space left on device" in said

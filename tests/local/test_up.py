@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
 import stat
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from urllib.request import urlopen
 
 import psutil
 import pytest
 
+from local.engines import Engines
+from local.settings import load_local_settings
+from local.up import AlreadyRunning, Plan, _only_one, _System
 from tests.ops import in_process
 from tests.waiting import wait_for
 
@@ -329,3 +334,24 @@ def test_a_database_that_is_not_there_is_one_sentence(tmp_path: Path, kafka: str
     assert "DATABASE_URL" in done.stderr
     assert done.stderr.count("\n") == 1
     assert "secret" not in done.stderr
+
+
+async def test_an_engine_that_a_full_disk_keeps_from_starting_is_tried_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Full:
+        def restart(self) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with ThreadPoolExecutor(1) as thread:
+        system = _System(Plan(), load_local_settings(), tmp_path, [], Engines("", "", None, None), thread)
+        system._stopping.set()
+        await system._revive("Kafka", cast("Any", Full()))
+    assert "No space left on device" in capsys.readouterr().out
+
+
+def test_who_starts_is_not_taken_for_whoever_has_the_number_of_a_killed_run(tmp_path: Path) -> None:
+    left_behind = {"pid": os.getpid(), "started": psutil.Process().create_time() - 1000}
+    (tmp_path / "run.json").write_text(json.dumps(left_behind))
+    with _only_one(tmp_path), pytest.raises(AlreadyRunning, match="is starting or stopping here"), _only_one(tmp_path):
+        pass
