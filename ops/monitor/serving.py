@@ -104,7 +104,8 @@ def _application(watch: Watch, state: State) -> web.Application:
         looked = watch.newest
         is_old = looked is None or time.time() - looked.at > _OLD_AFTER_S
         why = f": {watch.problem}" if watch.problem else ""
-        body = {"status": f"nothing was seen for a minute{why}" if is_old else "alive"}
+        since = "yet" if looked is None else "for a minute"
+        body = {"status": f"nothing was seen {since}{why}" if is_old else "alive"}
         return web.json_response(body, status=503 if is_old else 200)
 
     application = web.Application()

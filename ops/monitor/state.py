@@ -30,6 +30,9 @@ _LOG = structlog.stdlib.get_logger(__name__)
 
 _READ_EVERY_S: Final = 5.0
 _READ_WITHIN_S: Final = 30.0
+_BROKEN_EVERY_S: Final = 60.0
+_MOST_TIMES: Final = 10
+"""An audit that is repeated has at most this part of the time."""
 
 
 @dataclass(slots=True)
@@ -48,9 +51,15 @@ class State:
     async def follow(self, audit_every_s: float) -> None:
         """Read again and again, and audit every so often; 0 never audits."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(_repeat(self.read, _READ_EVERY_S))
+            group.create_task(_repeat(self.read, lambda: _READ_EVERY_S))
             if audit_every_s:
-                group.create_task(_repeat(self.audit, audit_every_s))
+                group.create_task(_repeat(self.audit, lambda: self._audit_after_s(audit_every_s)))
+
+    def _audit_after_s(self, every_s: float) -> float:
+        """Say when the next audit is due: sooner where the last found something, which may be over already."""
+        if not self.broken_rules:
+            return every_s
+        return min(every_s, max(_BROKEN_EVERY_S, _MOST_TIMES * (self.audit_took_s or 0.0)))
 
     async def read(self) -> None:
         """Read everything but the audit; raises Unreachable, or TimeoutError where the database stops in the middle."""
@@ -79,7 +88,7 @@ class State:
         await keep_audit(self.running, said, self.audit_took_s)
 
 
-async def _repeat(read: Callable[[], Awaitable[None]], every_s: float) -> None:
+async def _repeat(read: Callable[[], Awaitable[None]], after_s: Callable[[], float]) -> None:
     while True:
         try:
             await read()
@@ -87,4 +96,4 @@ async def _repeat(read: Callable[[], Awaitable[None]], every_s: float) -> None:
             _LOG.warning("state_not_read", **error_fields(error))
         except Exception as error:  # noqa: BLE001 - the ages of what was read last tell of it; the others are read on
             _LOG.error("state_reading_broken", exc_info=error)
-        await asyncio.sleep(every_s)
+        await asyncio.sleep(after_s())

@@ -116,7 +116,7 @@ async def test_without_an_answer_of_the_brokers_it_is_not_well() -> None:
     async with monitoring(nowhere) as address, aiohttp.ClientSession() as client:
         async with client.get(f"{address}/healthz") as answer:
             assert answer.status == 503
-            assert (await answer.json())["status"].startswith("nothing was seen for a minute")
+            assert (await answer.json())["status"].startswith("nothing was seen yet")
         found = await _metrics(client, address)
         assert str(found[("sluice_lag_look_age_seconds",)]) == "nan"
         assert str(found[("sluice_audit_broken_rules",)]) == str(found[("sluice_refunds_overdue",)]) == "nan"
@@ -222,6 +222,25 @@ async def test_what_breaks_one_reading_of_the_state_keeps_no_other_from_being_ma
     assert state.read_at is None
     fails = False
     await wait_until(lambda: _is(state.read_at is not None), what="the state")
+    following.cancel()
+    await asyncio.wait([following])
+
+
+async def test_what_an_audit_found_is_looked_at_again_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    findings = [(), (Finding("an outbox that workers empty as soon as they run", [{"id": 1}]),)]
+
+    async def audits(_running: Running) -> Audited:
+        return Audited({}, findings.pop() if len(findings) > 1 else findings[0])
+
+    async def keeps(*_: object) -> None:
+        pass
+
+    monkeypatch.setattr(monitor_state, "_BROKEN_EVERY_S", 0.01)
+    monkeypatch.setattr(monitor_state, "audit_everything", audits)
+    monkeypatch.setattr(monitor_state, "keep_audit", keeps)
+    state = State(Running("127.0.0.1:1", "postgresql://127.0.0.1:1/none", "", "real"))
+    following = asyncio.create_task(state.follow(900))
+    await wait_until(lambda: _is(state.broken_rules == 0), what="the next audit")
     following.cancel()
     await asyncio.wait([following])
 
