@@ -219,6 +219,7 @@ def _selection(
 # --- Words ---
 
 _COLUMNS: Final = ("id", "when", "state", "reason", "key", "detail")
+_LONGEST_KEY: Final = 100
 
 
 def _print(listed: Listed, letters: Sequence[Mapping[str, Any]], states: Collection[State]) -> None:
@@ -231,10 +232,16 @@ def _print(listed: Listed, letters: Sequence[Mapping[str, Any]], states: Collect
     for name in (*_COLUMNS, *(("value",) if values else ())):
         table.add_column(name, overflow="fold" if name in {"key", "detail", "value"} else "ellipsis")
     for said in letters:
-        texts = [moment_text(said["at"]) if name == "when" else said[name] or "" for name in _COLUMNS]
+        row = {**said, "when": moment_text(said["at"]), "key": _short(said["key"])}
+        texts = [row[name] or "" for name in _COLUMNS]
         texts += [orjson.dumps(said["value"]).decode()] if values else []
         table.add_row(*(escape(text) for text in texts))
     out.print(Fitted(table))
     counts = sorted((key, count) for key, count in listed.counts.items() if key[0] in states)
     says = ", ".join(f"{count:,} {state} ({why})" for (state, why), count in counts)
     out.print(f"{len(listed.first):,} of {_count(listed.of(states))}: {escape(says)}.")
+
+
+def _short(key: str | None) -> str | None:
+    """Return a key for a table: it may have a million characters, and `show` has them all."""
+    return key if key is None or len(key) <= _LONGEST_KEY else key[: _LONGEST_KEY - 1] + "…"
