@@ -67,6 +67,9 @@ class _Log(RotatingFileHandler):
 
     def __init__(self, path: Path, tell: Callable[[str], None]) -> None:
         super().__init__(path, maxBytes=_LOG_BYTES, backupCount=2, delay=True)
+        # There for who looks, also before anything is said.
+        with suppress(OSError):
+            path.touch()
         self._tell = tell
         self._is_failing = False
 
