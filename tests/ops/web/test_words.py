@@ -85,7 +85,7 @@ CODES: Final = {
     "subject": literals("ops/trace/*.py", r'Subject\("(\w+)"')
     | literals("services/*/trail.sql", r"(?:^|\n)select '(\w+)'"),
     "trace_name": literals("ops/trace/*.py", r'name="([a-z ]+)"'),
-    "act": literals("ops/**/*.py", r'what="([a-z ]+)", about')
+    "act": literals("ops/**/*.py", r'what="([a-z ]+)",\s+about')
     | literals("ops/web/pages/*.py", r'_do\(visit, "([a-z ]+)"')
     | {f"windows {change}" for change in ops.web.pages.windows._CHANGES}
     | {"cases approve", "cases reject"},
