@@ -68,6 +68,14 @@ async def record_act(
     return act_id
 
 
+async def note_act(
+    running: Running, *, who: str, what: str, about: str, why: str, detail: dict[str, Any] | None = None
+) -> None:
+    """Put an act down by itself, before it is asked for of somebody else; raises Unreachable."""
+    async with connect(running, SCHEMA) as connection:
+        await record_act(connection, who=who, what=what, about=about, why=why, detail=detail)
+
+
 def show(
     limit: Annotated[int, typer.Option(help="The newest only.", min=1, max=10_000)] = 30, *, as_json: Json = False
 ) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 from confluent_kafka import KafkaError, KafkaException
@@ -19,9 +19,9 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 
 from local.settings import runtime_settings
 from local.topics import config_of
-from ops.acts import SCHEMA, Who, Why, Yes, given_reason, operator, record_act
+from ops.acts import Who, Why, Yes, given_reason, note_act, operator
+from ops.brokers import Otherwise, Unsaid, count_members, settings_otherwise
 from ops.counts import count_text
-from ops.database import connect
 from ops.errors import UserError
 from ops.lag.expected import expected_groups
 from ops.running import find_running
@@ -51,15 +51,6 @@ class NotDrained(UserError):
     exit_code = 1
 
 
-class _Otherwise(NamedTuple):
-    """A setting of a topic that is not what it should be."""
-
-    topic: str
-    name: str
-    found: str
-    wanted: str
-
-
 def grow(
     partitions: Annotated[int, typer.Option(help="How many every topic shall have.", min=2, max=1_000)],
     why: Why,
@@ -80,7 +71,16 @@ def grow(
     if not fewer or not yes:
         out.print("Nothing was done: --yes does it." if fewer else "Nothing was done.")
         return
-    _note(running, operator(who), "topics grow", f"{partitions} partitions", given_reason(why), {"topics": fewer})
+    asyncio.run(
+        note_act(
+            running,
+            who=operator(who),
+            what="topics grow",
+            about=f"{partitions} partitions",
+            why=given_reason(why),
+            detail={"topics": fewer},
+        )
+    )
     more_of_each = [NewPartitions(name, partitions) for name in fewer]
     for name, future in admin.create_partitions(more_of_each, request_timeout=_WITHIN_S).items():
         _result(future, f"{name} was not changed")
@@ -108,7 +108,10 @@ def settle(
         out.print("Nothing was done: --yes does it." if found else "Every topic is kept as the contract says.")
         return
     detail = {"changed": [each._asdict() for each in found]}
-    _note(running, operator(who), "topics settle", count_text(len(found), "setting"), given_reason(why), detail)
+    about = count_text(len(found), "setting")
+    asyncio.run(
+        note_act(running, who=operator(who), what="topics settle", about=about, why=given_reason(why), detail=detail)
+    )
     entries: dict[str, list[ConfigEntry]] = {}
     for each in found:
         entry = ConfigEntry(each.name, each.wanted, incremental_operation=AlterConfigOpType.SET)
@@ -140,14 +143,9 @@ def _counts(admin: AdminClient, running: Running) -> dict[str, int]:
 
 
 def _require_no_workers(admin: AdminClient, running: Running) -> None:
-    groups = list(expected_groups(running.topic_prefix))
-    for name, future in admin.describe_consumer_groups(groups, request_timeout=_WITHIN_S).items():
-        try:
-            count = len(future.result(_ANSWER_WITHIN_S).members)
-        except KafkaException as error:
-            if error.args[0].code() != KafkaError.GROUP_ID_NOT_FOUND:
-                raise NotChanged(f"Who is in the group {name} is not known: {error.args[0].str()}.") from error
-            continue
+    for name, count in count_members(admin, list(expected_groups(running.topic_prefix)), _WITHIN_S):
+        if isinstance(count, KafkaError):
+            raise NotChanged(f"Who is in the group {name} is not known: {count.str()}.")
         if count:
             raise NotDrained(
                 f"{name} has {count_text(count, 'member')}: stop its workers first, or keys move while they are read "
@@ -155,29 +153,14 @@ def _require_no_workers(admin: AdminClient, running: Running) -> None:
             )
 
 
-def _otherwise(admin: AdminClient, running: Running) -> list[_Otherwise]:
-    wanted, there = _wanted(running), _counts(admin, running)
-    resources = {name: ConfigResource(ResourceType.TOPIC, name) for name in sorted(there)}
-    futures = admin.describe_configs(list(resources.values()), request_timeout=_WITHIN_S)
+def _otherwise(admin: AdminClient, running: Running) -> list[Otherwise]:
+    wanted, there = _wanted(running), sorted(_counts(admin, running))
     found = []
-    for name, resource in resources.items():
-        config = _result(futures[resource], f"{name} does not say how it is kept")
-        found += [
-            _Otherwise(name, key, config[key].value, value)
-            for key, value in wanted[name].items()
-            if config[key].value != value
-        ]
+    for each in settings_otherwise(admin, {name: wanted[name] for name in there}, _WITHIN_S):
+        if isinstance(each, Unsaid):
+            raise NotChanged(f"{each.topic} does not say how it is kept: {each.error.str()}.")
+        found.append(each)
     return found
-
-
-def _note(running: Running, who: str, what: str, about: str, why: str, detail: dict[str, Any]) -> None:
-    """Put an act down before it is done."""
-
-    async def note() -> None:
-        async with connect(running, SCHEMA) as connection:
-            await record_act(connection, who=who, what=what, about=about, why=why, detail=detail)
-
-    asyncio.run(note())
 
 
 def _result(future: Any, otherwise: str) -> Any:

@@ -8,10 +8,11 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType  # type: ignore[attr-defined]
+from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
 from local.settings import runtime_settings
 from local.topics import config_of
+from ops.brokers import Unsaid, count_members, settings_otherwise
 from ops.counts import count_text
 from ops.doctor.model import Check, advice, ok, unknown, wrong
 from ops.lag.expected import expected_groups
@@ -75,20 +76,12 @@ def _topics(admin: AdminClient, prefix: str, counts: Mapping[str, int]) -> Itera
 
 
 def _kept_otherwise(admin: AdminClient, wanted: Mapping[str, Mapping[str, str]]) -> Iterator[Check]:
-    """Yield what topics on the wire are told otherwise than they should be, and which of them do not say."""
-    resources = {name: ConfigResource(ResourceType.TOPIC, name) for name in wanted}
-    futures = admin.describe_configs(list(resources.values()), request_timeout=_WITHIN_S) if resources else {}
-    for name, resource in resources.items():
-        try:
-            config = futures[resource].result(_ANSWER_WITHIN_S)
-        except KafkaException as error:
-            yield unknown("topics", f"{name}: {error.args[0].str()}", _PERMISSIONS)
-            continue
-        for key, value in wanted[name].items():
-            if config[key].value != value:
-                yield wrong(
-                    "topics", f"{name}: {key} is {config[key].value}, not {value}", "`sluice topics settle` sets it"
-                )
+    for each in settings_otherwise(admin, wanted, _WITHIN_S):
+        if isinstance(each, Unsaid):
+            yield unknown("topics", f"{each.topic}: {each.error.str()}", _PERMISSIONS)
+        else:
+            said = f"{each.topic}: {each.name} is {each.found}, not {each.wanted}"
+            yield wrong("topics", said, "`sluice topics settle` sets it")
 
 
 def _insight_topics(admin: AdminClient, prefix: str, counts: Mapping[str, int]) -> Iterator[Check]:
@@ -191,18 +184,11 @@ def _read(options: Mapping[str, Any], topic: str) -> None:
 
 
 def _groups(admin: AdminClient, prefix: str) -> Iterator[Check]:
-    names = expected_groups(prefix)
-    futures = admin.describe_consumer_groups(list(names), request_timeout=_WITHIN_S)
-    for name, future in futures.items():
+    for name, count in count_members(admin, list(expected_groups(prefix)), _WITHIN_S):
         service = name.removeprefix(f"{prefix}sluice.")
-        try:
-            count = len(future.result(_ANSWER_WITHIN_S).members)
-        except KafkaException as error:
-            if error.args[0].code() != KafkaError.GROUP_ID_NOT_FOUND:
-                yield unknown("services", f"{service}: {error.args[0].str()}", _PERMISSIONS)
-                continue
-            count = 0
-        if count:
+        if isinstance(count, KafkaError):
+            yield unknown("services", f"{service}: {count.str()}", _PERMISSIONS)
+        elif count:
             yield ok("services", f"{service}: {count_text(count, 'member')} in its group")
         else:
             yield wrong("services", f"{service}: no worker in its group", "start one: its log says why it ended")

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ops.acts import SCHEMA, record_act
-from ops.database import connect
+from ops import acts
 from ops.errors import UserError
 
 if TYPE_CHECKING:
@@ -25,5 +24,4 @@ def given_why(visit: Visit) -> str:
 
 async def note_act(visit: Visit, what: str, about: str, why: str, detail: dict[str, Any] | None = None) -> None:
     """Put down what is about to be asked for; what came of it stands where it is about."""
-    async with connect(visit.site.running, SCHEMA) as connection:
-        await record_act(connection, who=visit.who, what=what, about=about, why=why, detail=detail)
+    await acts.note_act(visit.site.running, who=visit.who, what=what, about=about, why=why, detail=detail)

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from ops.acts import SCHEMA, record_act
+from ops.acts import note_act
 from ops.audits import broken_rules
-from ops.database import connect
 from ops.errors import UserError
 from ops.ledger import audit_everything
 
@@ -84,5 +83,4 @@ class Audits:
     async def _note(self, ran: Ran, found: Audited) -> None:
         broken = broken_rules(found)
         detail = {"clean": not broken, "broken": broken, "counts": found.counts, "took_s": round(ran.took_s, 1)}
-        async with connect(self._running, SCHEMA) as connection:
-            await record_act(connection, who=ran.who, what=ACT, about="everything", why=WHY, detail=detail)
+        await note_act(self._running, who=ran.who, what=ACT, about="everything", why=WHY, detail=detail)

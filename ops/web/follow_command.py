@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ops.acts import SCHEMA, Who, Why, given_reason, operator, record_act
-from ops.database import connect
+from ops.acts import Who, Why, given_reason, note_act, operator
 from ops.errors import UserError
 from ops.running import find_running
 from ops.terminal import Json, print_json, terminal
@@ -61,7 +60,6 @@ async def linked(
     followed = await kind_of(running, id_)
     if followed is None:
         raise NothingToFollow(f"There is no transfer or case {id_}.")
-    async with connect(running, SCHEMA) as connection:
-        detail = {"kind": followed.kind, "days": lasts.days}
-        await record_act(connection, who=who, what="follow link", about=str(id_), why=why, detail=detail)
+    detail = {"kind": followed.kind, "days": lasts.days}
+    await note_act(running, who=who, what="follow link", about=str(id_), why=why, detail=detail)
     return make_link(settings.signing_key(), address, followed, lasts)

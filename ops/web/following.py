@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +38,11 @@ class Course:
     ending: str
     steps: Sequence[tuple[datetime, str]]
     advice: Sequence[str]
-    is_erased: bool
+    is_erased: bool = False
+
+    def forgotten(self) -> Course:
+        """Return what is left of it once its customer is erased."""
+        return replace(self, amounts={}, ending="", is_erased=True)
 
 
 @cache
@@ -76,15 +80,15 @@ async def _follow_transfer(running: Running, id_: uuid.UUID, language: Locale) -
         amounts["fee"] = money(transfer["fee_minor"], transfer["currency"], BABEL[language])
     reason = events[-1][1].get("reason") if events else None
     advice = [] if reason is None else _sentences(wording().because(language, reason["code"]))
-    return Course(
+    course = Course(
         Kind.TRANSFER,
         transfer["status"],
-        {} if is_erased else amounts,
-        "" if is_erased else _ending(transfer["payer"], transfer["payee"]),
+        amounts,
+        _ending(transfer["payer"], transfer["payee"]),
         _changes([(at, event["status"]) for at, event in events]),
         advice,
-        is_erased,
     )
+    return course.forgotten() if is_erased else course
 
 
 async def _follow_case(running: Running, id_: uuid.UUID, language: Locale) -> Course | None:
@@ -99,16 +103,15 @@ async def _follow_case(running: Running, id_: uuid.UUID, language: Locale) -> Co
         if case[field] and case["currency"]
     }
     payees = [payout["payee"] for payout in case["payouts"]]
-    is_erased = case["erasure"] == "done"
-    return Course(
+    course = Course(
         Kind.CASE,
         case["status"],
-        {} if is_erased else amounts,
-        "" if is_erased else _ending(*payees[-1:]),
+        amounts,
+        _ending(*payees[-1:]),
         _changes([(step["occurred_at"], step["status"]) for step in case["steps"]]),
         _remedies(case["steps"][-1]["said"] if case["steps"] else {}, language),
-        is_erased,
     )
+    return course.forgotten() if case["erasure"] == "done" else course
 
 
 def _remedies(said: Mapping[str, Any], language: Locale) -> list[str]:

@@ -6,13 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from aiokafka import ConsumerRecord
-from confluent_kafka import (
-    Consumer,
-    IsolationLevel,
-    KafkaException,
-    TopicCollection,
-    TopicPartition,
-)
+from confluent_kafka import Consumer, IsolationLevel, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._listoffsets import OffsetSpec
 
